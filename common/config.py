@@ -1,0 +1,236 @@
+"""Typed, strict configuration: dataclass defaults < YAML recipe < command line.
+
+A recipe is a flat YAML mapping of the fields below plus `model: NAME`. Each field is a flag of the same name; unknown keys and
+flags, wrong types and illegal values are errors before any graph is built, with the nearest legal name.
+"""
+import dataclasses
+import math
+import pathlib
+import re
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Type, TypeVar, Union, get_type_hints
+
+import jsonargparse
+import yaml
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from typing_extensions import Literal
+
+from common.errors import UserError, suggest
+from common.files import atomic
+
+ConfigType = TypeVar('ConfigType', bound='Config')
+
+
+def option(default: Any, help_text: str) -> Any:
+    """A dataclass field with its default and the text that --help shows."""
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={'help': help_text})
+    return dataclasses.field(default=default, metadata={'help': help_text})
+
+
+@dataclasses.dataclass
+class Config:
+    """What every model shares. A model folder's config.py adds its own fields."""
+    # What to do, with what
+    do_train: bool = option(False, 'True trains (and evaluates at the end), False evaluates --model_path')
+    data_path: str = option('./data', 'folder of TFRecords, or one that holds train/ and test/')
+    image_num: Optional[PositiveInt] = option(None, 'use the first N records (published flag); more than there are is an error')
+    output_path: Optional[str] = option(None, "the run's folder; evaluation writes beside the checkpoint by default")
+    model_path: Optional[str] = option(None, 'checkpoint to evaluate or to start from; None trains from scratch')
+    reinit_head: bool = option(False, 'initialise the classifier anew where its shape differs from --model_path')
+    skip_corrupt: NonNegativeInt = option(0, 'leave out at most N corrupt records instead of stopping at the first')
+    device: Literal['auto', 'cpu', 'gpu', 'npu'] = option('auto', 'auto: npu where npu_bridge imports, else gpu where there is one, else cpu')
+    seed: NonNegativeInt = option(1, 'shuffling, augmentation, dropout and initial weights are functions of it')
+    # Length and batch
+    batch_size: PositiveInt = option(128, 'images per device in one forward pass')
+    accumulate: PositiveInt = option(1, 'forward passes per optimizer step: a global batch of batch_size x accumulate x devices')
+    epochs: PositiveFloat = option(200.0, 'passes over the training records')
+    steps: Optional[PositiveInt] = option(None, 'stop after N optimizer steps instead of after --epochs')
+    # Optimizer
+    optimizer: Literal['momentum', 'sgd', 'adam', 'rmsprop', 'momentumw'] = option('momentum', 'momentumw: decoupled weight decay')
+    momentum: NonNegativeFloat = option(0.9, 'of momentum, momentumw and rmsprop')
+    nesterov: bool = option(False, "Nesterov's momentum")
+    rmsprop_decay: NonNegativeFloat = option(0.9, 'decay of the squared gradient in rmsprop')
+    epsilon: PositiveFloat = option(1e-8, 'denominator term of adam and rmsprop')
+    weight_decay: NonNegativeFloat = option(0.0, 'L2 (its gradient is weight_decay x w); momentumw: w -= weight_decay x w a step')
+    weight_decay_all: bool = option(False, 'decay batch-norm scales and biases as well')
+    clip_norm: NonNegativeFloat = option(0.0, 'clip the gradient to this global norm; 0: off')
+    ema_decay: NonNegativeFloat = option(0.0, 'average the weights with this decay, evaluate and export the average; 0: off')
+    freeze_bn: bool = option(False, 'batch norm uses its stored statistics in training too')
+    # Learning rate
+    learning_rate: PositiveFloat = option(0.1, 'base (peak) learning rate')
+    schedule: Literal['constant', 'piecewise', 'exponential', 'cosine', 'polynomial', 'linear'] = option('constant', 'after warm-up')
+    boundaries: List[float] = option([], 'piecewise: epochs at which the rate changes')
+    rates: List[float] = option([], 'piecewise: absolute learning rates, one more than boundaries')
+    decay_rate: PositiveFloat = option(0.94, 'exponential: factor')
+    decay_epochs: PositiveFloat = option(2.0, 'exponential: epochs per factor')
+    staircase: bool = option(True, 'exponential: in steps instead of continuously')
+    power: PositiveFloat = option(0.9, 'polynomial: exponent')
+    end_learning_rate: NonNegativeFloat = option(0.0, 'cosine, polynomial, linear: rate at the end')
+    warmup_epochs: NonNegativeFloat = option(0.0, 'linear warm-up before the schedule')
+    warmup_start: NonNegativeFloat = option(0.0, 'rate at the first step of warm-up')
+    # Loss
+    loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss')
+    focal_gamma: NonNegativeFloat = option(2.0, 'focusing parameter of the focal loss')
+    label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
+    # Precision
+    precision: Literal['float32', 'mixed'] = option('float32', 'mixed: float16 with loss scaling where the device has it')
+    loss_scale: Union[PositiveFloat, Literal['dynamic']] = option('dynamic', 'of mixed precision: dynamic or a fixed factor')
+    # Intervals
+    log_interval: PositiveInt = option(10, 'steps between log lines')
+    save_interval: PositiveFloat = option(1.0, 'epochs between checkpoints')
+    save_checkpoints_steps: Optional[PositiveInt] = option(None, 'steps between checkpoints, instead of --save_interval')
+    keep_checkpoints: PositiveInt = option(5, 'latest checkpoints to keep, beside the best')
+    eval_interval: NonNegativeFloat = option(1.0, 'epochs between evaluations while training; 0: only at the end')
+    eval_first: NonNegativeFloat = option(0.0, 'no evaluation while training before this epoch')
+    # Published results, shown in the report beside the measured ones
+    published: Dict[str, Dict[str, float]] = option({}, 'recipes only: {source: {metric: value}}')
+
+    def validate(self) -> None:
+        """Raises UserError for values that are well typed but senseless; subclasses extend it."""
+        if self.schedule == 'piecewise' and len(self.rates) != len(self.boundaries) + 1:
+            raise UserError('schedule piecewise: %d boundaries need %d rates, found %d'
+                            % (len(self.boundaries), len(self.boundaries) + 1, len(self.rates)))
+        if sorted(self.boundaries) != self.boundaries:
+            raise UserError('boundaries: %s must ascend' % self.boundaries)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError('%s: %s is not legal; give a finite number' % (field.name, value))
+        for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
+            if getattr(self, name) >= 1:
+                raise UserError('%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name))
+
+
+def _nearest(kind: str, name: str, fields: Sequence[str], where: str) -> UserError:
+    return UserError('unknown %s %s in %s%s' % (kind, name, where, suggest(name.lstrip('-'), fields) or '; --help lists all'))
+
+
+def _parser(config_class: Type[ConfigType], aliases: Dict[str, str]) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, description='Fields of a recipe, each a flag of the same name.')
+    parser.add_argument('--config', default=None, help='recipe: a YAML file of the fields below')
+    hints = get_type_hints(config_class)
+    published = {field: flag for flag, field in aliases.items()}
+    for field in dataclasses.fields(config_class):
+        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        flags = ['--' + field.name] + (['--' + published[field.name]] if field.name in published else [])
+        parser.add_argument(*flags, type=hints[field.name], default=default, help=field.metadata.get('help'))
+    return parser
+
+
+def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
+    """Returns a YAML mapping; UserError if the file is missing, no YAML or no mapping."""
+    path = pathlib.Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        near = suggest(path.name, (p.name for p in path.parent.glob('*.yaml'))) if path.parent.is_dir() else ''
+        raise UserError('--config %s: %s%s' % (path, error.strerror, near))
+    except yaml.YAMLError as error:
+        raise UserError('--config %s is no YAML: %s' % (path, ' '.join(str(error).split())))
+    if not isinstance(content, dict):
+        raise UserError('--config %s: expected "key: value" lines, found %s' % (path, type(content).__name__))
+    return content
+
+
+def parse(config_class: Type[ConfigType], argv: Sequence[str], model: str, aliases: Optional[Dict[str, str]] = None,
+          default_recipe: Optional[pathlib.Path] = None) -> ConfigType:
+    """Builds the configuration of one run.
+
+    argv: command-line words. `--config` may stand anywhere; it never overrides a flag.
+    aliases: {published flag: field}; both spellings are legal.
+    default_recipe: read if there is no --config. Raises UserError.
+    """
+    aliases = aliases or {}
+    names = [field.name for field in dataclasses.fields(config_class)]
+    parser = _parser(config_class, aliases)
+    if '-h' in argv or '--help' in argv:
+        parser.print_help()
+        sys.exit(0)
+    words: List[str] = []
+    for word in argv:  # --flag=value and --flag value alike; None as Python prints it
+        words += word.split('=', 1) if word.startswith('--') else [word]
+    for flag in (word for word in words if word.startswith('-') and not _is_number(word)):
+        if flag.lstrip('-') not in names + list(aliases) + ['config']:
+            raise _nearest('flag', flag, names + list(aliases) + ['config'], 'the command line')
+    words = ['null' if word == 'None' else word for word in words]
+    recipe = words[words.index('--config') + 1] if '--config' in words[:-1] else default_recipe
+    if '--config' in words[-1:]:
+        raise UserError('--config needs a file')
+    values = read_yaml(recipe) if recipe else {}
+    if values.pop('model', model) != model:
+        raise UserError('--config %s is a recipe of another model, not of %s' % (recipe, model))
+    for key in values:
+        if key not in names:
+            raise _nearest('key', repr(key), names, str(recipe))
+    try:
+        base = parser.parse_object(values) if values else parser.get_defaults()
+        namespace = parser.parse_args(words, namespace=base)
+    except (jsonargparse.ArgumentError, ValueError) as error:
+        raise _explain(error, config_class, values, words, aliases)
+    result = config_class(**{name: _plain(getattr(namespace, name)) for name in names})
+    result.validate()
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """The parser's restricted numbers as plain int and float, which YAML and JSON can write."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+_LEGAL = {PositiveInt: 'a whole number above 0', NonNegativeInt: 'a whole number, 0 or more', PositiveFloat: 'a number above 0',
+          NonNegativeFloat: 'a number, 0 or more', bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number',
+          type(None): 'None', List[float]: 'a list such as [60, 120]'}
+
+
+def _legal(hint: Any) -> List[str]:
+    """Says in words what a field's type admits; a Literal gives its choices."""
+    if getattr(hint, '__origin__', None) is Union:
+        return [text for part in hint.__args__ for text in _legal(part)]
+    if getattr(hint, '__values__', None) or getattr(hint, '__origin__', None) is Literal:
+        return [str(choice) for choice in getattr(hint, '__values__', None) or hint.__args__]
+    return [_LEGAL.get(hint, getattr(hint, '__name__', str(hint)))]
+
+
+def _explain(error: Exception, config_class: Type[Config], values: Dict[str, Any], words: List[str], aliases: Dict[str, str]) -> UserError:
+    """Turns the parser's message into: key, what was found, what is legal."""
+    text = ' '.join(str(error).split())
+    key = re.search(r'key "([^"]+)"|argument --(\w+)', text)
+    key = key and aliases.get(key.group(1) or key.group(2), key.group(1) or key.group(2))
+    hints = get_type_hints(config_class)
+    if key not in hints:
+        return UserError(text)
+    flags = ['--' + flag for flag in [key] + [alias for alias, field in aliases.items() if field == key]]
+    given = [words[i + 1] for i, word in enumerate(words[:-1]) if word in flags] or [values.get(key)]
+    legal = _legal(hints[key])
+    return UserError('%s: %r is not legal; give %s%s' % (key, given[-1], ' or '.join(legal), suggest(given[-1], legal)))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+        return True
+    except ValueError:
+        return False
+
+
+def save(cfg: Config, path: pathlib.Path, model: str) -> None:
+    """Writes the resolved configuration, a recipe that gives the same run."""
+    with atomic(path) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(model=model, **dataclasses.asdict(cfg)), sort_keys=False))
+
+
+def changes(cfg: Config, base: Dict[str, Any]) -> Dict[str, Any]:
+    """Returns {field: (old, new)} for the fields in which `cfg` differs from the mapping `base`."""
+    return {key: (base[key], value) for key, value in dataclasses.asdict(cfg).items() if key in base and base[key] != value}
+
+
+def summary(cfg: Config) -> str:
+    """The fields that differ from the class's defaults, on one line."""
+    defaults = dataclasses.asdict(type(cfg)())
+    return '  '.join('%s=%s' % (key, new) for key, (_, new) in changes(cfg, defaults).items() if key != 'published')

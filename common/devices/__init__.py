@@ -1,0 +1,25 @@
+"""Chooses where a run happens: `select('auto' | 'cpu' | 'gpu' | 'npu')`."""
+import importlib.util
+
+from common.devices.base import Device
+from common.errors import UserError
+
+NAMES = ('auto', 'cpu', 'gpu', 'npu')
+
+
+def npu_available() -> bool:
+    """True if the TF adapter of CANN (npu_bridge) can be found."""
+    return importlib.util.find_spec('npu_bridge') is not None
+
+
+def select(name: str = 'auto') -> Device:
+    """Returns the device; 'auto' takes npu where npu_bridge is found, else gpu where TensorFlow sees one, else cpu.
+
+    Raises UserError if a device that was asked for by name is missing.
+    """
+    from common.devices import cpu, gpu
+    if name == 'npu' or (name == 'auto' and npu_available()):
+        raise UserError('--device npu is not supported by this release; give --device cpu or gpu')
+    if name == 'gpu' or (name == 'auto' and gpu.available()):
+        return gpu.GPU()
+    return cpu.CPU()

@@ -1,0 +1,50 @@
+"""The interface that every device fulfils. Only the files of this folder know Horovod or npu_bridge."""
+import abc
+from typing import Callable, List, Sequence, Union
+
+import numpy as np
+import tensorflow as tf
+
+
+class Device(abc.ABC):
+    """Where a run happens: `size` processes (ranks), each driving one device.
+
+    name: 'cpu', 'gpu' or 'npu'; rank: this process's number, 0 <= rank < size; rank 0 writes checkpoints and logs.
+    """
+    name: str
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_chief(self) -> bool:
+        return self.rank == 0
+
+    @abc.abstractmethod
+    def estimator(self, model_fn: Callable, cfg, model_dir: str, save_steps: int) -> tf.estimator.Estimator:
+        """Returns an Estimator with this device's run configuration; rank 0 checkpoints every `save_steps` steps."""
+
+    @abc.abstractmethod
+    def wrap_optimizer(self, optimizer: tf.train.Optimizer, cfg) -> tf.train.Optimizer:
+        """Adds gradient averaging over ranks and, for mixed precision, loss scaling."""
+
+    @abc.abstractmethod
+    def training_hooks(self) -> List[tf.train.SessionRunHook]:
+        """Hooks that training needs, first of all one that gives every rank rank 0's variables: all of them."""
+
+    @abc.abstractmethod
+    def allreduce_sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """Sums a tensor over ranks inside the graph; `name` is the same on every rank."""
+
+    @abc.abstractmethod
+    def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Sums host arrays over ranks, exactly for counts; every rank must call it, so it is a barrier as well."""
+
+    def steps_per_loop(self, intervals: Sequence[int]) -> int:
+        """Training steps per session.run: a divisor of every interval (1 unless the device loops on its own)."""
+        return 1
+
+    def dropout(self, x: tf.Tensor, rate: float, seed: Sequence[Union[int, tf.Tensor]]) -> tf.Tensor:
+        """Zeroes a share `rate` of x and scales the rest by 1/(1-rate); the mask is a function of `seed` (two integers)."""
+        seed = tf.stack([tf.cast(value, tf.int32) for value in seed])
+        keep = tf.random.stateless_uniform(tf.shape(x), seed=seed) >= rate
+        return x * tf.cast(keep, x.dtype) / (1.0 - rate)

@@ -1,0 +1,17 @@
+"""CPU: the default everywhere. float32."""
+from common.devices.hvd import HorovodDevice
+from common.errors import UserError
+
+
+class CPU(HorovodDevice):
+    name = 'cpu'
+
+    def wrap_optimizer(self, optimizer, cfg):
+        if cfg.precision == 'mixed':
+            raise UserError('precision: mixed needs --device gpu or npu; a CPU has no float16 arithmetic; give --precision float32')
+        return super().wrap_optimizer(optimizer, cfg)
+
+    def session_config(self):
+        config = super().session_config()
+        config.device_count['GPU'] = 0
+        return config

@@ -1,0 +1,35 @@
+"""GPU: one process per GPU, NCCL through Horovod, TensorFlow's automatic mixed precision."""
+import tensorflow as tf
+
+from common.devices.hvd import HorovodDevice
+from common.errors import UserError
+
+
+def available() -> bool:
+    """True if this TensorFlow was built for GPUs and sees one; takes no GPU memory."""
+    if not tf.test.is_built_with_cuda():
+        return False
+    return bool(tf.config.experimental.list_physical_devices('GPU'))
+
+
+class GPU(HorovodDevice):
+    name = 'gpu'
+
+    def __init__(self):
+        if not available():
+            raise UserError('--device gpu: TensorFlow sees no GPU; install tensorflow-gpu==1.15.0 with CUDA 10.0 and cuDNN 7.6, '
+                            'look at CUDA_VISIBLE_DEVICES, or give --device cpu')
+        super().__init__()
+
+    def session_config(self):
+        config = super().session_config()
+        config.gpu_options.allow_growth = True
+        config.gpu_options.visible_device_list = str(self.local_rank)
+        return config
+
+    def wrap_optimizer(self, optimizer, cfg):
+        optimizer = super().wrap_optimizer(optimizer, cfg)
+        if cfg.precision == 'mixed':
+            # Outermost, so that the scale is one number for all ranks: Inf or NaN in the averaged gradient skips the step on each.
+            optimizer = tf.train.experimental.enable_mixed_precision_graph_rewrite(optimizer, cfg.loss_scale)
+        return optimizer

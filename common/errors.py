@@ -1,0 +1,27 @@
+"""Errors that a user can mend: one clear line, exit status 2, no traceback."""
+import difflib
+import functools
+import sys
+from typing import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a file, key or flag. The message names it, what was found, what is legal and the cure."""
+
+
+def suggest(name: str, legal: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the legal name nearest to `name`, or "" if none is near."""
+    near = difflib.get_close_matches(str(name), [str(item) for item in legal], n=1, cutoff=0.6)
+    return "; did you mean '%s'?" % near[0] if near else ""
+
+
+def entry_point(main):
+    """Wraps a command's main(): prints a UserError as one line on stderr and exits with status 2."""
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            sys.stderr.write('error: %s\n' % error)
+            sys.exit(2)
+    return wrapped

@@ -1,0 +1,92 @@
+"""Evaluation: every record of the split exactly once, on any number of ranks."""
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from typing import Any, Dict, Optional
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from common import checkpoint, devices, model_fn, records
+from common.files import atomic
+from common.task import Task
+
+
+class _Counter(tf.train.SessionRunHook):
+    """Sums an evaluation graph's counts on the host, exactly: int64 for whole numbers, float64 else."""
+
+    def __init__(self, title: str, batches: int, chief: bool):
+        self.totals: Dict[str, np.ndarray] = {}
+        self.seconds, self.first = 0.0, True
+        self._title, self._batches, self._chief = title, batches, chief
+
+    def begin(self):
+        self._tensors = dict(tf.get_collection(model_fn.COUNTS))
+        self._bar = tqdm.tqdm(total=self._batches, desc=self._title, unit='batch', leave=False, dynamic_ncols=True,
+                              disable=not (self._chief and sys.stderr.isatty()))
+
+    def before_run(self, run_context):
+        self._start = time.perf_counter()
+        return tf.train.SessionRunArgs(self._tensors)
+
+    def after_run(self, run_context, run_values):
+        if not self.first:  # the first batch includes compilation
+            self.seconds += time.perf_counter() - self._start
+        self.first = False
+        for key, value in run_values.results.items():
+            wide = np.asarray(value, np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64)
+            self.totals[key] = self.totals.get(key, 0) + wide
+        self._bar.update()
+
+    def end(self, session):
+        self._bar.close()
+
+
+def write_json(path: str, content: Dict[str, Any]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + '\n')
+
+
+def match(task: Task, path: str, reinit_head: bool = False) -> checkpoint.Match:
+    """How a checkpoint fits the task's network; UserError if it does not."""
+    found = checkpoint.Checkpoint(path)
+    return checkpoint.match(found, task.variables(), task.head if reinit_head else None, task.explain_checkpoint(found.shapes))
+
+
+def evaluate(task: Task, device: devices.Device, path: str, folder: Optional[records.Folder] = None) -> Dict[str, Any]:
+    """Evaluates a checkpoint on every record of the evaluation split, each once, sharded over ranks.
+
+    Returns {'model', 'checkpoint', 'step', metrics..., 'seconds', 'images_per_second', 'counts'}; the same on every rank.
+    """
+    cfg = task.cfg
+    folder = folder or task.folder(task.eval_split)
+    found = match(task, path)
+    batches = math.ceil(folder.count / (cfg.batch_size * device.size))
+    counter = _Counter('evaluating', batches, device.is_chief)
+
+    def input_fn():
+        return task.dataset(folder, cfg.batch_size, False, rank=device.rank, size=device.size)
+
+    # The Estimator wants a folder of its own: a foreign checkpoint's is not written to.
+    with tempfile.TemporaryDirectory(prefix='evaluation-') as scratch:
+        estimator = device.estimator(model_fn.build(task, device, restore=found.names), cfg, scratch, save_steps=1)
+        estimator.evaluate(input_fn, steps=batches, hooks=[counter], checkpoint_path=found.checkpoint.path)
+    keys = sorted(counter.totals)
+    counts = dict(zip(keys, device.sum_over_ranks([np.asarray(counter.totals[key]) for key in keys])))
+    measured = (batches - 1) * cfg.batch_size * device.size
+    return dict(model=task.name, checkpoint=os.path.abspath(found.checkpoint.path), step=found.checkpoint.step, **task.metrics(counts),
+                seconds=round(counter.seconds, 3), images_per_second=round(measured / counter.seconds, 2) if measured else None,
+                counts=counts)
+
+
+def write(result: Dict[str, Any], output_path: str) -> None:
+    """Writes eval.json and, for few classes, confusion.npy (int64 [C, C], row = true class)."""
+    counts = result['counts']
+    if 'confusion' in counts:
+        with atomic(os.path.join(output_path, 'confusion.npy')) as temporary:
+            np.save(str(temporary), counts['confusion'])
+    write_json(os.path.join(output_path, 'eval.json'), {key: value for key, value in result.items() if key != 'counts'})

@@ -1,0 +1,462 @@
+"""TFRecord folders: written in parallel, validated when opened, read by record number.
+
+Random access is what makes shuffling and resuming exact: step t reads the records that (seed, epoch) say, whatever ran before.
+A record is `length uint64 | masked crc32c of length | payload | masked crc32c of payload`, little endian (TFRecord format).
+A folder written here also holds `dataset.json` (what it is) and `index.npy` (where each record starts, so that a million of
+them open at once); a folder without them is scanned. TensorFlow is imported only where tensors are made, so that writers start
+fast.
+"""
+import concurrent.futures
+import functools
+import hashlib
+import itertools
+import json
+import multiprocessing
+import numbers
+import os
+import pathlib
+import re
+import signal
+import struct
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import google_crc32c
+import numpy as np
+import tqdm
+
+from common import files
+from common.errors import UserError
+
+FORMAT_VERSION = 1
+_RECORD_NAME = re.compile(r'\.(tf)?record|-\d{5}-of-\d{5}', re.IGNORECASE)
+_NOTE_SUFFIXES = {'.json', '.txt', '.md', '.csv', '.yaml', '.yml', '.log', '.npy', '.idx', '.index', '.md5', '.sha256'}
+_BAD_CONTENT = 'does not match its checksum'
+_AGAIN = 'remove the folder and prepare it again'
+_READ_AHEAD = 4     # batches read at once: reads wait for the disk, not for a core
+
+
+# ---- one record ------------------------------------------------------------------------------------------------------
+
+def _checksum(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack('<I', ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff)
+
+
+def _header(length: int) -> bytes:
+    packed = struct.pack('<Q', length)
+    return packed + _checksum(packed)
+
+
+def _varint(value: int) -> bytes:
+    value &= 0xffffffffffffffff     # two's complement
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+
+
+def example(features: Dict[str, Any]) -> bytes:
+    """Serialises a tf.train.Example, keys in sorted order so that equal features give equal bytes.
+
+    A value is bytes, an int or a float, or a list or tuple of one of them.
+    """
+    entries = []
+    for key in sorted(features):
+        values = features[key] if isinstance(features[key], (list, tuple)) else [features[key]]
+        if all(isinstance(value, bytes) for value in values):
+            feature = _field(1, b''.join(_field(1, value) for value in values))
+        elif all(isinstance(value, numbers.Integral) for value in values):
+            feature = _field(3, _field(1, b''.join(_varint(int(value)) for value in values)))
+        elif all(isinstance(value, numbers.Real) for value in values):
+            feature = _field(2, _field(1, struct.pack('<%df' % len(values), *values)))
+        else:
+            raise TypeError('feature %r: expected bytes, int or float, found %r' % (key, features[key]))
+        entries.append(_field(1, _field(1, key.encode()) + _field(2, feature)))
+    return _field(1, b''.join(entries))
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+_shared = None      # in a worker: (records written by all workers, the flag that tells them to stop)
+
+
+def _start_worker(shared, is_process: bool) -> None:
+    global _shared
+    _shared = shared
+    if is_process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C reaches the parent too, which sets the flag
+
+
+def _write_shard(path: str, items: Sequence, encode: Callable, fields: set) -> Optional[Tuple[List[int], int, str]]:
+    written, stop = _shared
+    starts, size, digest, reported, due = [], 0, hashlib.sha256(), 0, 0.0
+    with open(path, 'wb') as shard:
+        for item in items:
+            if time.monotonic() > due:      # not for each record: the workers would queue for the counter
+                if stop.is_set():
+                    return None
+                with written.get_lock():
+                    written.value += len(starts) - reported
+                reported, due = len(starts), time.monotonic() + 0.1
+            features = encode(item)
+            if set(features) != fields:
+                raise ValueError('encode() gave %s, the schema says %s' % (sorted(features), sorted(fields)))
+            payload = example(features)
+            frame = _header(len(payload)) + payload + _checksum(payload)
+            shard.write(frame)
+            digest.update(frame)
+            starts.append(size)
+            size += len(frame)
+    with written.get_lock():
+        written.value += len(starts) - reported
+    return starts, size, digest.hexdigest()
+
+
+def write(path, items: Sequence, encode: Callable[[Any], Dict[str, Any]], *, name: str, split: str, schema: Dict[str, Dict],
+          classes: Sequence[str] = (), shards: int = 1, workers: Optional[int] = None) -> None:
+    """Writes the folder `path` with the records encode(item), in order, in `shards` files of (nearly) equal count.
+
+    Args:
+      items: a sequence of small picklable things, say (file name, label); each is turned into a record inside a worker.
+      encode: item -> {feature: value} (see `example`); a function of a module, so that it can be sent to the workers.
+      schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype': of the content, 'shape': of the content}.
+      workers: processes, at most one a shard; default: one a core. 1 writes inside this process. The bytes do not depend on it.
+    The folder appears whole, or (after an error or Ctrl-C) not at all.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError('%s already exists and is not empty; remove it or name another folder' % path)
+    if not len(items):
+        raise UserError('%s: there are no records to write' % path)
+    if not 1 <= shards <= len(items):
+        raise UserError('%s: found %d shards for %d records; legal are 1 to %d' % (path, shards, len(items), len(items)))
+    workers = min(workers or os.cpu_count(), shards)
+    began = time.time()
+    context = multiprocessing.get_context('spawn')      # a fork would copy the parent's threads' locks
+    shared = context.Value('q', 0), context.Event()
+    if workers == 1:
+        pool = concurrent.futures.ThreadPoolExecutor(1, initializer=_start_worker, initargs=(shared, False))
+    else:
+        pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (shared, True))
+    names = ['%s-%05d-of-%05d.tfrecord' % (split, shard, shards) for shard in range(shards)]
+    bounds = [len(items) * shard // shards for shard in range(shards + 1)]
+    try:
+        with files.atomic(path) as folder, tqdm.tqdm(total=len(items), desc=split, unit=' records', disable=None) as bar:
+            folder.mkdir()
+            with pool:
+                tasks = [pool.submit(_write_shard, str(folder / file), items[first:last], encode, set(schema))
+                         for file, first, last in zip(names, bounds, bounds[1:])]
+                results = _await(tasks, shared, bar)
+            np.save(str(folder / 'index.npy'), np.concatenate([np.array(starts, np.int64) for starts, _, _ in results]))
+            (folder / 'dataset.json').write_text(json.dumps({
+                'format_version': FORMAT_VERSION, 'name': name, 'split': split, 'count': len(items), 'classes': list(classes),
+                'schema': schema, 'shards': [{'file': file, 'records': len(starts), 'bytes': size, 'sha256': digest}
+                                             for file, (starts, size, digest) in zip(names, results)]}, indent=1) + '\n')
+    except concurrent.futures.process.BrokenProcessPool:
+        raise UserError('%s: a writing process was killed (out of memory?); try fewer workers than %d' % (path, workers))
+    except OSError as error:
+        raise UserError('%s could not be written: %s' % (path, error))
+    sys.stderr.write('%s: %d records in %d files, %.1f s\n' % (path, len(items), shards, time.time() - began))
+
+
+def _await(tasks, shared, bar) -> List:
+    """The results of the tasks in order, while the bar moves; the first failure stops the others."""
+    written, stop = shared
+    try:
+        pending = tasks
+        while pending:
+            done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_EXCEPTION)
+            bar.update(written.value - bar.n)
+            for task in done:
+                task.result()
+    except BaseException:
+        stop.set()
+        for task in tasks:
+            task.cancel()
+        raise
+    return [task.result() for task in tasks]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+def split_path(data_path, split: str) -> pathlib.Path:
+    """data_path/<split> if that folder exists, else data_path itself (the published ports point straight at the records)."""
+    return pathlib.Path(data_path) / split if has_split(data_path, split) else pathlib.Path(data_path)
+
+
+def has_split(data_path, split: str) -> bool:
+    """Whether there is a folder data_path/<split>."""
+    return (pathlib.Path(data_path) / split).is_dir()
+
+
+class Folder:
+    """A validated folder of TFRecords. `read` gives any records by number; numbers count through the files in order.
+
+    Attributes: path; metadata (the content of dataset.json, {} without one); files (in dataset.json's order, else in the natural
+    order of their names); count (records that can be read: corrupt ones that were left out have no number).
+    """
+
+    def __init__(self, path: pathlib.Path, metadata: Dict, paths: List[pathlib.Path], frames: List[np.ndarray]):
+        self.path, self.metadata, self.files = path, metadata, paths
+        self._shard = np.repeat(np.arange(len(paths)), [len(shard) for shard in frames])
+        self._start, self._length = np.concatenate(frames).T
+        self.count = len(self._start)
+
+    @classmethod
+    def open(cls, path, skip_corrupt: int = 0) -> 'Folder':
+        """Opens and checks a folder.
+
+        With skip_corrupt > 0 every byte is checked now and up to that many corrupt records are left out, a warning each;
+        without it payloads are checked as they are read. UserError says what is wrong, where, and the cure.
+        """
+        path = pathlib.Path(path)
+        try:
+            return cls._open(path, skip_corrupt)
+        except OSError as error:
+            raise UserError('%s could not be read: %s' % (path, error))
+
+    @classmethod
+    def _open(cls, path: pathlib.Path, skip_corrupt: int) -> 'Folder':
+        if not path.is_dir():
+            raise UserError('%s: %s; name the folder that holds the TFRecords' % (
+                path, 'is a file' if path.exists() else 'no such folder'))
+        metadata = _metadata(path)
+        paths = [path / shard['file'] for shard in metadata['shards']] if metadata else _find(path)
+        _warn_strays(path, paths)
+        if metadata and not skip_corrupt and (path / 'index.npy').exists():
+            frames = _load_index(path / 'index.npy', metadata['shards'])
+        else:
+            frames = _scan_all(paths, skip_corrupt, distinct=not metadata)
+            if metadata and not skip_corrupt and sum(map(len, frames)) != metadata['count']:
+                raise UserError('%s: found %d records, dataset.json says %d; %s' % (
+                    path, sum(map(len, frames)), metadata['count'], _AGAIN))
+        if not sum(map(len, frames)):
+            raise UserError('%s: holds no readable record' % path)
+        return cls(path, metadata, paths, frames)
+
+    def read(self, ids: Sequence[int]) -> List[bytes]:
+        """The payloads of the records `ids` (0..count-1, any order, repeats allowed). Thread safe. UserError if one is corrupt."""
+        ids = np.asarray(ids, np.int64)
+        shard, start, length = self._shard[ids].tolist(), self._start[ids].tolist(), self._length[ids].tolist()
+        payloads = [b''] * len(ids)
+        # Files are opened for each call: a thousand kept open would hit the usual limit, and opening costs microseconds.
+        for file, group in itertools.groupby(np.argsort(ids, kind='stable').tolist(), key=shard.__getitem__):
+            try:
+                with open(str(self.files[file]), 'rb', buffering=0) as source:
+                    for i in group:
+                        frame = os.pread(source.fileno(), length[i] + 16, start[i])
+                        payloads[i] = frame[12:-4]
+                        if frame[:12] != _header(length[i]) or frame[-4:] != _checksum(payloads[i]):
+                            raise UserError(_advice(_corrupt(self.files[file], start[i], length[i] + 16, _BAD_CONTENT)))
+            except OSError as error:
+                raise UserError('%s could not be read: %s' % (self.files[file], error))
+        return payloads
+
+
+def _corrupt(path, offset: int, lost: int, why: str) -> str:
+    return '%s: the record at byte %d %s (%d bytes lost)' % (path, offset, why, lost)
+
+
+def _advice(problem: str) -> str:
+    return problem + '; restore the file, or leave out up to N corrupt records with --skip_corrupt N'
+
+
+def _names(names: Sequence[str]) -> str:
+    return ', '.join(sorted(names)[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '')
+
+
+def _metadata(path: pathlib.Path) -> Dict:
+    """dataset.json's content, {} if there is none; UserError if it is not ours or the shards are not the ones it lists."""
+    file = path / 'dataset.json'
+    if not file.exists():
+        return {}
+    try:
+        metadata = json.loads(file.read_text())
+        version, count = metadata['format_version'], metadata['count']
+        shards = [(str(shard['file']), int(shard['bytes']), int(shard['records'])) for shard in metadata['shards']]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError('%s: not a description of a dataset (%s: %s); restore it, or remove it to read the records as they '
+                        'are' % (file, type(error).__name__, error))
+    if version != FORMAT_VERSION:
+        raise UserError('%s: found format_version %r, legal is %d; %s' % (file, version, FORMAT_VERSION, _AGAIN))
+    if not shards or count != sum(records for _, _, records in shards):
+        raise UserError('%s: found count %r, which is not the sum of its shards; %s' % (file, count, _AGAIN))
+    if len({name for name, _, _ in shards}) < len(shards):
+        raise UserError('%s: lists a shard twice; %s' % (file, _AGAIN))
+    missing = [name for name, _, _ in shards if not (path / name).is_file()]
+    if missing:
+        raise UserError('%s: %d of its files are missing: %s; copy them here, or %s' % (
+            file, len(missing), _names(missing), _AGAIN))
+    for name, expected, _ in shards:
+        found = (path / name).stat().st_size
+        if found != expected:
+            raise UserError('%s: found %d bytes, dataset.json says %d (an incomplete copy?); copy it again, or %s' % (
+                path / name, found, expected, _AGAIN))
+    return metadata
+
+
+def _find(path: pathlib.Path) -> List[pathlib.Path]:
+    """The TFRecord files of a folder without dataset.json, by name or else by content, in the natural order of their names."""
+    found = []
+    for file in path.iterdir():
+        if file.is_file() and not file.name.startswith('.') and file.stat().st_size:
+            named = _RECORD_NAME.search(file.name) and file.suffix.lower() not in _NOTE_SUFFIXES
+            with open(str(file), 'rb') as source:
+                head = source.read(12)
+            if named and head[:2] == b'\x1f\x8b':
+                raise UserError('%s: is gzip-compressed, which cannot be read at random; decompress it (gunzip)' % file)
+            if named or head[8:] == _checksum(head[:8]):
+                found.append(file)
+    if not found:
+        inside = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
+        raise UserError('%s: holds no TFRecord (%s); name the folder that holds them' % (
+            path, 'found ' + _names(inside) if inside else 'it is empty'))
+    return sorted(found, key=lambda file: ([int(part) if i % 2 else part for i, part in enumerate(re.split(r'(\d+)', file.name))],
+                                           file.name))
+
+
+def _warn_strays(path: pathlib.Path, used: List[pathlib.Path]) -> None:
+    strays = {entry.name for entry in path.iterdir()} - {file.name for file in used} - {'dataset.json', 'index.npy'}
+    if strays:
+        sys.stderr.write('warning: %s: not used, as they are no TFRecords of this dataset: %s\n' % (path, _names(strays)))
+
+
+def _load_index(file: pathlib.Path, shards: List[Dict]) -> List[np.ndarray]:
+    """[records, 2] (start, length) for each shard, from the stored starts."""
+    try:
+        starts = np.load(str(file))
+    except (ValueError, OSError) as error:
+        raise UserError('%s: not readable (%s); remove it and the records are scanned instead' % (file, error))
+    ends = np.cumsum([shard['records'] for shard in shards])
+    if starts.dtype == np.int64 and starts.shape == (ends[-1],):
+        frames = [np.stack([start, np.diff(start, append=shard['bytes']) - 16], axis=1)
+                  for start, shard in zip(np.split(starts, ends[:-1]), shards)]
+        if all((frame >= 0).all() for frame in frames):
+            return frames
+    raise UserError('%s: does not belong to dataset.json; remove it and the records are scanned instead' % file)
+
+
+def _scan(path: pathlib.Path, payloads: bool) -> Tuple[np.ndarray, List[Tuple[str, int]], Tuple]:
+    """Walks one file. Returns (start, length) of the good records [n, 2], the problems, and what tells the file from others."""
+    size, offset, frames, problems, first, last = path.stat().st_size, 0, [], [], b'', b''
+    with open(str(path), 'rb', buffering=0) as source:
+        while offset < size:
+            header = os.pread(source.fileno(), 12, offset)
+            length = int.from_bytes(header[:8], 'little')
+            if len(header) == 12 and header != _header(length):
+                problems.append(_corrupt(path, offset, size - offset, 'has a damaged length field, so the rest cannot be read'))
+                break
+            if len(header) < 12 or offset + 16 + length > size:
+                problems.append(_corrupt(path, offset, size - offset, 'is cut off by the end of the file'))
+                break
+            if payloads:
+                body = os.pread(source.fileno(), length + 4, offset + 12)
+            if payloads and body[-4:] != _checksum(body[:-4]):
+                problems.append(_corrupt(path, offset, length + 16, _BAD_CONTENT))
+            else:
+                frames.append((offset, length))
+            offset += 16 + length
+        if frames:
+            first, last = (os.pread(source.fileno(), 4, start + 12 + length) for start, length in (frames[0], frames[-1]))
+    return np.array(frames, np.int64).reshape(-1, 2), problems, (size, len(frames), first, last)
+
+
+def _scan_all(paths: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[np.ndarray]:
+    """Scans files, several at once. UserError if they hold more than `skip_corrupt` problems, or two are equal but `distinct`."""
+    frames, problems, seen = [], [], {}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        scans = pool.map(functools.partial(_scan, payloads=skip_corrupt > 0), paths)
+        bar = tqdm.tqdm(scans, 'checking', len(paths), unit=' files', disable=None, delay=2)
+        for path, (found, wrong, identity) in zip(paths, bar):
+            if distinct and len(found) and identity in seen:
+                raise UserError('%s and %s hold the same %d records; remove one of them' % (seen[identity], path, len(found)))
+            seen[identity] = path
+            frames.append(found)
+            problems += wrong
+    if len(problems) > skip_corrupt:
+        raise UserError('%d corrupt records, more than --skip_corrupt %d allows; the first: %s' % (
+            len(problems), skip_corrupt, problems[0]) if skip_corrupt else _advice(problems[0]))
+    for problem in problems:
+        sys.stderr.write('warning: left out: %s\n' % problem)
+    return frames
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+def steps_per_epoch(count: int, global_batch: int) -> int:
+    """Full batches in an epoch; the remainder is dropped (other records each epoch). UserError if there is not even one."""
+    if count < global_batch:
+        raise UserError('%d training records do not fill one global batch of %d; lower --batch_size or the number of devices' % (
+            count, global_batch))
+    return count // global_batch
+
+
+def splitmix64(state: np.ndarray) -> np.ndarray:
+    """The output of the SplitMix64 generator (Steele et al. 2014) in each state, uint64 -> uint64: a good hash of counters."""
+    with np.errstate(over='ignore'):
+        mixed = np.asarray(state, np.uint64) + np.uint64(0x9e3779b97f4a7c15)
+        mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xbf58476d1ce4e5b9)
+        mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94d049bb133111eb)
+    return mixed ^ mixed >> np.uint64(31)
+
+
+def uniform(seed: int, epoch: int, ids: np.ndarray, columns: int) -> np.ndarray:
+    """float32 [len(ids), columns] in [0, 1): a function of (seed, epoch, id, column) alone, not of batch, rank or devices."""
+    key = splitmix64(splitmix64(np.uint64(seed)) ^ np.uint64(epoch))
+    bits = splitmix64(splitmix64(key ^ np.asarray(ids, np.uint64))[:, None] ^ np.arange(columns, dtype=np.uint64))
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2 ** -24)
+
+
+def batches(folder: Folder, batch_size: int, *, training: bool, seed: int = 0, rank: int = 0, size: int = 1, start_step: int = 0,
+            steps: Optional[int] = None, draws: int = 0):
+    """A tf.data.Dataset of this rank's batches, B = batch_size records each, in the same order on every run.
+
+    Elements: 'record' string [B], 'id' int64 [B], 'draws' float32 [B, draws] in [0, 1), 'mask' float32 [B].
+    Training: step t, counted from the start of training, is batch t % steps_per_epoch of a permutation drawn from
+    (seed, t // steps_per_epoch); it starts at `start_step` and ends after `steps` batches (None: never).
+    Otherwise every record comes once, in order; ranks get equally many full batches, filled up with record 0 at mask 0.
+    A global batch is cut into `size` contiguous parts, one a rank.
+    """
+    import tensorflow as tf
+    if not 0 <= seed < 2 ** 32:
+        raise UserError('seed: found %d, legal are 0 to %d' % (seed, 2 ** 32 - 1))
+    global_batch = batch_size * size
+    epoch_steps = steps_per_epoch(folder.count, global_batch) if training else -(-folder.count // global_batch)
+    stop = np.iinfo(np.int64).max if training else epoch_steps
+    stop = stop if steps is None else min(stop, start_step + steps)
+
+    @functools.lru_cache(maxsize=2)     # read-ahead straddles two epochs
+    def permutation(epoch: int) -> np.ndarray:
+        return np.random.RandomState([seed, epoch]).permutation(folder.count)
+
+    def load(step):
+        epoch, index = divmod(int(step), epoch_steps)
+        positions = np.arange(batch_size) + (index * global_batch + rank * batch_size)
+        mask = positions < folder.count
+        ids = permutation(epoch)[positions] if training else np.where(mask, positions, 0)
+        return np.array(folder.read(ids), object), ids, uniform(seed, epoch, ids, draws), mask.astype(np.float32)
+
+    def element(step):
+        types = {'record': tf.string, 'id': tf.int64, 'draws': tf.float32, 'mask': tf.float32}
+        tensors = dict(zip(types, tf.numpy_function(load, [step], list(types.values()))))
+        for key, tensor in tensors.items():
+            tensor.set_shape([batch_size, draws] if key == 'draws' else [batch_size])
+        return tensors
+
+    return tf.data.Dataset.range(start_step, stop).map(element, num_parallel_calls=_READ_AHEAD).prefetch(2)
+
+
+def user_error(exception: BaseException) -> Optional[UserError]:
+    """The UserError inside an exception: itself, or the one that a reader raised and TensorFlow wrapped. None if there is not."""
+    if isinstance(exception, UserError):
+        return exception
+    line = re.search(r'\bUserError: (.+)', str(exception))
+    return UserError(line.group(1)) if line else None

@@ -1,0 +1,119 @@
+"""Task: the one object that a model hands to `common`, which never asks which model it is."""
+import abc
+import collections
+import importlib
+import pathlib
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from common import config, records
+from common.errors import UserError, suggest
+
+Features = Dict[str, tf.Tensor]
+
+
+class Task(abc.ABC):
+    """Network, data, loss, metrics and names of one model under one configuration.
+
+    Class attributes that a model sets:
+      name: 'wideresnet'; its folder is NAME_tf, its final checkpoint NAME.ckpt.
+      config_class, aliases ({published flag: field}), default_recipe (read when there is no --config).
+      output_name: the inference graph's output, e.g. 'output/BiasAdd'; the input is always 'inputx'.
+      train_split, eval_split: folders below --data_path.
+      head: scope of the classifier, which --reinit_head may leave out of a warm start.
+      best_metric: key of metrics() by which the best checkpoint is kept, higher is better.
+    """
+    name: str
+    config_class: type
+    aliases: Dict[str, str] = {}
+    default_recipe: pathlib.Path
+    output_name: str
+    head: str
+    train_split, eval_split = 'train', 'test'
+    best_metric = 'top1'
+    draws = 0  # uniform numbers per record and epoch that augmentation takes
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+
+    @property
+    @abc.abstractmethod
+    def input_shape(self) -> Tuple[int, int, int]:
+        """(height, width, channels) of one input image."""
+
+    @abc.abstractmethod
+    def parse(self, batch: Features, training: bool) -> Features:
+        """On the host: turns a batch of `records.batches` into {'image': uint8 [B,H,W,C], 'label': int32, 'mask': float32 [B], ...}."""
+
+    @abc.abstractmethod
+    def normalize(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 or float [B,H,W,C] in 0..255 -> the network's float32 input. The first op on the device; export may keep or drop it."""
+
+    def augment(self, features: Features) -> Features:
+        """On the device, training only: takes and returns features whose image is float32 in 0..255."""
+        return features
+
+    @abc.abstractmethod
+    def network(self, images: tf.Tensor, training: bool, dropout: Optional[Callable] = None) -> tf.Tensor:
+        """Normalised float32 images -> logits. dropout(x, rate, index) is stateless."""
+
+    @abc.abstractmethod
+    def loss(self, logits: tf.Tensor, features: Features) -> tf.Tensor:
+        """Training loss: float32 scalar, mean over the batch."""
+
+    @abc.abstractmethod
+    def counts(self, logits: tf.Tensor, features: Features) -> Dict[str, tf.Tensor]:
+        """Evaluation counts of one batch: sums that add up over batches and ranks. Masked records count nothing."""
+
+    @abc.abstractmethod
+    def metrics(self, counts: Dict[str, np.ndarray]) -> Dict[str, float]:
+        """Summed counts -> figures, e.g. {'images': 10000, 'loss': .., 'top1': .., 'top5': ..}."""
+
+    @abc.abstractmethod
+    def eval_line(self, metrics: Dict[str, float]) -> str:
+        """The line that evaluation prints, in the published port's form."""
+
+    def explain_checkpoint(self, shapes: Dict[str, Sequence[int]]) -> str:
+        """Says what a checkpoint that does not fit is, by its variables: a hint for the error message."""
+        return ''
+
+    def folder(self, split: str) -> records.Folder:
+        """Opens and validates the split's records; --image_num takes the first N."""
+        folder = records.Folder.open(records.split_path(self.cfg.data_path, split), self.cfg.skip_corrupt)
+        wanted = self.cfg.image_num
+        if wanted is not None:
+            if wanted > folder.count:
+                raise UserError('--image_num %d: %s holds %d records; give at most that, or leave the flag out'
+                                % (wanted, folder.path, folder.count))
+            folder.count = wanted
+        return folder
+
+    def dataset(self, folder: records.Folder, batch_size: int, training: bool, **position: Any) -> tf.data.Dataset:
+        """Batches of features; `position` as in records.batches (seed, rank, size, start_step, steps)."""
+        batches = records.batches(folder, batch_size, training=training, draws=self.draws if training else 0, **position)
+        return batches.map(lambda batch: self.parse(batch, training), num_parallel_calls=2).prefetch(2)
+
+
+    def variables(self) -> Dict[str, List[int]]:
+        """{name: shape} of the network's variables, weights and batch-norm statistics, in creation order."""
+        with tf.Graph().as_default():
+            self.network(tf.placeholder(tf.float32, (1,) + tuple(self.input_shape)), False)
+            return collections.OrderedDict((v.op.name, v.shape.as_list()) for v in tf.global_variables())
+
+
+def find(name: str) -> type:
+    """Returns the Task class of a model: `TASK` in NAME_tf/task.py."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    names = sorted(path.parent.name[:-len('_tf')] for path in root.glob('*_tf/task.py'))
+    if name not in names:
+        raise UserError('unknown model %r; legal: %s%s' % (name, ', '.join(names), suggest(name, names)))
+    return importlib.import_module(name + '_tf.task').TASK
+
+
+def build(name: str, argv: Sequence[str]) -> Task:
+    """Returns the model's Task under the configuration that `argv` (flags, --config) describes."""
+    task_class = find(name)
+    cfg = config.parse(task_class.config_class, argv, task_class.name, task_class.aliases, task_class.default_recipe)
+    return task_class(cfg)

@@ -1,0 +1,71 @@
+"""CIFAR records -> batches: parsing, augmentation, normalisation, and the data sets' constants.
+
+Host: uint8 images, cropped and mirrored. Device: colour, Cutout, mixup and normalisation, so that uint8 crosses to it.
+"""
+from typing import Dict
+
+import tensorflow as tf
+
+from common import augment
+
+SHAPE = (32, 32, 3)
+# Channel means and standard deviations of the training images, 0..1.
+STATISTICS = {'cifar10': ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
+              'cifar100': ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761])}
+# Columns of features['draws'].
+Y, X, FLIP, BRIGHTNESS, CONTRAST, CUTOUT_Y, CUTOUT_X, MIXUP = range(8)
+DRAWS = 8
+
+
+def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tensor]:
+    """A batch of serialised examples (the published port's schema) -> image uint8 [B,32,32,3], label int32 [B], mask, draws."""
+    batch_size = batch['mask'].shape[0]
+    examples = tf.io.parse_example(batch['record'], {'image': tf.io.FixedLenFeature([], tf.string),
+                                                     cfg.label: tf.io.FixedLenFeature([], tf.int64)})
+    images = tf.reshape(tf.io.decode_raw(examples['image'], tf.uint8), (batch_size,) + SHAPE)
+    features = {'image': images, 'label': tf.cast(examples[cfg.label], tf.int32), 'mask': batch['mask']}
+    if training:
+        draws = batch['draws']
+        if cfg.crop_pad or cfg.flip:
+            features['image'] = augment.pad_crop_flip(images, draws[:, Y], draws[:, X], draws[:, FLIP], cfg.crop_pad, cfg.flip)
+        if cfg.mixup:
+            features['mixup'] = tf.numpy_function(lambda draw: augment.mixup_share(draw, cfg.mixup), [draws[:, MIXUP]], tf.float32)
+            features['mixup'].set_shape([batch_size])
+        if cfg.brightness or cfg.contrast or cfg.cutout:
+            features['draws'] = draws
+    return features
+
+
+def augment_on_device(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
+    """Colour, Cutout and mixup of float32 images in 0..255."""
+    images, draws = features['image'], features.get('draws')
+    if cfg.brightness:
+        images = augment.brightness(images, draws[:, BRIGHTNESS], cfg.brightness)
+    if cfg.contrast:
+        images = augment.contrast(images, draws[:, CONTRAST], 1.0 - cfg.contrast, 1.0 + cfg.contrast)
+    if cfg.cutout:
+        images = augment.cutout(images, draws[:, CUTOUT_Y], draws[:, CUTOUT_X], cfg.cutout, _mean(images, cfg.normalization))
+    features = dict(features, image=images)
+    if cfg.mixup:
+        features['image'], features['label_b'] = augment.mixup(images, features['label'], features['mixup'])
+    return features
+
+
+def _mean(images: tf.Tensor, normalization: str) -> tf.Tensor:
+    """The pixel value that normalisation maps to 0."""
+    if normalization == 'per_image':
+        return tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
+    return tf.constant(STATISTICS.get(normalization, ([0.5], None))[0]) * 255.0
+
+
+def normalize(images: tf.Tensor, normalization: str) -> tf.Tensor:
+    """[B,32,32,3] in 0..255 -> float32. per_image is tf.image.per_image_standardization (the published port)."""
+    images = tf.cast(images, tf.float32)
+    if normalization == 'half':
+        return images / 127.5 - 1.0
+    if normalization == 'per_image':
+        centred = images - tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
+        deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=[1, 2, 3], keepdims=True))
+        return centred / tf.maximum(deviation, 1.0 / (SHAPE[0] * SHAPE[1] * SHAPE[2]) ** 0.5)
+    mean, std = STATISTICS[normalization]
+    return (images - tf.constant(mean) * 255.0) / (tf.constant(std) * 255.0)

@@ -1,0 +1,47 @@
+"""WideResNet's Task: what `common` and `offline_inference` need to know of this model."""
+import pathlib
+
+from common.classification import ClassificationTask
+from common.errors import UserError
+from wideresnet_tf import checkpoints, input_pipeline, model
+from wideresnet_tf.config import WideResNetConfig
+
+
+class WideResNet(ClassificationTask):
+    name = 'wideresnet'
+    config_class = WideResNetConfig
+    aliases = {'depths': 'depth', 'ks': 'widen_factor', 'epoch': 'epochs'}
+    default_recipe = pathlib.Path(__file__).parent / 'configs' / 'wrn28_10_cifar100_port.yaml'
+    output_name = 'output/BiasAdd'
+    head = 'output'
+    input_shape = input_pipeline.SHAPE
+    draws = input_pipeline.DRAWS
+
+    def parse(self, batch, training):
+        return input_pipeline.parse(batch, self.cfg, training)
+
+    def augment(self, features):
+        return input_pipeline.augment_on_device(features, self.cfg)
+
+    def normalize(self, images):
+        return input_pipeline.normalize(images, self.cfg.normalization)
+
+    def network(self, images, training, dropout=None):
+        cfg = self.cfg
+        return model.wideresnet(
+            images, depth=cfg.depth, widen_factor=cfg.widen_factor, num_classes=cfg.num_classes, variant=cfg.variant, training=training,
+            freeze_bn=cfg.freeze_bn, dropout_rate=cfg.dropout_rate, dropout=dropout)
+
+    def folder(self, split):
+        folder = super().folder(split)
+        classes = folder.metadata.get('classes')
+        if self.cfg.label == 'fine_label' and classes and len(classes) != self.cfg.num_classes:
+            raise UserError('--num_classes %d: %s has %d classes' % (self.cfg.num_classes, folder.path, len(classes)))
+        return folder
+
+    def explain_checkpoint(self, shapes):
+        found = checkpoints.describe(shapes, shapes)
+        return 'it is ' + str(found) if found else ''
+
+
+TASK = WideResNet
