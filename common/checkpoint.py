@@ -123,6 +123,9 @@ def write(path: str, tensors: Dict[str, np.ndarray]) -> None:
 def move(prefix: str, target: Union[str, pathlib.Path], keep: bool = False) -> None:
     """Moves (or copies) a checkpoint's files to another prefix, the index last: without it there is no checkpoint."""
     target = pathlib.Path(target)
+    index = target.with_name(target.name + '.index')
+    if index.exists():  # an old index must never stand beside new data
+        index.unlink()
     for file in sorted(pathlib.Path(prefix).parent.glob(glob.escape(pathlib.Path(prefix).name) + '.*'), key=lambda f: f.suffix == '.index'):
         with atomic(target.with_name(target.name + file.name[len(pathlib.Path(prefix).name):])) as temporary:
             (shutil.copyfile if keep else shutil.move)(str(file), str(temporary))

@@ -15,21 +15,15 @@ import yaml
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
+from common.devices.npu_options import NPUOptions, option
 from common.errors import UserError, suggest
 from common.files import atomic
 
 ConfigType = TypeVar('ConfigType', bound='Config')
 
 
-def option(default: Any, help_text: str) -> Any:
-    """A dataclass field with its default and the text that --help shows."""
-    if isinstance(default, (list, dict)):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={'help': help_text})
-    return dataclasses.field(default=default, metadata={'help': help_text})
-
-
 @dataclasses.dataclass
-class Config:
+class Config(NPUOptions):
     """What every model shares. A model folder's config.py adds its own fields."""
     # What to do, with what
     do_train: bool = option(False, 'True trains (and evaluates at the end), False evaluates --model_path')
@@ -74,7 +68,7 @@ class Config:
     focal_gamma: NonNegativeFloat = option(2.0, 'focusing parameter of the focal loss')
     label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
     # Precision
-    precision: Literal['float32', 'mixed'] = option('float32', 'mixed: float16 with loss scaling where the device has it')
+    precision: Literal['auto', 'float32', 'mixed'] = option('auto', 'mixed: float16 with loss scaling (gpu, npu); auto: mixed on npu, else float32')
     loss_scale: Union[PositiveFloat, Literal['dynamic']] = option('dynamic', 'of mixed precision: dynamic or a fixed factor')
     # Intervals
     log_interval: PositiveInt = option(10, 'steps between log lines')
@@ -95,11 +89,15 @@ class Config:
             raise UserError('boundaries: %s must ascend' % self.boundaries)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError('%s: %s is not legal; give a finite number' % (field.name, value))
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise UserError('%s: %s is not legal; give %s' % (field.name, value, 'finite numbers' if isinstance(value, list) else 'a finite number'))
+        self.validate_npu()
         for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
             if getattr(self, name) >= 1:
                 raise UserError('%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name))
+        if self.loss == 'focal' and self.label_smoothing:
+            raise UserError('label_smoothing: %s is not legal with loss focal, which has none; give 0' % self.label_smoothing)
 
 
 def _nearest(kind: str, name: str, fields: Sequence[str], where: str) -> UserError:
@@ -111,10 +109,10 @@ def _parser(config_class: Type[ConfigType], aliases: Dict[str, str]) -> jsonargp
     parser.add_argument('--config', default=None, help='recipe: a YAML file of the fields below')
     hints = get_type_hints(config_class)
     published = {field: flag for flag, field in aliases.items()}
-    for field in dataclasses.fields(config_class):
+    for field in sorted(dataclasses.fields(config_class), key=lambda f: f.metadata['help'].startswith('npu:')):
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
         flags = ['--' + field.name] + (['--' + published[field.name]] if field.name in published else [])
-        parser.add_argument(*flags, type=hints[field.name], default=default, help=field.metadata.get('help'))
+        parser.add_argument(*flags, type=hints[field.name], default=default, help=field.metadata['help'])
     return parser
 
 
@@ -126,7 +124,7 @@ def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
     except OSError as error:
         near = suggest(path.name, (p.name for p in path.parent.glob('*.yaml'))) if path.parent.is_dir() else ''
         raise UserError('--config %s: %s%s' % (path, error.strerror, near))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError('--config %s is no YAML: %s' % (path, ' '.join(str(error).split())))
     if not isinstance(content, dict):
         raise UserError('--config %s: expected "key: value" lines, found %s' % (path, type(content).__name__))
@@ -148,21 +146,27 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str], model: str, alias
         parser.print_help()
         sys.exit(0)
     words: List[str] = []
-    for word in argv:  # --flag=value and --flag value alike; None as Python prints it
+    for word in argv:  # --flag=value and --flag value alike
         words += word.split('=', 1) if word.startswith('--') else [word]
+    flags = ['--' + name for name in names + list(aliases) + ['config']]
     for flag in (word for word in words if word.startswith('-') and not _is_number(word)):
-        if flag.lstrip('-') not in names + list(aliases) + ['config']:
+        if flag not in flags:
             raise _nearest('flag', flag, names + list(aliases) + ['config'], 'the command line')
-    words = ['null' if word == 'None' else word for word in words]
-    recipe = words[words.index('--config') + 1] if '--config' in words[:-1] else default_recipe
     if '--config' in words[-1:]:
         raise UserError('--config needs a file')
+    hints = get_type_hints(config_class)
+    optional = ['--' + name for name in names + list(aliases) if type(None) in _parts(hints[aliases.get(name, name)])]
+    words = ['null' if word == 'None' and flag in optional else word for flag, word in zip([''] + words, words)]  # as Python prints it
+    given = [word for flag, word in zip(words, words[1:]) if flag == '--config']
+    recipe = given[-1] if given else default_recipe
     values = read_yaml(recipe) if recipe else {}
     if values.pop('model', model) != model:
         raise UserError('--config %s is a recipe of another model, not of %s' % (recipe, model))
     for key in values:
         if key not in names:
             raise _nearest('key', repr(key), names, str(recipe))
+        if values[key] is None and type(None) not in _parts(hints[key]):  # which the parser lets pass
+            raise _illegal(key, None, hints[key])
     try:
         base = parser.parse_object(values) if values else parser.get_defaults()
         namespace = parser.parse_args(words, namespace=base)
@@ -171,6 +175,11 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str], model: str, alias
     result = config_class(**{name: _plain(getattr(namespace, name)) for name in names})
     result.validate()
     return result
+
+
+def _parts(hint: Any) -> Sequence[Any]:
+    """The types that a field's type unites."""
+    return hint.__args__ if getattr(hint, '__origin__', None) is Union else (hint,)
 
 
 def _plain(value: Any) -> Any:
@@ -185,16 +194,21 @@ def _plain(value: Any) -> Any:
 
 _LEGAL = {PositiveInt: 'a whole number above 0', NonNegativeInt: 'a whole number, 0 or more', PositiveFloat: 'a number above 0',
           NonNegativeFloat: 'a number, 0 or more', bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number',
-          type(None): 'None', List[float]: 'a list such as [60, 120]'}
+          type(None): 'None', List[float]: 'a list such as [60, 120]', Dict[str, Dict[str, float]]: 'a mapping {source: {metric: number}}'}
 
 
 def _legal(hint: Any) -> List[str]:
     """Says in words what a field's type admits; a Literal gives its choices."""
-    if getattr(hint, '__origin__', None) is Union:
-        return [text for part in hint.__args__ for text in _legal(part)]
+    if len(_parts(hint)) > 1:
+        return [text for part in _parts(hint) for text in _legal(part)]
     if getattr(hint, '__values__', None) or getattr(hint, '__origin__', None) is Literal:
         return [str(choice) for choice in getattr(hint, '__values__', None) or hint.__args__]
     return [_LEGAL.get(hint, getattr(hint, '__name__', str(hint)))]
+
+
+def _illegal(key: str, found: Any, hint: Any) -> UserError:
+    legal = _legal(hint)
+    return UserError('%s: %r is not legal; give %s%s' % (key, found, ' or '.join(legal), suggest(found, legal)))
 
 
 def _explain(error: Exception, config_class: Type[Config], values: Dict[str, Any], words: List[str], aliases: Dict[str, str]) -> UserError:
@@ -206,9 +220,10 @@ def _explain(error: Exception, config_class: Type[Config], values: Dict[str, Any
     if key not in hints:
         return UserError(text)
     flags = ['--' + flag for flag in [key] + [alias for alias, field in aliases.items() if field == key]]
-    given = [words[i + 1] for i, word in enumerate(words[:-1]) if word in flags] or [values.get(key)]
-    legal = _legal(hints[key])
-    return UserError('%s: %r is not legal; give %s%s' % (key, given[-1], ' or '.join(legal), suggest(given[-1], legal)))
+    given = [word for flag, word in zip(words, words[1:] + [None]) if flag in flags]
+    if given and given[-1] is None:
+        return UserError('%s needs a value; give %s' % (key, ' or '.join(_legal(hints[key]))))
+    return _illegal(key, given[-1] if given else values.get(key), hints[key])
 
 
 def _is_number(word: str) -> bool:

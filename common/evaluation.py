@@ -77,10 +77,11 @@ def evaluate(task: Task, device: devices.Device, path: str, folder: Optional[rec
         estimator.evaluate(input_fn, steps=batches, hooks=[counter], checkpoint_path=found.checkpoint.path)
     keys = sorted(counter.totals)
     counts = dict(zip(keys, device.sum_over_ranks([np.asarray(counter.totals[key]) for key in keys])))
+    names = {'classes': folder.metadata['classes']} if 'confusion' in counts and folder.metadata.get('classes') else {}
     measured = (batches - 1) * cfg.batch_size * device.size
     return dict(model=task.name, checkpoint=os.path.abspath(found.checkpoint.path), step=found.checkpoint.step, **task.metrics(counts),
                 seconds=round(counter.seconds, 3), images_per_second=round(measured / counter.seconds, 2) if measured else None,
-                counts=counts)
+                counts=counts, **names)
 
 
 def write(result: Dict[str, Any], output_path: str) -> None:

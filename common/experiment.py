@@ -49,13 +49,20 @@ def train(task: tasks.Task, device: devices.Device) -> None:
                    total_steps=total, parameters=parameters, resumed_from=start, software=_software())
 
     clock, started = hooks.Clock(), time.time()
+    goals = _segments(start, total, per_epoch, cfg, bool(eval_folder))
+    loop = device.steps_per_loop(cfg, {'log_interval': cfg.log_interval, 'checkpoints': save_steps,
+                                       **{'evaluation or end at step %d' % goal: goal - start for goal in goals}})
+    if loop > 1:
+        journal.say('%d steps per call of the device' % loop)
     with hooks.StopOnSignal(device) as stop:
-        for goal in _segments(start, total, per_epoch, cfg, bool(eval_folder)):
+        for goal in goals:
+            if start >= goal:  # a device that loops may end a few steps late
+                continue
             with tempfile.TemporaryDirectory(prefix='rank-') as scratch:
                 model_dir = output if device.is_chief else scratch
                 estimator = device.estimator(model_fn.build(
                     task, device, total_steps=total, steps_per_epoch=per_epoch,
-                    initialize=(lambda: _initialize(warm)) if warm and not start else None), cfg, model_dir, save_steps)
+                    initialize=(lambda: _initialize(warm)) if warm and not start else None), cfg, model_dir, save_steps, loop)
                 progress = hooks.Progress(
                     journal, clock, interval=cfg.log_interval, steps_per_epoch=per_epoch, total_steps=total, global_batch=global_batch,
                     chief=device.is_chief, model_dir=output)

@@ -27,6 +27,7 @@ def build(task: Task, device, *, total_steps: int = 0, steps_per_epoch: int = 1,
     cfg = task.cfg
 
     def training(features):
+        tf.set_random_seed(cfg.seed)  # initial weights
         step = tf.train.get_or_create_global_step()
         rate = learning_rate(cfg, step, total_steps, steps_per_epoch)
 

@@ -128,7 +128,7 @@ def write(path, items: Sequence, encode: Callable[[Any], Dict[str, Any]], *, nam
       items: a sequence of small picklable things, say (file name, label); each is turned into a record inside a worker.
       encode: item -> {feature: value} (see `example`); a function of a module, so that it can be sent to the workers.
       schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype': of the content, 'shape': of the content}.
-      workers: processes, at most one a shard; default: one a core. 1 writes inside this process. The bytes do not depend on it.
+      workers: processes, at most one a shard; default: one a core; 1 writes inside this process. The bytes do not depend on it.
     The folder appears whole, or (after an error or Ctrl-C) not at all.
     """
     path = pathlib.Path(path)
@@ -152,35 +152,32 @@ def write(path, items: Sequence, encode: Callable[[Any], Dict[str, Any]], *, nam
         with files.atomic(path) as folder, tqdm.tqdm(total=len(items), desc=split, unit=' records', disable=None) as bar:
             folder.mkdir()
             with pool:
-                tasks = [pool.submit(_write_shard, str(folder / file), items[first:last], encode, set(schema))
-                         for file, first, last in zip(names, bounds, bounds[1:])]
-                results = _await(tasks, shared, bar)
+                results = _run(pool, [(str(folder / file), items[first:last], encode, set(schema))
+                                      for file, first, last in zip(names, bounds, bounds[1:])], shared, bar)
             np.save(str(folder / 'index.npy'), np.concatenate([np.array(starts, np.int64) for starts, _, _ in results]))
             (folder / 'dataset.json').write_text(json.dumps({
                 'format_version': FORMAT_VERSION, 'name': name, 'split': split, 'count': len(items), 'classes': list(classes),
                 'schema': schema, 'shards': [{'file': file, 'records': len(starts), 'bytes': size, 'sha256': digest}
                                              for file, (starts, size, digest) in zip(names, results)]}, indent=1) + '\n')
     except concurrent.futures.process.BrokenProcessPool:
-        raise UserError('%s: a writing process was killed (out of memory?); try fewer workers than %d' % (path, workers))
+        raise UserError('%s: a writing process died (out of memory?); free some, or use less than %d workers' % (path, workers))
     except OSError as error:
         raise UserError('%s could not be written: %s' % (path, error))
     sys.stderr.write('%s: %d records in %d files, %.1f s\n' % (path, len(items), shards, time.time() - began))
 
 
-def _await(tasks, shared, bar) -> List:
-    """The results of the tasks in order, while the bar moves; the first failure stops the others."""
+def _run(pool: concurrent.futures.Executor, jobs: List[Tuple], shared, bar: tqdm.tqdm) -> List:
+    """The results of the jobs, in order, while the bar moves. A failure or Ctrl-C stops all of them."""
     written, stop = shared
     try:
-        pending = tasks
+        tasks = pending = [pool.submit(_write_shard, *job) for job in jobs]
         while pending:
             done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_EXCEPTION)
             bar.update(written.value - bar.n)
             for task in done:
-                task.result()
+                task.result()       # raises what the worker raised
     except BaseException:
         stop.set()
-        for task in tasks:
-            task.cancel()
         raise
     return [task.result() for task in tasks]
 
@@ -200,8 +197,8 @@ def has_split(data_path, split: str) -> bool:
 class Folder:
     """A validated folder of TFRecords. `read` gives any records by number; numbers count through the files in order.
 
-    Attributes: path; metadata (the content of dataset.json, {} without one); files (in dataset.json's order, else in the natural
-    order of their names); count (records that can be read: corrupt ones that were left out have no number).
+    Attributes: path; metadata (the content of dataset.json, {} without one); files (in dataset.json's order, else in the
+    natural order of their names); count (records that can be read: corrupt ones that were left out have no number).
     """
 
     def __init__(self, path: pathlib.Path, metadata: Dict, paths: List[pathlib.Path], frames: List[np.ndarray]):
@@ -243,7 +240,7 @@ class Folder:
         return cls(path, metadata, paths, frames)
 
     def read(self, ids: Sequence[int]) -> List[bytes]:
-        """The payloads of the records `ids` (0..count-1, any order, repeats allowed). Thread safe. UserError if one is corrupt."""
+        """The payloads of the records `ids` (0..count-1, any order, repeats too). Thread safe. UserError if one is corrupt."""
         ids = np.asarray(ids, np.int64)
         shard, start, length = self._shard[ids].tolist(), self._start[ids].tolist(), self._length[ids].tolist()
         payloads = [b''] * len(ids)
@@ -319,8 +316,8 @@ def _find(path: pathlib.Path) -> List[pathlib.Path]:
         inside = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
         raise UserError('%s: holds no TFRecord (%s); name the folder that holds them' % (
             path, 'found ' + _names(inside) if inside else 'it is empty'))
-    return sorted(found, key=lambda file: ([int(part) if i % 2 else part for i, part in enumerate(re.split(r'(\d+)', file.name))],
-                                           file.name))
+    return sorted(found, key=lambda file: (
+        [int(part) if i % 2 else part for i, part in enumerate(re.split(r'(\d+)', file.name))], file.name))
 
 
 def _warn_strays(path: pathlib.Path, used: List[pathlib.Path]) -> None:
@@ -370,7 +367,7 @@ def _scan(path: pathlib.Path, payloads: bool) -> Tuple[np.ndarray, List[Tuple[st
 
 
 def _scan_all(paths: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[np.ndarray]:
-    """Scans files, several at once. UserError if they hold more than `skip_corrupt` problems, or two are equal but `distinct`."""
+    """Scans files, several at once. UserError if they have more than `skip_corrupt` problems, or if `distinct` ones are equal."""
     frames, problems, seen = [], [], {}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         scans = pool.map(functools.partial(_scan, payloads=skip_corrupt > 0), paths)
@@ -394,8 +391,8 @@ def _scan_all(paths: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> L
 def steps_per_epoch(count: int, global_batch: int) -> int:
     """Full batches in an epoch; the remainder is dropped (other records each epoch). UserError if there is not even one."""
     if count < global_batch:
-        raise UserError('%d training records do not fill one global batch of %d; lower --batch_size or the number of devices' % (
-            count, global_batch))
+        raise UserError('found %d training records, which do not fill one global batch of %d; lower --batch_size or the number '
+                        'of devices' % (count, global_batch))
     return count // global_batch
 
 
@@ -415,8 +412,8 @@ def uniform(seed: int, epoch: int, ids: np.ndarray, columns: int) -> np.ndarray:
     return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2 ** -24)
 
 
-def batches(folder: Folder, batch_size: int, *, training: bool, seed: int = 0, rank: int = 0, size: int = 1, start_step: int = 0,
-            steps: Optional[int] = None, draws: int = 0):
+def batches(folder: Folder, batch_size: int, *, training: bool, seed: int = 0, rank: int = 0, size: int = 1,
+            start_step: int = 0, steps: Optional[int] = None, draws: int = 0):
     """A tf.data.Dataset of this rank's batches, B = batch_size records each, in the same order on every run.
 
     Elements: 'record' string [B], 'id' int64 [B], 'draws' float32 [B, draws] in [0, 1), 'mask' float32 [B].
@@ -455,7 +452,7 @@ def batches(folder: Folder, batch_size: int, *, training: bool, seed: int = 0, r
 
 
 def user_error(exception: BaseException) -> Optional[UserError]:
-    """The UserError inside an exception: itself, or the one that a reader raised and TensorFlow wrapped. None if there is not."""
+    """The UserError inside an exception: itself, or one that a reader raised and TensorFlow wrapped. None if there is not."""
     if isinstance(exception, UserError):
         return exception
     line = re.search(r'\bUserError: (.+)', str(exception))

@@ -66,9 +66,10 @@ def _results(run: RunFolder) -> str:
     parts = [_table('Measured here', {label: {key: row.get(key) for key in NAMES} for label, row in rows.items()})]
     both = [key for key in NAMES if key in online and key in offline]
     if both:
+        differences = {key: number(offline[key]) - number(online[key]) for key in both}
         parts.append('Difference, offline minus online: %s.' % ', '.join(
-            '%s %+.2f points' % (NAMES[key], 100 * (offline[key] - online[key])) if key in FRACTIONS else
-            '%s %+.6f' % (NAMES[key], offline[key] - online[key]) for key in both))
+            '%s %+.2f points' % (NAMES[key], 100 * value) if key in FRACTIONS else '%s %+.6f' % (NAMES[key], value)
+            for key, value in differences.items()))
     session = run.session
     if session:
         parts.append('Trained and evaluated on %s, started %s; %s.' % (_devices(session), _date(session), _software(session)))

@@ -65,7 +65,7 @@ class RunFolder:
             if kind in self.lines and (kind not in ('train', 'eval') or 'step' in row):
                 self.lines[kind].append(dict(row, minutes=elapsed / 60))
         if broken:
-            self.notes.append('%d lines of %s cannot be read and are left out.' % (broken, path.name))
+            self.notes.append('%d line(s) of %s cannot be read and are left out.' % (broken, path.name))
         bad = [row['step'] for row in self.lines['train'] if not math.isfinite(number(row.get('loss')))]
         if bad:
             self.notes.append('The training loss is not finite in %d of %d logged steps, first at step %d.'

@@ -1,6 +1,6 @@
 """Learning rate as a function of the global step.
 
-Built from comparisons, where, floor, cos and powers only: it runs in a device graph that loops many steps per call, where
+Built from comparisons, where, floor, sin and powers only: it runs in a device graph that loops many steps per call, where
 nothing may branch or return to Python. All counting in epochs is turned into whole steps here, once.
 """
 import math
@@ -49,14 +49,14 @@ def learning_rate(step: Union[tf.Tensor, int, np.ndarray], *, schedule: str, bas
            warmup_epochs=warmup_epochs, warmup_start=warmup_start, end=end)
 
     def steps(epochs):
-        return math.ceil(round(epochs * steps_per_epoch, 6))      # rounded first: 0.1 * 30 is 3.0000000000000004
+        return math.ceil(round(epochs * steps_per_epoch, 6))      # rounded first: 0.07 * 100 is 7.000000000000001
 
     ops = tf if tf.is_tensor(step) else np
     step = tf.cast(step, tf.float32) if ops is tf else np.asarray(step, np.float64)
     ones = ops.ones_like(step)
     warmup_steps = steps(warmup_epochs)
-    progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-    progress = ops.minimum(ops.maximum(progress, 0.0), 1.0)     # below 0 during warm-up: its fractional power would be NaN
+    # The share that remains, 1 - p, is taken directly: in float32 the subtraction would cost the last rates their digits.
+    remains = ops.minimum(ops.maximum((total_steps - step) / max(total_steps - warmup_steps, 1), 0.0), 1.0)
 
     if schedule == 'piecewise':
         rate = values[0] * ones
@@ -68,11 +68,11 @@ def learning_rate(step: Union[tf.Tensor, int, np.ndarray], *, schedule: str, bas
         exponent = ops.floor((step + 0.5) / decay_steps) if staircase else step / decay_steps
         rate = base * decay_rate ** exponent
     elif schedule == 'cosine':
-        rate = end + (base - end) * 0.5 * (1.0 + ops.cos(math.pi * progress))
+        rate = end + (base - end) * ops.sin(0.5 * math.pi * remains) ** 2     # (1 + cos(pi p)) / 2, without cancellation
     elif schedule == 'polynomial':
-        rate = end + (base - end) * (1.0 - progress) ** power
+        rate = end + (base - end) * remains ** power
     elif schedule == 'linear':
-        rate = end + (base - end) * (1.0 - progress)
+        rate = end + (base - end) * remains
     else:
         rate = base * ones
     if warmup_steps:

@@ -33,3 +33,5 @@ class WideResNetConfig(Config):
             raise UserError('dropout_rate: %s is not legal; 0 <= dropout_rate < 1' % self.dropout_rate)
         if self.contrast > 1:
             raise UserError('contrast: %s is not legal; 0 <= contrast <= 1' % self.contrast)
+        if self.loss == 'focal' and self.mixup:
+            raise UserError('mixup: %s is not legal with loss focal, which has one label an image; give 0' % self.mixup)

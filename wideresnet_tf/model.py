@@ -19,7 +19,7 @@ Three published graphs differ in details that change accuracy and decide which w
   initial gamma       uniform in [0, 1)              1                           1
   variable names      group1/block1/conv1/kernel     conv2d_1/kernel             group1/block1/conv1/kernel
 """
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Dict, NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -126,6 +126,7 @@ class _Layers:
         self._dropout_rate = dropout_rate
         self._dropout = dropout
         self._dropped = 0
+        self._numbers: Dict[str, int] = {}
 
     def conv(self, x: tf.Tensor, filters: int, size: int, stride: int, name: str, bias: bool) -> tf.Tensor:
         padding = 'same'
@@ -134,12 +135,12 @@ class _Layers:
             x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
             padding = 'valid'
         return tf.layers.conv2d(x, filters, size, stride, padding, use_bias=bias, kernel_initializer=self.variant.kernel,
-                                name=self._name(name))
+                                name=self._name(name, 'conv2d'))
 
     def bn_relu(self, x: tf.Tensor, name: str, decay: Optional[float] = None) -> tf.Tensor:
         x = tf.layers.batch_normalization(x, momentum=decay or self.variant.bn_decay, epsilon=self.variant.bn_epsilon,
                                           gamma_initializer=self.variant.gamma, training=self._update_bn, fused=True,
-                                          name=self._name(name))
+                                          name=self._name(name, 'batch_normalization'))
         return tf.nn.relu(x)
 
     def drop(self, x: tf.Tensor) -> tf.Tensor:
@@ -148,8 +149,12 @@ class _Layers:
             self._dropped += 1
         return x
 
-    def _name(self, name: str) -> Optional[str]:
-        return name if self.variant.readable_names else None
+    def _name(self, name: str, kind: str) -> str:
+        """The port's variables are numbered as tf.layers does; counted here, so that the graph can be built again with the same variables."""
+        if self.variant.readable_names:
+            return name
+        number = self._numbers[kind] = self._numbers.get(kind, -1) + 1
+        return '%s_%d' % (kind, number) if number else kind
 
 
 def _check(images: tf.Tensor, depth: int, widen_factor: int, num_classes: int, variant: str, dropout_rate: float) -> None:

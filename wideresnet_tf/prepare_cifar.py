@@ -2,13 +2,13 @@
 
     python -m wideresnet_tf.prepare_cifar --dataset cifar100 --source cifar-100-python.tar.gz --output data/cifar100
 
-Reads the official archives (https://www.cs.toronto.edu/~kriz/cifar.html) in their python and binary forms, packed or unpacked;
-a packed one is checked against its published MD5. Both forms give the same records, in the schema of the published port:
-`image` 3072 raw uint8 bytes (height, width, RGB), `fine_label` int64, `coarse_label` int64. CIFAR-10 and the digits have one kind
-of label: it is `fine_label`, and `coarse_label` is 0.
+Reads the official archives (https://www.cs.toronto.edu/~kriz/cifar.html) in their python and binary forms, packed or
+unpacked; a packed one is checked against its published MD5. Both forms give the same records, in the schema of the published
+port: `image` 3072 raw uint8 bytes (height, width, RGB), `fine_label` int64, `coarse_label` int64. CIFAR-10 and the digits have
+one kind of label: it is `fine_label`, and `coarse_label` is 0.
 
-`digits` needs no download: scikit-learn's 1797 scanned digits of 8x8, enlarged to 32x32x3, 1437 to train and 360 to test on. They
-are written in the official CIFAR-10 binary layout first and take the same way as CIFAR from there.
+`digits` needs no download: scikit-learn's 1797 scanned digits of 8x8, enlarged to 32x32x3, 1437 to train and 360 to test on.
+They are written in the official CIFAR-10 binary layout first and take the same way as CIFAR from there.
 """
 import argparse
 import hashlib

@@ -2,7 +2,6 @@
 import importlib.util
 
 from common.devices.base import Device
-from common.errors import UserError
 
 NAMES = ('auto', 'cpu', 'gpu', 'npu')
 
@@ -19,7 +18,8 @@ def select(name: str = 'auto') -> Device:
     """
     from common.devices import cpu, gpu
     if name == 'npu' or (name == 'auto' and npu_available()):
-        raise UserError('--device npu is not supported by this release; give --device cpu or gpu')
+        from common.devices import npu
+        return npu.NPU()
     if name == 'gpu' or (name == 'auto' and gpu.available()):
         return gpu.GPU()
     return cpu.CPU()

@@ -1,6 +1,6 @@
 """The interface that every device fulfils. Only the files of this folder know Horovod or npu_bridge."""
 import abc
-from typing import Callable, List, Sequence, Union
+from typing import Callable, Dict, List, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +20,11 @@ class Device(abc.ABC):
         return self.rank == 0
 
     @abc.abstractmethod
-    def estimator(self, model_fn: Callable, cfg, model_dir: str, save_steps: int) -> tf.estimator.Estimator:
-        """Returns an Estimator with this device's run configuration; rank 0 checkpoints every `save_steps` steps."""
+    def estimator(self, model_fn: Callable, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1) -> tf.estimator.Estimator:
+        """Returns an Estimator with this device's run configuration; rank 0 checkpoints every `save_steps` steps.
+
+        steps_per_loop: training steps per session.run, from `steps_per_loop`.
+        """
 
     @abc.abstractmethod
     def wrap_optimizer(self, optimizer: tf.train.Optimizer, cfg) -> tf.train.Optimizer:
@@ -39,8 +42,8 @@ class Device(abc.ABC):
     def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Sums host arrays over ranks, exactly for counts; every rank must call it, so it is a barrier as well."""
 
-    def steps_per_loop(self, intervals: Sequence[int]) -> int:
-        """Training steps per session.run: a divisor of every interval (1 unless the device loops on its own)."""
+    def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
+        """Training steps per session.run: a divisor of every interval {name: steps}; 1 unless the device loops on its own."""
         return 1
 
     def dropout(self, x: tf.Tensor, rate: float, seed: Sequence[Union[int, tf.Tensor]]) -> tf.Tensor:

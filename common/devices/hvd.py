@@ -41,7 +41,7 @@ class HorovodDevice(Device):
         return tf.ConfigProto(intra_op_parallelism_threads=self._threads, inter_op_parallelism_threads=self._threads,
                               allow_soft_placement=True)
 
-    def estimator(self, model_fn, cfg, model_dir: str, save_steps: int) -> tf.estimator.Estimator:
+    def estimator(self, model_fn, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1) -> tf.estimator.Estimator:
         def with_saver(features, labels, mode):
             spec = model_fn(features, labels, mode)
             if mode != tf.estimator.ModeKeys.TRAIN or not self.is_chief:
@@ -50,7 +50,7 @@ class HorovodDevice(Device):
 
         # Estimator's own saver writes the checkpoint that it has just restored once more; ours does not. So it is off.
         config = tf.estimator.RunConfig(
-            model_dir=model_dir, session_config=self.session_config(), keep_checkpoint_max=cfg.keep_checkpoints, save_checkpoints_steps=None,
+            model_dir=model_dir, tf_random_seed=cfg.seed, session_config=self.session_config(), keep_checkpoint_max=cfg.keep_checkpoints, save_checkpoints_steps=None,
             save_checkpoints_secs=None, save_summary_steps=None, log_step_count_steps=None)
         return tf.estimator.Estimator(with_saver, config=config)
 

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import Any, Dict, Mapping, Union
 
 import numpy as np
@@ -42,7 +43,7 @@ def _read_npz(path: pathlib.Path) -> Dict[str, np.ndarray]:
     try:
         with np.load(str(path), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError('%s is not an .npz archive of plain arrays: %s' % (path, error))
 
 

@@ -1,0 +1,108 @@
+"""Throughput of the input pipeline alone, of training on real records and on synthetic batches, measured in one run.
+
+`python -m common.benchmark input|train --config RECIPE --data_path DATA [--rounds 3] [--round_steps 20] [flags of the recipe]`
+"""
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import tensorflow as tf
+
+from common import config, devices, hooks, model_fn, records
+from common import task as tasks
+from common.errors import UserError, entry_point
+
+
+class _Stopwatch(tf.train.SessionRunHook):
+    """Times training steps, without the first `skip` (compilation, filling the read-ahead)."""
+
+    def __init__(self, skip: int):
+        self._skip, self.clock = skip, hooks.Clock()
+
+    def before_run(self, run_context):
+        self._start = time.perf_counter()
+
+    def after_run(self, run_context, run_values):
+        self._skip -= 1
+        if self._skip < 0:
+            self.clock.add(time.perf_counter() - self._start, 1)
+
+
+def input_rate(task: tasks.Task, device: devices.Device, folder: records.Folder, steps: int) -> float:
+    """Images per second of this rank's pipeline, with nothing behind it; the first batches, read ahead, are not counted."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = task.dataset(folder, task.cfg.batch_size, True, seed=task.cfg.seed, rank=device.rank, size=device.size)
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()['label'].op
+        for _ in range(10):
+            session.run(batch)
+        start = time.perf_counter()
+        for _ in range(steps):
+            session.run(batch)
+        return steps * task.cfg.batch_size / (time.perf_counter() - start)
+
+
+def train_rate(task: tasks.Task, device: devices.Device, input_fn: Callable, steps: int) -> float:
+    """Images per second, over all ranks, of whole training steps on what input_fn gives."""
+    watch, skip = _Stopwatch(3), 3
+    with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
+        estimator = device.estimator(model_fn.build(task, device, total_steps=10 ** 6, steps_per_epoch=10 ** 3), task.cfg, folder, 10 ** 6)
+        estimator.train(input_fn, steps=steps + skip, hooks=device.training_hooks() + [watch])
+    return watch.clock.steps * task.cfg.batch_size * task.cfg.accumulate * device.size / watch.clock.seconds
+
+
+def synthetic(task: tasks.Task, dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
+    """One batch of constants in the graph, of the types and shapes that the pipeline gives."""
+    def constant(kind, shape):
+        if kind.is_integer:
+            return tf.zeros(shape, kind)
+        return tf.fill(shape, tf.constant(0.5, kind))
+
+    kinds, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
+    return {key: constant(kinds[key], shapes[key].as_list()) for key in kinds}
+
+
+def measure(task: tasks.Task, device: devices.Device, what: str, rounds: int, steps: int) -> Dict[str, Any]:
+    """Returns medians in images/s; for 'train', real and synthetic rounds alternate and `ratio` is the median of their pairs."""
+    folder = task.folder(task.train_split)
+    rates: Dict[str, List[float]] = {'input': [], 'real': [], 'synthetic': []}
+
+    def real():
+        return task.dataset(folder, task.cfg.batch_size * task.cfg.accumulate, True, seed=task.cfg.seed, rank=device.rank, size=device.size)
+
+    for _ in range(rounds):
+        rates['input'].append(input_rate(task, device, folder, steps))
+        if what == 'train':
+            rates['real'].append(train_rate(task, device, real, steps))
+            rates['synthetic'].append(train_rate(task, device, lambda: synthetic(task, real()), steps))
+    result = {key + '_images_per_second': round(statistics.median(values), 1) for key, values in rates.items() if values}
+    if what == 'train':
+        result['real_to_synthetic'] = round(statistics.median(a / b for a, b in zip(rates['real'], rates['synthetic'])), 3)
+    return result
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser(prog='python -m common.benchmark', description=__doc__, allow_abbrev=False)
+    parser.add_argument('what', choices=['input', 'train'], help='input: the pipeline alone; train: that, real and synthetic training')
+    parser.add_argument('--config', required=True, help='recipe')
+    parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement; medians are printed')
+    parser.add_argument('--round_steps', type=int, default=20, help='steps in a round')
+    args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    if args.rounds < 1 or args.round_steps < 1:
+        raise UserError('--rounds and --round_steps: give whole numbers above 0')
+    model = config.read_yaml(args.config).get('model')
+    if not model:
+        raise UserError('--config %s: key model is missing; it names the model, e.g. model: wideresnet' % args.config)
+    task = tasks.build(model, ['--config', args.config] + flags)
+    device = devices.select(task.cfg.device)
+    result = measure(task, device, args.what, args.rounds, args.round_steps)
+    if device.is_chief:
+        print(json.dumps(dict(model=model, device=device.name, ranks=device.size, batch_size=task.cfg.batch_size, **result), indent=2))
+
+
+if __name__ == '__main__':
+    main()

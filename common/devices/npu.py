@@ -1,0 +1,281 @@
+"""Ascend NPU through CANN's TF adapter (npu_bridge): NPUEstimator, mixed precision with the overflow flag, HCCL allreduce.
+
+Written for adapters r1.5.0 to master. `session_config()` serves those who keep a training loop of their own.
+"""
+import inspect
+import json
+import os
+import re
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from common.devices import npu_options
+from common.devices.base import Device
+from common.errors import UserError
+
+
+class Place(NamedTuple):
+    """This process's place in the job. size 0: rank and size come from HCCL (CM_* mode)."""
+    rank: int
+    size: int
+
+
+def environment(env=os.environ) -> Place:
+    """Reads and checks the variables that the adapter and HCCL start from; UserError names the variable and the cure.
+
+    One device needs none. Several: RANK_TABLE_FILE with RANK_ID and RANK_SIZE, or all five CM_* and none of these.
+    """
+    cm = [name for name in ('CM_CHIEF_IP', 'CM_CHIEF_PORT', 'CM_CHIEF_DEVICE', 'CM_WORKER_SIZE', 'CM_WORKER_IP') if env.get(name)]
+    if cm:
+        for name in ('RANK_TABLE_FILE', 'RANK_ID', 'RANK_SIZE'):
+            if env.get(name):
+                raise UserError('%s and %s are both set: CM_* variables replace the rank table; unset one side' % (cm[0], name))
+        if len(cm) < 5:
+            raise UserError('%s is set: CM_CHIEF_IP, CM_CHIEF_PORT, CM_CHIEF_DEVICE, CM_WORKER_SIZE and CM_WORKER_IP must all be' % cm[0])
+        port = _number(env, 'CM_CHIEF_PORT')
+        if port > 65520:
+            raise UserError('CM_CHIEF_PORT=%d: legal are 0 to 65520' % port)
+        size = _number(env, 'CM_WORKER_SIZE')
+        return Place(-1 if size > 1 else 0, size)
+    size = _number(env, 'RANK_SIZE', '1')
+    timeout = env.get('HCCL_CONNECT_TIMEOUT')
+    if timeout and not (timeout.isdigit() and 120 <= int(timeout) <= 7200):
+        raise UserError('HCCL_CONNECT_TIMEOUT=%s: legal are 120 to 7200 seconds' % timeout)
+    if size > 1:
+        table = env.get('RANK_TABLE_FILE')
+        if not table:
+            raise UserError('RANK_SIZE=%d but RANK_TABLE_FILE is not set; python -m hccl.launch sets all of them' % size)
+        if not os.path.isfile(table):
+            raise UserError('RANK_TABLE_FILE=%s: no such file; python -m hccl.rank_table generate makes one' % table)
+        if not env.get('RANK_ID'):
+            raise UserError('RANK_SIZE=%d but RANK_ID is not set; python -m hccl.launch sets all of them' % size)
+    rank = _number(env, 'RANK_ID', '0')
+    if rank >= size:
+        raise UserError('RANK_ID=%d: with RANK_SIZE=%d legal are 0 to %d' % (rank, size, size - 1))
+    if env.get('DEVICE_ID') and env.get('ASCEND_DEVICE_ID') and env['DEVICE_ID'] != env['ASCEND_DEVICE_ID']:
+        raise UserError('DEVICE_ID=%s and ASCEND_DEVICE_ID=%s disagree; unset one' % (env['DEVICE_ID'], env['ASCEND_DEVICE_ID']))
+    for name in ('DEVICE_ID', 'ASCEND_DEVICE_ID'):
+        _number(env, name, '0')
+    return Place(rank, size)
+
+
+def _number(env, name: str, default: Optional[str] = None) -> int:
+    text = env.get(name) or default
+    if not (text or '').isdigit():
+        raise UserError('%s=%s: give a whole number, 0 or more' % (name, text))
+    return int(text)
+
+
+def _job_id() -> None:
+    """NPUEstimator wants a JOB_ID; any will do for a job on one machine that was not started by a cluster."""
+    job = os.environ.setdefault('JOB_ID', 'local%d' % os.getpid())
+    if not re.fullmatch(r'[A-Za-z0-9_-]+', job) or re.fullmatch(r'0\d*', job):
+        raise UserError('JOB_ID=%s: legal are letters, digits, _ and -, and no number that starts with 0' % job)
+
+
+def precision(cfg) -> Dict[str, str]:
+    """precision_mode or precision_mode_v2 of a configuration."""
+    if cfg.precision_mode_v2:
+        return {'precision_mode_v2': cfg.precision_mode_v2}
+    # float32 is not 'force_fp32': the 910's cube unit has float16 only.
+    return {'precision_mode': cfg.precision_mode or ('allow_fp32_to_fp16' if cfg.precision == 'float32' else 'allow_mix_precision')}
+
+
+def is_mixed(cfg) -> bool:
+    return next(iter(precision(cfg).values())) in npu_options.MIXED
+
+
+def adapter_options(cfg) -> Dict[str, Any]:
+    """What NPURunConfig is to be given beyond the intervals, under its own names; None and defaults left out."""
+    options: Dict[str, Any] = precision(cfg)
+    options.update(enable_data_pre_proc=cfg.enable_data_pre_proc, hcom_parallel=cfg.hcom_parallel)
+    for name in ('modify_mixlist', 'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode'):
+        if getattr(cfg, name):
+            options[name] = getattr(cfg, name)
+    for name in ('graph_memory_max_size', 'variable_memory_max_size'):  # the adapter takes bytes as text
+        if getattr(cfg, name):
+            options[name] = str(getattr(cfg, name))
+    if cfg.op_compiler_cache_dir:
+        options['op_compiler_cache_dir'] = npu_options.folder(cfg.op_compiler_cache_dir)
+    if cfg.deterministic:
+        options['deterministic'] = cfg.deterministic
+    return options
+
+
+def profiling_options(cfg) -> str:
+    """The JSON text of a profile: traces of training, tasks, collectives and the pipe utilisation of AI Core."""
+    return json.dumps({'output': npu_options.folder(cfg.profiling), 'training_trace': 'on', 'task_trace': 'on', 'hccl': 'on', 'aicpu': 'on',
+                       'aic_metrics': 'PipeUtilization', 'fp_point': '', 'bp_point': ''})
+
+
+def _dump(cfg) -> Dict[str, Any]:
+    """Arguments of DumpConfig, {} without a dump."""
+    if cfg.over_dump:
+        return dict(enable_dump_debug=True, dump_path=npu_options.folder(cfg.over_dump), dump_debug_mode='all')
+    if cfg.data_dump:
+        return dict(enable_dump=True, dump_path=npu_options.folder(cfg.data_dump), dump_step=cfg.dump_step, dump_mode='output')
+    return {}
+
+
+def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
+    """The arguments that the installed adapter's signature has; a one-line warning names the others."""
+    known = inspect.signature(function).parameters
+    missing = sorted(set(arguments) - set(known))
+    if missing:
+        sys.stderr.write('warning: this adapter has no %s; left out\n' % ', '.join(missing))
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
+    """ConfigProto for a training loop of one's own (no Estimator): a complete NpuOptimizer entry, remapping and memory optimisation off.
+
+    cfg: a common.config.Config; None takes the defaults. With iterations_per_loop > 1 the train op must also go through
+    npu_bridge's util.set_iteration_per_loop.
+    """
+    from common.config import Config
+    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+    cfg = cfg or Config()
+    cfg.validate_npu()
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
+    config.graph_options.rewrite_options.memory_optimization = RewriterConfig.OFF
+    entry = config.graph_options.rewrite_options.custom_optimizers.add()
+    entry.name = 'NpuOptimizer'
+    values = dict(adapter_options(cfg), use_off_line=True, iterations_per_loop=iterations_per_loop, graph_run_mode=1, **_dump(cfg))
+    if cfg.profiling:
+        values.update(profiling_mode=True, profiling_options=profiling_options(cfg))
+    for name, value in values.items():
+        field = entry.parameter_map[name]  # the wrong field of the union is silently read as its default
+        if isinstance(value, bool):
+            field.b = value
+        elif isinstance(value, int):
+            field.i = value
+        elif value is not None:
+            field.s = tf.compat.as_bytes(value)
+    return config
+
+
+class _Broadcast(tf.train.SessionRunHook):
+    """Gives every rank rank 0's batch-norm statistics, optimizer slots and step: the adapter's own hook sends the weights only."""
+
+    def begin(self):
+        from npu_bridge.hccl import hccl_ops
+        trainable = {variable.op.name for variable in tf.trainable_variables()}
+        self._op = tf.group([tf.assign(variable, hccl_ops.broadcast([variable], 0)[0])
+                             for variable in tf.global_variables() if variable.op.name not in trainable])
+
+    def after_create_session(self, session, coord):
+        session.run(self._op)
+
+
+class NPU(Device):
+    """One Ascend device of `size`; HCCL between them."""
+    name = 'npu'
+
+    def __init__(self):
+        place = environment()
+        _job_id()
+        try:
+            import npu_bridge  # noqa: F401 (registers the graph passes)
+        except ImportError as error:
+            raise UserError("--device npu: npu_bridge does not import (%s); it comes with CANN's tfplugin: source set_env.sh of "
+                            'ascend-toolkit and tfplugin, or give --device cpu' % error)
+        self.rank, self.size = place
+        if self.rank < 0:
+            self.rank = self._with_hccl(lambda session: __import__('hccl.manage.api', fromlist=['get_rank_id']).get_rank_id())
+
+    def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
+        longest = int(np.gcd.reduce(np.asarray(list(intervals.values()), np.int64)))
+        loop = cfg.iterations_per_loop or (longest if cfg.enable_data_pre_proc else 1)
+        if longest % loop:
+            culprit = next(name for name, steps in intervals.items() if steps % loop)
+            raise UserError('iterations_per_loop: %d does not divide %s (%d steps); the largest that divides every interval is %d'
+                            % (loop, culprit, intervals[culprit], longest))
+        if loop == 1 and not cfg.iterations_per_loop:
+            sys.stderr.write('warning: 1 step per call of the device: %s have no common divisor; more would be faster\n'
+                             % ', '.join('%s (%d)' % item for item in intervals.items()))
+        return loop
+
+    def estimator(self, model_fn, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1) -> tf.estimator.Estimator:
+        from npu_bridge.estimator.npu.npu_config import DumpConfig, NPURunConfig, ProfilingConfig
+        from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
+        options = adapter_options(cfg)
+        if cfg.profiling:
+            options['profiling_config'] = ProfilingConfig(enable_profiling=True, profiling_options=profiling_options(cfg))
+        if _dump(cfg):
+            options['dump_config'] = DumpConfig(**supported(DumpConfig.__init__, _dump(cfg)))
+        config = NPURunConfig(**supported(NPURunConfig.__init__, dict(
+            options, model_dir=model_dir, tf_random_seed=cfg.seed, iterations_per_loop=steps_per_loop, save_summary_steps=0,
+            # Every rank would save; 0 (unlike None) switches the adapter's saver off.
+            save_checkpoints_steps=save_steps if self.is_chief else 0, keep_checkpoint_max=cfg.keep_checkpoints, log_step_count_steps=None,
+            session_config=tf.ConfigProto(allow_soft_placement=True))))
+        return NPUEstimator(model_fn=model_fn, config=config)
+
+    def wrap_optimizer(self, optimizer: tf.train.Optimizer, cfg) -> tf.train.Optimizer:
+        from npu_bridge.estimator.npu.npu_loss_scale_manager import ExponentialUpdateLossScaleManager, FixedLossScaleManager
+        from npu_bridge.estimator.npu.npu_loss_scale_optimizer import NPULossScaleOptimizer
+        from npu_bridge.estimator.npu.npu_optimizer import NPUDistributedOptimizer
+        optimizer = NPUDistributedOptimizer(optimizer)  # averages over ranks; with one rank it does nothing
+        if not is_mixed(cfg):
+            return optimizer
+        if cfg.loss_scale == 'dynamic':
+            manager = ExponentialUpdateLossScaleManager(init_loss_scale=2 ** 32, incr_every_n_steps=1000, decr_every_n_nan_or_inf=2,
+                                                        decr_ratio=0.5)
+        else:
+            manager = FixedLossScaleManager(loss_scale=cfg.loss_scale)
+        # On the 910 float16 saturates: no Inf or NaN appears. This optimizer reads the device's overflow flag, of all ranks.
+        return NPULossScaleOptimizer(optimizer, manager, is_distributed=self.size > 1)
+
+    def training_hooks(self) -> List[tf.train.SessionRunHook]:
+        return [_Broadcast()] if self.size > 1 else []
+
+    def allreduce_sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        if self.size == 1:
+            return tensor
+        from npu_bridge.hccl import hccl_ops
+        return hccl_ops.allreduce(tensor, 'sum', fusion=0)
+
+    def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """HCCL sums int32 and float32: int64 travels as base-2^20 digits, float64 as float32 and its remainder."""
+        if self.size == 1:
+            return list(arrays)
+        from npu_bridge.hccl import hccl_ops
+        packed = [_pack(np.asarray(array)) for array in arrays]
+
+        def total(session):
+            return session.run([hccl_ops.allreduce(tf.constant(part), 'sum', fusion=0) for part in packed])
+
+        return [_unpack(part, np.asarray(array)) for part, array in zip(self._with_hccl(total), arrays)]
+
+    def dropout(self, x: tf.Tensor, rate: float, seed) -> tf.Tensor:
+        """The device's own generator: its mask follows the graph's seed, not the step, so a resumed run draws others."""
+        from npu_bridge.estimator import npu_ops
+        return npu_ops.dropout(x, 1.0 - rate)
+
+    @staticmethod
+    def _with_hccl(work):
+        """Runs work(session) between initialize_system and shutdown_system: training tears both device and HCCL down at its end."""
+        from npu_bridge.estimator import npu_ops
+        with tf.Graph().as_default(), tf.Session(config=session_config()) as session:
+            session.run(npu_ops.initialize_system())
+            try:
+                return work(session)
+            finally:
+                session.run(npu_ops.shutdown_system())
+
+
+def _pack(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind in 'iu':
+        digits = [(array.astype(np.int64) >> shift) & (2 ** 20 - 1) for shift in (0, 20, 40)]
+        return np.stack(digits).astype(np.int32)
+    high = array.astype(np.float32)
+    return np.stack([high, (array - high).astype(np.float32)])
+
+
+def _unpack(packed: np.ndarray, like: np.ndarray) -> np.ndarray:
+    if like.dtype.kind in 'iu':
+        return sum(packed[digit].astype(np.int64) << (20 * digit) for digit in range(3)).astype(like.dtype)
+    return packed.astype(np.float64).sum(axis=0).astype(like.dtype)

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# From nothing to a trained, exported and checked model in a few minutes on a laptop: WideResNet-16-2 on scikit-learn's digits.
+#   ./quickstart.sh [arguments of the run]     for example: ./quickstart.sh --epochs 10
+# Run again, it continues where it stopped. Start over: rm -r runs/quickstart
+set -euo pipefail
+CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+out=runs/quickstart
+python=.venv/bin/python
+recipe=wideresnet_tf/configs/wrn16_2_digits.yaml
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+
+step() { printf '\n=== %s  [%d s]\n' "$1" "$SECONDS"; }
+
+offline() {  # BACKEND
+    "$python" -m offline_inference.run --model wideresnet --config "$recipe" --model_path "$out/wideresnet.ckpt" \
+        --data_path "$out/data" --output "$out/offline" --backend "$1"
+}
+
+numbers() { "$python" - "$out" <<'READ'
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[1])
+online = json.loads((out / 'eval.json').read_text())
+print('top-1 accuracy %.2f %% of %d images (step %d)' % (100 * online['top1'], online['images'], online['step']))
+for path in sorted(out.glob('offline/**/offline*.json')):
+    offline = json.loads(path.read_text())
+    print('%-4s top-1 %.2f %%, same prediction as the checkpoint for %.2f %% of the images, %.2f ms a batch of %d' % (
+        offline['backend'], 100 * offline['offline']['top1'], 100 * offline['equal_predictions'],
+        offline['latency_ms']['p50'], offline['batch_size']))
+READ
+    echo "report: $PWD/$out/report.md"
+}
+
+./setup.sh
+
+if [[ $# == 0 && -f $out/done ]]; then
+    step "done before; to start over: rm -r $out"
+    numbers
+    exit
+fi
+rm -f "$out/done"
+
+step "1/5 data"
+"$python" -m wideresnet_tf.prepare_cifar --dataset digits --output "$out/data"
+
+step "2/5 training and evaluation"
+"$python" wideresnet_tf/run_wideresnet.py --config "$recipe" --data_path "$out/data" --output_path "$out" --do_train True "$@"
+
+step "3/5 offline inference with ONNX Runtime"
+offline onnx
+
+step "4/5 offline inference with the frozen graph"
+offline pb
+
+step "5/5 report"
+"$python" -m common.report "$out"
+
+touch "$out/done"
+step "done"
+numbers

@@ -1,0 +1,162 @@
+"""What several test files share: a tiny data set, a tiny recipe, and ways to run the command on them."""
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CLASSES = 4
+
+# WRN-10-1: the smallest there is. With dropout, crop and flip, so that randomness shows if it is not a function of (seed, step)
+# or (seed, epoch, record).
+TINY = dict(model='wideresnet', depth=10, widen_factor=1, num_classes=CLASSES, variant='paper', dropout_rate=0.3, normalization='half',
+            batch_size=16, epochs=2, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4, log_interval=1)
+
+
+def tiny_images(count, seed):
+    """uint8 [count, 32, 32, 3] and labels: each class has a mean colour of its own, under noise."""
+    random = np.random.RandomState(seed)
+    labels = np.arange(count) % CLASSES
+    colours = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [150, 150, 150]])
+    images = colours[labels][:, None, None, :] + random.normal(0, 40, (count, 32, 32, 3))
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+def write_port_records(path, images, fine, coarse=None):
+    """One TFRecord file of the published port's schema, written by TensorFlow."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for image, label, superclass in zip(images, fine, fine if coarse is None else coarse):
+            feature = {'image': tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.tobytes()]))}
+            for key, value in (('fine_label', label), ('coarse_label', superclass)):
+                feature[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+class Command:
+    """A started process in a session of its own; what it prints goes to files, so that it never waits for a reader."""
+
+    def __init__(self, words, cwd):
+        self._out, self._err = tempfile.TemporaryFile('w+'), tempfile.TemporaryFile('w+')
+        self._process = subprocess.Popen([str(word) for word in words], cwd=cwd and str(cwd), stdout=self._out, stderr=self._err,
+                                         stdin=subprocess.DEVNULL, start_new_session=True)
+        self.pid = self._process.pid
+
+    def wait_for(self, condition, seconds=60):
+        """Waits until condition() is true while the process runs."""
+        end = time.time() + seconds
+        while not condition():
+            assert self._process.poll() is None, 'ended too early, status %s: %s' % (self._process.returncode, self._text())
+            assert time.time() < end, 'still waiting: %s' % (self._text(),)
+            time.sleep(0.02)
+
+    def send(self, number):
+        self._process.send_signal(number)
+
+    def finish(self, seconds=120):
+        """(exit status, standard output, standard error); the status of a killed process is minus the signal."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.abandon()
+            raise AssertionError('did not end: %s' % (self._text(),))
+        return (self._process.returncode,) + self._text()
+
+    def abandon(self):
+        """Kills what is left of the process and its children."""
+        if self._process.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _text(self):
+        texts = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            texts.append(file.read())
+        return tuple(texts)
+
+
+@pytest.fixture(scope='session')
+def port_records():
+    return write_port_records
+
+
+@pytest.fixture(scope='session')
+def images_and_labels():
+    return tiny_images
+
+
+@pytest.fixture(scope='session')
+def data(tmp_path_factory):
+    """A folder with train/ (64 records) and test/ (21 records, which no batch of 8 or 16 divides)."""
+    folder = tmp_path_factory.mktemp('data')
+    write_port_records(folder / 'train' / 'train.tfrecord', *tiny_images(64, seed=1))
+    write_port_records(folder / 'test' / 'test.tfrecord', *tiny_images(21, seed=2))
+    return folder
+
+
+@pytest.fixture(scope='session')
+def recipe(tmp_path_factory):
+    """recipe(field=value, ...): path of a YAML file with the tiny recipe and these changes."""
+    folder = tmp_path_factory.mktemp('recipes')
+
+    def make(**changes):
+        path = folder / ('%d.yaml' % len(list(folder.iterdir())))
+        path.write_text(yaml.safe_dump(dict(TINY, **changes)))
+        return path
+    return make
+
+
+@pytest.fixture(scope='session')
+def task(recipe, data):
+    """task(field=value, ...): a WideResNet task of the tiny recipe with these changes."""
+    from wideresnet_tf.task import WideResNet
+    from common import config
+
+    def make(**changes):
+        changes.setdefault('data_path', str(data))
+        return WideResNet(config.parse(WideResNet.config_class, ['--config', str(recipe(**changes))], 'wideresnet', WideResNet.aliases))
+    return make
+
+
+@pytest.fixture(scope='session')
+def run():
+    """run(flag, ...): the command inside this process, which saves the start of a process."""
+    from common import experiment
+    from wideresnet_tf.task import WideResNet
+
+    def call(*flags):
+        tf.reset_default_graph()
+        experiment.run(WideResNet, [str(flag) for flag in flags])
+    return call
+
+
+@pytest.fixture(scope='session')
+def start():
+    """start(flag, ..., cwd=folder, launcher=words): the command as a process of its own, see `Command`."""
+    started = []
+
+    def call(*flags, cwd=None, launcher=(), script=ROOT / 'wideresnet_tf' / 'run_wideresnet.py'):
+        started.append(Command(list(launcher) + [sys.executable, str(script)] + list(flags), cwd))
+        return started[-1]
+
+    yield call
+    for command in started:
+        command.abandon()
+
+
+@pytest.fixture(scope='session')
+def weights():
+    """weights(checkpoint prefix): {variable name: array}."""
+    def read(prefix):
+        reader = tf.train.load_checkpoint(str(prefix))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    return read
