@@ -16,7 +16,7 @@ def suggest(name: str, legal: Iterable[str]) -> str:
 
 
 def entry_point(main):
-    """Wraps a command's main(): prints a UserError as one line on stderr and exits with status 2."""
+    """Wraps a command's main(): prints a UserError as one line on stderr and exits with status 2; Ctrl-C exits with 130."""
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
@@ -24,4 +24,7 @@ def entry_point(main):
         except UserError as error:
             sys.stderr.write('error: %s\n' % error)
             sys.exit(2)
+        except KeyboardInterrupt:
+            sys.stderr.write('interrupted\n')
+            sys.exit(130)
     return wrapped

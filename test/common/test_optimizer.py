@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from common import model_fn, optimizer
+from common.devices.cpu import CPU
 
 # The gradients of these variables are the constants below: the loss is linear in them.
 KERNEL, GRADIENT = np.float32([[1.0, -2.0], [0.5, 3.0]]), np.float32([[0.3, -0.1], [2.0, 0.7]])
@@ -188,7 +189,7 @@ def step_of(task, features, start=None, steps=1):
     with tf.Graph().as_default():
         # uint8 batches are copied into variables nobody else sees, so that nothing is folded into the graph as a constant.
         inputs = {key: tf.placeholder_with_default(value, value.shape) for key, value in features.items()}
-        spec = model_fn.build(task, OneProcess(), total_steps=10)(inputs, None, tf.estimator.ModeKeys.TRAIN)
+        spec = model_fn.build(task, CPU(), total_steps=10)(inputs, None, tf.estimator.ModeKeys.TRAIN)
         variables = {v.op.name: v for v in tf.global_variables()}
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
