@@ -21,14 +21,12 @@ numbers() { "$python" - "$out" <<'READ'
 import json, pathlib, sys
 out = pathlib.Path(sys.argv[1])
 online = json.loads((out / 'eval.json').read_text())
-print('top-1 accuracy %.2f %% of %d images (step %d)' % (100 * online['top1'], online['images'], online['step']))
-for path in sorted(out.glob('offline/**/offline*.json')):
-    offline = json.loads(path.read_text())
-    print('%-4s top-1 %.2f %%, same prediction as the checkpoint for %.2f %% of the images, %.2f ms a batch of %d' % (
-        offline['backend'], 100 * offline['offline']['top1'], 100 * offline['equal_predictions'],
-        offline['latency_ms']['p50'], offline['batch_size']))
+print('checkpoint  top-1 %.2f %% of %d images (step %d)' % (100 * online['top1'], online['images'], online['step']))
+for backend, result in json.loads((out / 'offline/offline.json').read_text())['results'].items():
+    print('%-10s  top-1 %.2f %%, the same prediction for %.2f %% of the images, %.2f ms a batch of %d' % (
+        backend, 100 * result['offline']['top1'], 100 * result['equal_predictions'], result['latency_ms']['p50'], result['batch_size']))
 READ
-    echo "report: $PWD/$out/report.md"
+    echo "report      $PWD/$out/report.md"
 }
 
 ./setup.sh

@@ -50,7 +50,7 @@ def train_rate(task: tasks.Task, device: devices.Device, input_fn: Callable, ste
     watch, skip = _Stopwatch(3), 3
     with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
         estimator = device.estimator(model_fn.build(task, device, total_steps=10 ** 6, steps_per_epoch=10 ** 3), task.cfg, folder, 10 ** 6)
-        estimator.train(input_fn, steps=steps + skip, hooks=device.training_hooks() + [watch])
+        estimator.train(input_fn, steps=steps + skip, hooks=device.broadcast_hooks(True) + [watch])
     return watch.clock.steps * task.cfg.batch_size * task.cfg.accumulate * device.size / watch.clock.seconds
 
 

@@ -1,15 +1,33 @@
 """What every image classifier shares: loss with label smoothing and mixup, top-1/top-5 counts."""
-from typing import Dict
+from typing import Any, Dict, List
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
-from common import losses, metrics, metrics_graph
+from common import images, losses, metrics, metrics_graph, records
+from common.errors import UserError
 from common.task import Features, Task
 
 
 class ClassificationTask(Task):
     """features['label'] int32 [B]; logits [B, num_classes]. Mixup: features['mixup'] float32 [B], the share of the image's own label."""
+
+    def folder(self, split: str) -> records.Folder:
+        folder = super().folder(split)
+        names = self.classes(folder.metadata)
+        if names and len(names) != self.cfg.num_classes:
+            raise UserError('--num_classes %d: %s has %d classes' % (self.cfg.num_classes, folder.path, len(names)))
+        return folder
+
+    def classes(self, metadata: Dict[str, Any]) -> List[str]:
+        """The names of the labels' classes by a dataset.json's content; [] if it does not say."""
+        return list(metadata.get('classes', []))
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """An image file's content -> uint8 [H,W,C] as evaluation sees it. Raises ValueError for what is no image."""
+        height, width, _ = self.input_shape
+        return cv2.resize(images.decode(data), (width, height), interpolation=cv2.INTER_AREA)
 
     def loss(self, logits: tf.Tensor, features: Features) -> tf.Tensor:
         cfg = self.cfg
@@ -19,6 +37,9 @@ class ClassificationTask(Task):
 
     def counts(self, logits: tf.Tensor, features: Features) -> Dict[str, tf.Tensor]:
         return metrics_graph.classification_counts_graph(logits, features['label'], features['mask'])
+
+    def offline_counts(self, logits: np.ndarray, features: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        return metrics.classification_counts(logits, features['label'], features['mask'])
 
     def metrics(self, counts: Dict[str, np.ndarray]) -> Dict[str, float]:
         return metrics.classification(counts)

@@ -30,6 +30,8 @@ class Config(NPUOptions):
     data_path: str = option('./data', 'folder of TFRecords, or one that holds train/ and test/')
     image_num: Optional[PositiveInt] = option(None, 'use the first N records (published flag); more than there are is an error')
     output_path: Optional[str] = option(None, "the run's folder; evaluation writes beside the checkpoint by default")
+    data_url: Optional[str] = option(None, 'ModelArts: obs:// folder or zip that is copied in as --data_path')
+    train_url: Optional[str] = option(None, 'ModelArts: obs:// folder that the run is copied out to')
     model_path: Optional[str] = option(None, 'checkpoint to evaluate or to start from; None trains from scratch')
     reinit_head: bool = option(False, 'initialise the classifier anew where its shape differs from --model_path')
     skip_corrupt: NonNegativeInt = option(0, 'leave out at most N corrupt records instead of stopping at the first')

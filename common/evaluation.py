@@ -57,14 +57,14 @@ def match(task: Task, path: str, reinit_head: bool = False) -> checkpoint.Match:
     return checkpoint.match(found, task.variables(), task.head if reinit_head else None, task.explain_checkpoint(found.shapes))
 
 
-def evaluate(task: Task, device: devices.Device, path: str, folder: Optional[records.Folder] = None) -> Dict[str, Any]:
+def evaluate(task: Task, device: devices.Device, path: Optional[str], folder: Optional[records.Folder] = None) -> Dict[str, Any]:
     """Evaluates a checkpoint on every record of the evaluation split, each once, sharded over ranks.
 
-    Returns {'model', 'checkpoint', 'step', metrics..., 'seconds', 'images_per_second', 'counts'}; the same on every rank.
+    Returns {'model', 'checkpoint', 'step', metrics..., 'seconds', 'images_per_second', 'counts'}; checkpoint and step on rank 0 only.
     """
     cfg = task.cfg
     folder = folder or task.folder(task.eval_split)
-    found = match(task, path)
+    found = match(task, path) if device.is_chief else None  # rank 0 reads the checkpoint, which others may not see, and sends it
     batches = math.ceil(folder.count / (cfg.batch_size * device.size))
     counter = _Counter('evaluating', batches, device.is_chief)
 
@@ -73,13 +73,15 @@ def evaluate(task: Task, device: devices.Device, path: str, folder: Optional[rec
 
     # The Estimator wants a folder of its own: a foreign checkpoint's is not written to.
     with tempfile.TemporaryDirectory(prefix='evaluation-') as scratch:
-        estimator = device.estimator(model_fn.build(task, device, restore=found.names), cfg, scratch, save_steps=1)
-        estimator.evaluate(input_fn, steps=batches, hooks=[counter], checkpoint_path=found.checkpoint.path)
+        estimator = device.estimator(model_fn.build(task, device, restore=found and found.names), cfg, scratch, save_steps=1)
+        estimator.evaluate(input_fn, steps=batches, hooks=device.broadcast_hooks(False) + [counter],
+                           checkpoint_path=found and found.checkpoint.path)
     keys = sorted(counter.totals)
     counts = dict(zip(keys, device.sum_over_ranks([np.asarray(counter.totals[key]) for key in keys])))
     names = {'classes': folder.metadata['classes']} if 'confusion' in counts and folder.metadata.get('classes') else {}
     measured = (batches - 1) * cfg.batch_size * device.size
-    return dict(model=task.name, checkpoint=os.path.abspath(found.checkpoint.path), step=found.checkpoint.step, **task.metrics(counts),
+    source = dict(checkpoint=os.path.abspath(found.checkpoint.path), step=found.checkpoint.step) if found else {}
+    return dict(source, model=task.name, **task.metrics(counts),
                 seconds=round(counter.seconds, 3), images_per_second=round(measured / counter.seconds, 2) if measured else None,
                 counts=counts, **names)
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from common import checkpoint, config, devices, evaluation, hooks, model_fn, records, report
+from common import checkpoint, config, devices, evaluation, hooks, model_fn, modelarts, predict, records, report
 from common import task as tasks
 from common.errors import UserError, entry_point
 
@@ -26,9 +26,9 @@ def train(task: tasks.Task, device: devices.Device) -> None:
     total = cfg.steps or int(round(cfg.epochs * per_epoch))
     start = _agreed_start(output, device)
     save_steps = cfg.save_checkpoints_steps or max(1, int(round(cfg.save_interval * per_epoch)))
-    final = os.path.join(output, task.name + '.ckpt')
+    final = os.path.join(output, task.final_checkpoint)
 
-    warm = evaluation.match(task, cfg.model_path, cfg.reinit_head) if cfg.model_path and not start else None
+    warm = evaluation.match(task, cfg.model_path, cfg.reinit_head) if cfg.model_path and not start and device.is_chief else None
     changed = _changed(task, output) if start else {}
     journal = hooks.Journal(output, device.is_chief, start)
     if start >= total and _agreed(tf.train.checkpoint_exists(final), device):
@@ -71,7 +71,7 @@ def train(task: tasks.Task, device: devices.Device) -> None:
                     return task.dataset(folder, cfg.batch_size * cfg.accumulate, True, seed=cfg.seed, rank=device.rank, size=device.size,
                                         start_step=start)
 
-                _fit(estimator, input_fn, goal, device.training_hooks() + [progress, stop])
+                _fit(estimator, input_fn, goal, device.broadcast_hooks(True) + [progress, stop])
             if stop.signal:
                 journal.say('stopped by signal %d; the same command goes on from %s' % (stop.signal, tf.train.latest_checkpoint(output)))
                 sys.exit(128 + stop.signal)
@@ -125,7 +125,7 @@ def _initialize(warm: checkpoint.Match) -> None:
 
 def _evaluate_between(task, device, journal, eval_folder, step: int, per_epoch: int) -> Dict[str, Any]:
     """Evaluates the newest checkpoint, records it and keeps a copy of the best."""
-    newest = _broadcast_text(checkpoint.latest(task.cfg.output_path) or '', device)
+    newest = checkpoint.latest(task.cfg.output_path) if device.is_chief else None
     result = evaluation.evaluate(task, device, newest, eval_folder)
     journal.say('step %d: %s' % (step, task.eval_line(result)))
     journal.record('eval', step=step, epoch=round(step / per_epoch, 4),
@@ -133,14 +133,6 @@ def _evaluate_between(task, device, journal, eval_folder, step: int, per_epoch: 
     if device.is_chief:
         _keep_best(task, result)
     return result
-
-
-def _broadcast_text(text: str, device: devices.Device) -> str:
-    """Rank 0's text on every rank (a path; at most 1024 bytes)."""
-    buffer = np.zeros(1024, np.int64)
-    raw = text.encode() if device.is_chief else b''
-    buffer[:len(raw)] = list(raw)
-    return bytes(int(b) for b in device.sum_over_ranks([buffer])[0] if b).decode()
 
 
 def _keep_best(task: tasks.Task, result: Dict[str, Any]) -> None:
@@ -180,19 +172,28 @@ def _software() -> Dict[str, str]:
 
 @entry_point
 def run(task_class: type, argv: Optional[Sequence[str]] = None) -> None:
-    """The whole of a model's run script: flags -> configuration -> train or evaluate."""
-    task = tasks.build(task_class.name, sys.argv[1:] if argv is None else argv)
-    cfg = task.cfg
-    device = devices.select(cfg.device)
-    if cfg.do_train:
-        cfg.output_path = cfg.output_path or os.path.join('runs', task.name)
-        train(task, device)
+    """The whole of a model's run script: flags -> configuration -> train or evaluate, or --predict image files."""
+    argv = sys.argv[1:] if argv is None else argv
+    if any(word.split('=')[0] == '--predict' for word in argv):
+        predict.run(task_class, argv)
         return
+    task = tasks.build(task_class.name, argv)
+    device = devices.select(task.cfg.device)
+    with modelarts.transfer(task.cfg, device.rank):
+        if task.cfg.do_train:
+            task.cfg.output_path = task.cfg.output_path or os.path.join('runs', task.name)
+            train(task, device)
+        else:
+            _evaluate_only(task, device)
+
+
+def _evaluate_only(task: tasks.Task, device: devices.Device) -> None:
+    cfg = task.cfg
     if not cfg.model_path:
         raise UserError('--model_path: evaluation needs a checkpoint; to train, give --do_train True')
     result = evaluation.evaluate(task, device, cfg.model_path)
-    output = cfg.output_path or os.path.dirname(result['checkpoint'])
     if device.is_chief:
+        output = cfg.output_path or os.path.dirname(result['checkpoint'])
         print(task.eval_line(result))
         os.makedirs(output, exist_ok=True)
         evaluation.write(result, output)

@@ -22,7 +22,7 @@ def build(task: Task, device, *, total_steps: int = 0, steps_per_epoch: int = 1,
     """Returns model_fn(features, labels, mode) for TRAIN and EVAL; labels travel inside features.
 
     initialize: called once the variables exist, to set initial values from a checkpoint (training).
-    restore: {variable name: name in the checkpoint} (evaluation).
+    restore: {variable name: name in the checkpoint} (evaluation); None initialises instead, on ranks that receive rank 0's variables.
     """
     cfg = task.cfg
 
@@ -62,6 +62,8 @@ def build(task: Task, device, *, total_steps: int = 0, steps_per_epoch: int = 1,
             tf.add_to_collection(COUNTS, item)
         tf.train.get_or_create_global_step()
         names = {variable.op.name: variable for variable in tf.global_variables()}
+        if restore is None:
+            return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.EVAL, loss=tf.reduce_mean(logits))
         saver = tf.train.Saver({source: names[name] for name, source in restore.items()})
         # Published checkpoints have no global step. A Scaffold runs no init_op after a restore, so the step is set beside the local variables.
         scaffold = tf.train.Scaffold(

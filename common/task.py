@@ -18,7 +18,8 @@ class Task(abc.ABC):
     """Network, data, loss, metrics and names of one model under one configuration.
 
     Class attributes that a model sets:
-      name: 'wideresnet'; its folder is NAME_tf, its final checkpoint NAME.ckpt.
+      name: 'wideresnet'; its folder is NAME_tf.
+      final_checkpoint: file name of the final, weights-only checkpoint; NAME.ckpt unless it is set.
       config_class, aliases ({published flag: field}), default_recipe (read when there is no --config).
       output_name: the inference graph's output, e.g. 'output/BiasAdd'; the input is always 'inputx'.
       train_split, eval_split: folders below --data_path.
@@ -37,6 +38,10 @@ class Task(abc.ABC):
 
     def __init__(self, cfg):
         self.cfg = cfg
+
+    @property
+    def final_checkpoint(self) -> str:
+        return self.name + '.ckpt'
 
     @property
     @abc.abstractmethod
@@ -66,6 +71,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def counts(self, logits: tf.Tensor, features: Features) -> Dict[str, tf.Tensor]:
         """Evaluation counts of one batch: sums that add up over batches and ranks. Masked records count nothing."""
+
+    @abc.abstractmethod
+    def offline_counts(self, logits: np.ndarray, features: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """`counts` in NumPy, of logits that another engine made; features as `parse` makes them."""
 
     @abc.abstractmethod
     def metrics(self, counts: Dict[str, np.ndarray]) -> Dict[str, float]:

@@ -310,7 +310,7 @@ def results(furnished):
     (out / 'offline').mkdir(parents=True)
     (out / 'eval.json').write_text('{"step": 528, "images": 360, "top1": 0.9875}')
     (out / 'offline/offline.json').write_text(
-        '{"backend": "pb", "offline": {"top1": 0.9875}, "equal_predictions": 1.0, "latency_ms": {"p50": 4.25}, "batch_size": 8}')
+        '{"results": {"pb": {"offline": {"top1": 0.9875}, "equal_predictions": 1, "latency_ms": {"p50": 4.25}, "batch_size": 8}}}')
     return furnished
 
 
@@ -322,9 +322,9 @@ def test_quickstart_runs_the_steps_in_order(results):
     assert steps == ['wideresnet_tf.prepare_cifar', 'wideresnet_tf/run_wideresnet.py', 'offline_inference.run', 'offline_inference.run',
                      'common.report', '-']
     assert any('--do_train True --epochs 1|' in call for call in furnished.calls)
-    assert 'report: %s/runs/quickstart/report.md' % furnished.path in out
-    assert 'top-1 accuracy 98.75 % of 360 images (step 528)' in out
-    assert 'pb   top-1 98.75 %, same prediction as the checkpoint for 100.00 % of the images, 4.25 ms a batch of 8' in out
+    assert 'report      %s/runs/quickstart/report.md\n' % furnished.path in out
+    assert 'checkpoint  top-1 98.75 % of 360 images (step 528)\n' in out
+    assert 'pb          top-1 98.75 %, the same prediction for 100.00 % of the images, 4.25 ms a batch of 8\n' in out
     status, out, _ = furnished.run('quickstart.sh')
     assert status == 0 and 'rm -r runs/quickstart' in out and 'run_wideresnet' not in ' '.join(furnished.calls)
 
@@ -333,7 +333,7 @@ def test_quickstart_runs_the_steps_in_order(results):
 def test_quickstart_stops_at_a_step_that_fails(results, broken):
     furnished = results
     status, out, _ = furnished.run('quickstart.sh', FAIL_AT=broken, FAIL_STATUS='2')
-    assert status == 2 and 'report:' not in out and broken in furnished.calls[-1]
+    assert status == 2 and 'report.md' not in out and broken in furnished.calls[-1]
     assert furnished.run('quickstart.sh')[0] == 0 and broken in ' '.join(furnished.calls)     # it is not taken for done
 
 

@@ -2,11 +2,14 @@
 
 Host: uint8 images, cropped and mirrored. Device: colour, Cutout, mixup and normalisation, so that uint8 crosses to it.
 """
-from typing import Dict
+import functools
+from typing import Dict, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from common import augment
+from common.errors import UserError
 
 SHAPE = (32, 32, 3)
 # Channel means and standard deviations of the training images, 0..1.
@@ -20,10 +23,12 @@ DRAWS = 8
 def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tensor]:
     """A batch of serialised examples (the published port's schema) -> image uint8 [B,32,32,3], label int32 [B], mask, draws."""
     batch_size = batch['mask'].shape[0]
-    examples = tf.io.parse_example(batch['record'], {'image': tf.io.FixedLenFeature([], tf.string),
-                                                     cfg.label: tf.io.FixedLenFeature([], tf.int64)})
-    images = tf.reshape(tf.io.decode_raw(examples['image'], tf.uint8), (batch_size,) + SHAPE)
-    features = {'image': images, 'label': tf.cast(examples[cfg.label], tf.int32), 'mask': batch['mask']}
+    examples = tf.io.parse_example(batch['record'], {'image': tf.io.FixedLenFeature([], tf.string, default_value=''),
+                                                     cfg.label: tf.io.FixedLenFeature([], tf.int64, default_value=-1)})
+    images, labels = tf.numpy_function(functools.partial(_decode, cfg), [examples['image'], examples[cfg.label]], [tf.uint8, tf.int32])
+    images.set_shape((batch_size,) + SHAPE)
+    labels.set_shape([batch_size])
+    features = {'image': images, 'label': labels, 'mask': batch['mask']}
     if training:
         draws = batch['draws']
         if cfg.crop_pad or cfg.flip:
@@ -34,6 +39,18 @@ def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tens
         if cfg.brightness or cfg.contrast or cfg.cutout:
             features['draws'] = draws
     return features
+
+
+def _decode(cfg, images: np.ndarray, labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Raw bytes and labels of a batch -> uint8 [B,32,32,3], int32 [B]. UserError for records that are not this network's."""
+    for image, label in zip(images, labels):
+        if len(image) != np.prod(SHAPE):
+            raise UserError('--data_path %s: the image of a record has %d bytes, not the 3072 of a 32x32 RGB image; give CIFAR records'
+                            % (cfg.data_path, len(image)))
+        if not 0 <= label < cfg.num_classes:
+            raise UserError('--data_path %s: a record has %s; legal with --num_classes %d are 0 to %d'
+                            % (cfg.data_path, 'no ' + cfg.label if label < 0 else '%s %d' % (cfg.label, label), cfg.num_classes, cfg.num_classes - 1))
+    return np.frombuffer(b''.join(images), np.uint8).reshape((-1,) + SHAPE), labels.astype(np.int32)
 
 
 def augment_on_device(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:

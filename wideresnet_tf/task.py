@@ -2,7 +2,6 @@
 import pathlib
 
 from common.classification import ClassificationTask
-from common.errors import UserError
 from wideresnet_tf import checkpoints, input_pipeline, model
 from wideresnet_tf.config import WideResNetConfig
 
@@ -32,12 +31,8 @@ class WideResNet(ClassificationTask):
             images, depth=cfg.depth, widen_factor=cfg.widen_factor, num_classes=cfg.num_classes, variant=cfg.variant, training=training,
             freeze_bn=cfg.freeze_bn, dropout_rate=cfg.dropout_rate, dropout=dropout)
 
-    def folder(self, split):
-        folder = super().folder(split)
-        classes = folder.metadata.get('classes')
-        if self.cfg.label == 'fine_label' and classes and len(classes) != self.cfg.num_classes:
-            raise UserError('--num_classes %d: %s has %d classes' % (self.cfg.num_classes, folder.path, len(classes)))
-        return folder
+    def classes(self, metadata):
+        return super().classes(metadata) if self.cfg.label == 'fine_label' else []   # a dataset.json names the fine ones
 
     def explain_checkpoint(self, shapes):
         found = checkpoints.describe(shapes, shapes)

@@ -31,8 +31,8 @@ class Device(abc.ABC):
         """Adds gradient averaging over ranks and, for mixed precision, loss scaling."""
 
     @abc.abstractmethod
-    def training_hooks(self) -> List[tf.train.SessionRunHook]:
-        """Hooks that training needs, first of all one that gives every rank rank 0's variables: all of them."""
+    def broadcast_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
+        """Hooks that give every rank rank 0's variables, all of them, when a session starts; [] for one rank."""
 
     @abc.abstractmethod
     def allreduce_sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:

@@ -57,7 +57,7 @@ class HorovodDevice(Device):
     def wrap_optimizer(self, optimizer: tf.train.Optimizer, cfg) -> tf.train.Optimizer:
         return self._hvd.DistributedOptimizer(optimizer, op=self._hvd.Average) if self._hvd else optimizer
 
-    def training_hooks(self) -> List[tf.train.SessionRunHook]:
+    def broadcast_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
         # Broadcasts tf.global_variables(): batch-norm statistics, optimizer slots and the step, not only the weights.
         return [self._hvd.BroadcastGlobalVariablesHook(0)] if self._hvd else []
 

@@ -159,13 +159,17 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
 
 
 class _Broadcast(tf.train.SessionRunHook):
-    """Gives every rank rank 0's batch-norm statistics, optimizer slots and step: the adapter's own hook sends the weights only."""
+    """Gives every rank rank 0's variables. In training, NPUEstimator's own hook sends the weights, and this one what that leaves
+    out: batch-norm statistics, optimizer slots and the step."""
+
+    def __init__(self, training: bool):
+        self._training = training
 
     def begin(self):
         from npu_bridge.hccl import hccl_ops
-        trainable = {variable.op.name for variable in tf.trainable_variables()}
+        sent = {variable.op.name for variable in tf.trainable_variables()} if self._training else ()
         self._op = tf.group([tf.assign(variable, hccl_ops.broadcast([variable], 0)[0])
-                             for variable in tf.global_variables() if variable.op.name not in trainable])
+                             for variable in tf.global_variables() if variable.op.name not in sent])
 
     def after_create_session(self, session, coord):
         session.run(self._op)
@@ -229,8 +233,8 @@ class NPU(Device):
         # On the 910 float16 saturates: no Inf or NaN appears. This optimizer reads the device's overflow flag, of all ranks.
         return NPULossScaleOptimizer(optimizer, manager, is_distributed=self.size > 1)
 
-    def training_hooks(self) -> List[tf.train.SessionRunHook]:
-        return [_Broadcast()] if self.size > 1 else []
+    def broadcast_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
+        return [_Broadcast(training)] if self.size > 1 else []
 
     def allreduce_sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
         if self.size == 1:

@@ -1,0 +1,221 @@
+"""Runs the ranks of one machine together: each in a process group of its own with a log; if one fails, all end.
+
+Nothing outlives the launcher, whatever ends it, nor does what the ranks have started: a guard process sees the launcher go and
+kills the groups.
+"""
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+
+from common.errors import UserError
+from hccl import cures
+
+GRACE = 60  # seconds that ranks have for their last checkpoint after a signal
+STOP = 8  # seconds that the others have once a rank has failed
+LAST_LINES = 20
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+_PR_SET_PDEATHSIG = 1
+
+
+class Rank(NamedTuple):
+    """One process. name: 'rank 3'; place: 'device 3'; cores: those it may use, None for all."""
+    name: str
+    place: str
+    environment: Dict[str, str]
+    cores: Optional[Set[int]]
+
+
+def say(text: str) -> None:
+    print('launch: ' + text, flush=True)
+
+
+def run(command: Sequence[str], ranks: Sequence[Rank], log_dir: pathlib.Path, grace: float = GRACE) -> int:
+    """Starts `command` once for each rank, waits for all and returns the exit status: 0, or that of the first rank that failed.
+
+    Logs go to log_dir/rank_<n>.log, rank 0's to standard output too. SIGINT, SIGTERM and SIGHUP reach every rank, which has
+    `grace` seconds to end; a second signal kills. Once a rank fails the others get SIGTERM, and SIGKILL after 8 seconds.
+    """
+    # Blocked and waited for: no handler interrupts anything, and nothing is missed. What is ignored (nohup) stays so.
+    watched = {signal.SIGCHLD} | {number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    guard = _Guard()
+    running: List[_Process] = []
+    try:
+        for rank in ranks:
+            running.append(_Process(command, rank, log_dir, before))
+            guard.add(running[-1].pid)
+        return _watch(running, watched, grace)
+    finally:
+        for process in running:
+            process.end()
+        guard.dismiss()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _watch(processes: List['_Process'], watched: Set[int], grace: float) -> int:
+    failed: Optional[_Process] = None
+    stop, deadline = None, float('inf')
+    echo = _Echo(processes[0])
+    while any(process.status() is None for process in processes):
+        event = signal.sigtimedwait(watched, 0.1)
+        echo.go_on()
+        if failed is None and stop is None:
+            # If several have ended since the last look, the signal names the first.
+            first = event.si_pid if event and event.si_signo == signal.SIGCHLD else None
+            failed = next((process for process in sorted(processes, key=lambda process: process.pid != first) if process.status()), None)
+            if failed and len(processes) > 1:
+                say('%s ended with %s: stopping the others' % (failed, _meaning(failed.status())))
+                deadline = _signal_all(processes, signal.SIGTERM, STOP)
+        if event and event.si_signo in STOPPING and failed is None:
+            number = signal.Signals(event.si_signo)
+            say('%s: %s' % (number.name, 'killing the ranks' if stop else 'every rank gets it; %d s for the last checkpoint, once more kills' % grace))
+            deadline = time.monotonic() if stop else _signal_all(processes, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM, grace)
+            stop = number
+        if time.monotonic() >= deadline:
+            late = [process.rank.name for process in processes if process.status() is None]
+            if late:
+                say('%s did not end in time: killed' % ', '.join(late))
+            deadline = _signal_all(processes, signal.SIGKILL, float('inf'))
+    echo.go_on()
+    status = failed.status() if failed else next((process.status() for process in processes if process.status()), 0)
+    if status and not stop:
+        _explain(failed or next(process for process in processes if process.status()))
+    return status
+
+
+def _signal_all(processes: List['_Process'], number: int, seconds: float) -> float:
+    """Signals every group that still has its rank; returns the time by which they are to be gone."""
+    for process in processes:
+        if process.status() is None:
+            process.signal(number)
+    return time.monotonic() + seconds
+
+
+def _explain(failed: '_Process') -> None:
+    log = failed.text()
+    lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
+    report = ['%s failed: %s. The end of %s:' % (failed, _meaning(failed.status()), failed.log)]
+    report += ['    ' + line for line in lines[-LAST_LINES:]]
+    report += cures.find(log)
+    sys.stderr.write(''.join('launch: %s\n' % line if not line.startswith('    ') else line + '\n' for line in report))
+    sys.stderr.flush()
+
+
+def _meaning(status: int) -> str:
+    if status <= 128:
+        return 'exit status %d' % status
+    try:
+        return 'exit status %d (%s)' % (status, signal.Signals(status - 128).name)
+    except ValueError:
+        return 'exit status %d' % status
+
+
+class _Process:
+    """A started rank. It is reaped only at the end: until then its group's number cannot become another's."""
+
+    def __init__(self, command: Sequence[str], rank: Rank, log_dir: pathlib.Path, mask: Set[int]):
+        self.rank = rank
+        self.log = log_dir / ('%s.log' % rank.name.replace(' ', '_'))
+        self._status: Optional[int] = None
+
+        def prepare():
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # for the moment before the guard knows this group
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if rank.cores:
+                os.sched_setaffinity(0, rank.cores)
+
+        with open(str(self.log), 'ab') as log:
+            log.write(('== %s: %s\n' % (time.strftime('%Y-%m-%d %H:%M:%S'), ' '.join(command))).encode())
+            self.start = log.tell()  # what earlier runs have left there is none of our business
+            try:
+                self._process = subprocess.Popen(command, env=rank.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                                 start_new_session=True, preexec_fn=prepare)
+            except OSError as error:
+                raise UserError('%s does not start: %s; write the command after --, for example: -- python run_x.py' % (command[0], error.strerror))
+        self.pid = self._process.pid
+
+    def __str__(self) -> str:
+        return '%s (%s)' % (self.rank.name, self.rank.place) if self.rank.place else self.rank.name
+
+    def status(self) -> Optional[int]:
+        """None while it runs, then its exit status, 128 + n if signal n has killed it."""
+        if self._status is None:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended:
+                self._status = ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+        return self._status
+
+    def signal(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def end(self) -> None:
+        """Kills what is left of the group, the rank's own children too."""
+        self.signal(signal.SIGKILL)
+        self._process.wait()
+
+    def text(self, size: int = 1 << 20) -> str:
+        """The end of what this run has written to the log."""
+        with open(str(self.log), 'rb') as log:
+            log.seek(max(self.start, os.path.getsize(str(self.log)) - size))
+            return log.read().decode(errors='replace')
+
+
+_libc = ctypes.CDLL(None)
+
+
+class _Echo:
+    """Follows a rank's log to standard output."""
+
+    def __init__(self, process: _Process):
+        self._file = open(str(process.log), 'rb')
+        self._file.seek(process.start)
+
+    def go_on(self) -> None:
+        text = self._file.read() if self._file else b''
+        if text:
+            try:
+                sys.stdout.buffer.write(text)
+                sys.stdout.flush()
+            except OSError:  # nobody reads any more; the log has it all
+                self._file = None
+
+
+class _Guard:
+    """A process that waits for the launcher's end and then kills the groups: SIGKILL leaves the launcher no time to do it."""
+
+    def __init__(self):
+        read, self._write = os.pipe()
+        self._pid = os.fork()
+        if self._pid:
+            os.close(read)
+            return
+        try:
+            os.setsid()
+            os.close(self._write)
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            with os.fdopen(read) as groups:  # ends when the launcher has ended
+                for group in groups.read().split():
+                    try:
+                        os.killpg(int(group), signal.SIGKILL)
+                    except OSError:
+                        pass
+        finally:
+            os._exit(0)
+
+    def add(self, group: int) -> None:
+        os.write(self._write, b'%d\n' % group)
+
+    def dismiss(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._write)

@@ -1,0 +1,160 @@
+"""Checkpoint -> frozen graph (.pb): the inference graph rebuilt from the configuration, folded, and proved to be the same model.
+
+    python -m offline_inference.freeze --model wideresnet --config C --model_path CKPT --batch_size N --output F.pb
+
+Every other flag is one of the model's configuration (--depth 16). With --data_path the proof runs on the evaluation split's
+first records, else on random images.
+"""
+import argparse
+import contextlib
+import os
+import pathlib
+import sys
+from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from common import checkpoint, evaluation, records
+from common import task as tasks
+from common.errors import UserError, entry_point
+from common.files import atomic
+from common.task import Task
+from offline_inference import fold, pb, score
+
+TOLERANCE = 1e-4        # of the largest logit of an image; rounding gives 1e-7 to 1e-5
+PROOF_IMAGES = 16
+_LEFTOVERS = {'Variable', 'VariableV2', 'VarHandleOp', 'ReadVariableOp', 'Assign', 'Identity', 'NoOp', 'Assert', 'PlaceholderWithDefault',
+              'Switch', 'Merge', 'Enter', 'Exit', 'If', 'StatelessIf', 'While', 'StatelessWhile', 'PartitionedCall', 'StatefulPartitionedCall'}
+
+
+class Batch(NamedTuple):
+    """One batch of the checkpoint's own network."""
+    features: Dict[str, np.ndarray]     # as Task.parse makes them: image uint8 [B,H,W,C], mask [B], label
+    images: np.ndarray                  # what an offline model is given: normalised, float32 [B,H,W,C]
+    logits: np.ndarray                  # float32 [B,...,classes]
+
+
+def online(task: Task, found: checkpoint.Match, dataset: Callable[[], tf.data.Dataset]) -> Iterator[Batch]:
+    """Runs a checkpoint through the network as evaluation does, not frozen, on every batch of dataset()."""
+    with tf.Graph().as_default():
+        iterator = tf.data.make_initializable_iterator(dataset())
+        features = iterator.get_next()
+        images = task.normalize(tf.cast(features['image'], tf.float32))
+        fetches = Batch(features, images, task.network(images, False))
+        session = _restored(task, found)
+    with contextlib.closing(session):
+        session.run(iterator.initializer)
+        while True:
+            try:
+                batch = session.run(fetches)
+            except tf.errors.OutOfRangeError:
+                return
+            except tf.errors.OpError as error:
+                raise records.user_error(error) or error
+            yield batch
+
+
+def freeze(task: Task, output: pathlib.Path, folder: Optional[records.Folder] = None) -> str:
+    """Writes the frozen graph of --model_path for batches of --batch_size images; returns what to tell of it.
+
+    Its only input is `inputx`, normalised float32 [N,H,W,C]; its only output is task.output_name, the logits; weights are
+    constants (averaged ones where the checkpoint has them).
+    folder: records for the proof; None: random images.
+    Raises UserError, and writes nothing, if the checkpoint does not fit or the frozen graph does not compute what it computes.
+    """
+    found = match(task)
+    result = fold.batch_norms(_constants(task, found), task.output_name)
+    left = sorted({'%s (%s)' % (node.name, node.op) for node in result.graph_def.node if node.op in _LEFTOVERS})
+    if left:
+        raise ValueError('the inference graph of %s is not static: %s' % (task.name, ', '.join(left)))
+    with atomic(output) as temporary:
+        temporary.write_bytes(result.graph_def.SerializeToString())
+        difference, images = prove(task, found, temporary, folder)
+    return "%s\n%s: %d nodes, %.2f MB, %d of %d batch norms folded into convolutions; largest difference to the checkpoint's logits %.1e on %d %s" % (
+        found.report, output, len(result.graph_def.node), os.path.getsize(str(output)) / 1e6, result.folded, result.folded + result.kept,
+        difference, images, 'images of %s' % folder.path if folder else 'random images')
+
+
+def prove(task: Task, found: checkpoint.Match, frozen: pathlib.Path, folder: Optional[records.Folder] = None) -> Tuple[float, int]:
+    """Runs a frozen graph beside the checkpoint's own network; returns the largest relative difference and the number of images.
+
+    Raises UserError if they differ by more than TOLERANCE (see score.relative_difference), or if anything is not finite.
+    """
+    size = task.cfg.batch_size
+    batches = -(-PROOF_IMAGES // size)
+
+    def dataset():
+        if folder:
+            return task.dataset(folder, size, False).take(batches)
+        noise = np.random.RandomState(0).randint(256, size=(batches * size,) + tuple(task.input_shape), dtype=np.uint8)
+        features = {'image': noise, 'mask': np.ones(len(noise), np.float32)}
+        return tf.data.Dataset.from_tensor_slices(features).batch(size, drop_remainder=True)
+
+    infer = pb.load(frozen, task)
+    differences, images = [], 0
+    for batch in online(task, found, dataset):
+        real = batch.features['mask'] > 0
+        differences.append(score.relative_difference(batch.logits[real], infer(batch.images)[real]))
+        images += int(real.sum())
+    worst = float(np.max(differences))      # NaN if one is
+    if not worst <= TOLERANCE:
+        raise UserError("the frozen graph is not the model: on %d images its logits differ from those of %s by %.3g of an image's largest logit, "
+                        'allowed is %g; nothing was written' % (images, found.checkpoint.path, worst, TOLERANCE))
+    return worst, images
+
+
+def match(task: Task) -> checkpoint.Match:
+    """How --model_path fits the network; UserError if it is not given or does not."""
+    if not task.cfg.model_path:
+        raise UserError('--model_path is missing; give the checkpoint, such as runs/%s/%s.ckpt' % (task.name, task.name))
+    return evaluation.match(task, task.cfg.model_path)
+
+
+def _constants(task: Task, found: checkpoint.Match) -> tf.GraphDef:
+    """The inference graph with its weights as constants."""
+    with tf.Graph().as_default() as graph:
+        logits = task.network(tf.placeholder(tf.float32, (task.cfg.batch_size,) + tuple(task.input_shape), pb.INPUT), False)
+        if logits.op.name != task.output_name:
+            raise ValueError('the network of %s ends in %s, not in %s' % (task.name, logits.op.name, task.output_name))
+        with _restored(task, found) as session:
+            constants = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [task.output_name])
+    return tf.graph_util.remove_training_nodes(constants, [task.output_name])
+
+
+def _restored(task: Task, found: checkpoint.Match) -> tf.Session:
+    """A session of the default graph whose variables hold the checkpoint's values."""
+    names = {variable.op.name: variable for variable in tf.global_variables()}
+    saver = tf.train.Saver({source: names[name] for name, source in found.names.items()})
+    session = tf.Session(config=pb.session_config(task))
+    saver.restore(session, found.checkpoint.path)
+    return session
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags of an offline command; what it does not know belongs to the model's configuration."""
+
+    def __init__(self, prog: str, description: str):
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                         epilog="Every field of the model's configuration is a flag as well: python MODEL_tf/run_MODEL.py --help")
+        self.add_argument('--model', required=True, help='wideresnet, ...: a folder MODEL_tf')
+
+    def parse(self, argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, Task, bool]:
+        """Returns the flags, the task that the others configure, and whether --data_path is among them."""
+        args, rest = self.parse_known_args(argv)
+        return args, tasks.build(args.model, rest), any(word.split('=')[0] == '--data_path' for word in rest)
+
+    def error(self, message: str) -> None:
+        raise UserError('%s; --help lists the flags' % message)
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = Parser('python -m offline_inference.freeze', __doc__)
+    parser.add_argument('--output', required=True, help='the file to write, such as runs/a/wideresnet.pb')
+    args, task, has_data = parser.parse(sys.argv[1:] if argv is None else argv)
+    print(freeze(task, pathlib.Path(args.output), task.folder(task.eval_split) if has_data else None))
+
+
+if __name__ == '__main__':
+    main()

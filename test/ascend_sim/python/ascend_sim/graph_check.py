@@ -1,0 +1,129 @@
+"""What a training step may consist of if all of it is to run on the device.
+
+Stricter than the real thing: that one keeps what the device cannot run on the host and splits the graph (slow, and fatal for
+iterations_per_loop > 1); the stand-in refuses the step and names the op. Fed placeholders and one-shot iterators, which do run at
+iterations_per_loop = 1, are refused as well.
+"""
+import re
+from typing import Dict, Iterable, List, Set
+
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.grappler import tf_optimizer
+
+from ascend_sim import errors, marks
+
+_PYTHON = {'PyFunc', 'PyFuncStateless', 'EagerPyFunc'}
+_FED = {'Placeholder', 'PlaceholderV2', 'PlaceholderWithDefault'}
+_QUEUE = re.compile(r'(Queue(V2)?$|^Queue|^(Stage|Unstage|Barrier|Reader)|ReaderV2$|^Reader)')
+_SUMMARY = re.compile(r'(Summary(V2)?$|^Write\w*Summary|SummaryWriter)')
+_APPLY = re.compile(r'^(Resource)?(Sparse)?Apply[A-Z]')
+# Outputs that have no static shape and need none: indices that constant folding removes, and cuDNN's scratch space.
+_SHAPELESS = {'BroadcastGradientArgs'}
+_SCRATCH = {('FusedBatchNormV3', 5)}
+
+
+def ancestors(ops: Iterable[tf.Operation]) -> List[tf.Operation]:
+    """Everything that has to run for `ops`, themselves included."""
+    seen: Set[tf.Operation] = set()
+    stack = list(ops)
+    while stack:
+        op = stack.pop()
+        if op not in seen:
+            seen.add(op)
+            stack += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return list(seen)
+
+
+def _function_ops(op: tf.Operation) -> List[str]:
+    """Types of the ops in the bodies of a functional op (If, While, PartitionedCall), nested ones included."""
+    names, types, seen = [], [], set()
+    for value in op.node_def.attr.values():
+        names += [value.func.name] if value.func.name else [item.name for item in value.list.func]
+    if not names:
+        return []
+    library: Dict[str, object] = {item.signature.name: item for item in op.graph.as_graph_def().library.function}
+    while names:
+        name = names.pop()
+        if name in seen or name not in library:
+            continue
+        seen.add(name)
+        for node in library[name].node_def:
+            types.append(node.op)
+            for value in node.attr.values():
+                names += [value.func.name] if value.func.name else [item.name for item in value.list.func]
+    return types
+
+
+def trains(op: tf.Operation) -> bool:
+    """True if running `op` applies gradients: it is a training step."""
+    if op.name == 'IterationOp':
+        return True
+    return any(_APPLY.match(kind) for item in ancestors([op]) for kind in [item.type] + _function_ops(item))
+
+
+def check(roots: List[tf.Operation], iterations: int, mixed: bool) -> None:
+    """Raises tf.errors.InvalidArgumentError, naming the op, if the step of `roots` cannot be sunk to the device.
+
+    iterations: iterations_per_loop; with more than one a one-shot iterator kills the process, as in the real adapter.
+    mixed: mix_compile_mode, which allows ops of the host.
+    """
+    ops = ancestors(roots)
+    if iterations != 1 and any(op.type == 'OneShotIterator' for op in ops):
+        errors.fatal('iterator_per_loop only support 1 when using OneShotIterator')
+    if mixed:
+        return
+    for op in sorted(ops, key=lambda item: item.name):
+        if marks.kind(op) is None:
+            for kind in [op.type] + _function_ops(op):
+                _check_type(op, kind)
+            _check_strings(op)
+    _check_shapes(roots, {op.name: op for op in ops})
+
+
+def _check_type(op: tf.Operation, kind: str) -> None:
+    if kind in _PYTHON:
+        problem = 'runs Python inside the step; do it in the dataset (map) instead'
+    elif kind in _FED:
+        problem = 'is fed; data must come from an initializable tf.data iterator'
+    elif kind == 'OneShotIterator':
+        problem = 'is a one-shot iterator; use an initializable one (an Estimator input_fn that returns a Dataset does)'
+    elif _QUEUE.search(kind):
+        problem = 'is a queue or reader; data must come from an initializable tf.data iterator'
+    elif _SUMMARY.search(kind):
+        problem = 'is a summary inside the step; write summaries on the host'
+    else:
+        return
+    raise errors.invalid('the training step cannot run on the device: %s (%s) %s' % (op.name, kind, problem), op)
+
+
+def _check_strings(op: tf.Operation) -> None:
+    """Strings stay on the host; the message constants of Assert are the exception that the real adapter makes too."""
+    for tensor in op.outputs:
+        if tensor.dtype.base_dtype == tf.string and not (op.type == 'Const' and all(use.type == 'Assert' for use in tensor.consumers())):
+            raise errors.invalid('the training step cannot run on the device: %s (%s) has a string output' % (op.name, op.type), op)
+
+
+def _check_shapes(roots: List[tf.Operation], originals: Dict[str, tf.Operation]) -> None:
+    """Shapes are judged after TensorFlow's own constant folding, which is what the real adapter gets to see."""
+    graph = roots[0].graph
+    definition = tf.graph_util.extract_sub_graph(graph.as_graph_def(), [op.name for op in roots])
+    meta = tf.train.export_meta_graph(graph_def=definition, graph=graph, clear_devices=True)
+    meta.collection_def.clear()
+    meta.collection_def['train_op'].node_list.value.extend(op.name for op in roots)
+    config = config_pb2.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1
+    rewrite.meta_optimizer_iterations = rewrite.TWO
+    rewrite.optimizers.extend(['pruning', 'function', 'constfold', 'shape', 'constfold'])
+    folded = tf.Graph()
+    with folded.as_default():
+        tf.import_graph_def(tf_optimizer.OptimizeGraph(config, meta), name='')
+    unknown = {op.name: (op, tensor) for op in folded.get_operations() if marks.kind(op) is None and op.type not in _SHAPELESS
+               for tensor in op.outputs if (op.type, tensor.value_index) not in _SCRATCH
+               and tensor.dtype.base_dtype not in (tf.resource, tf.variant) and not tensor.shape.is_fully_defined()}
+    first = [pair for pair in unknown.values() if not any(tensor.op.name in unknown for tensor in pair[0].inputs)]
+    if first:
+        op, tensor = sorted(first, key=lambda pair: (pair[0].type != 'IteratorGetNext', pair[0].name))[0]
+        raise errors.invalid('the training step cannot run on the device: %s (%s) has the unknown shape %s; shapes must be static '
+                             '(batch(..., drop_remainder=True))' % (op.name, op.type, tensor.shape), originals.get(op.name))

@@ -1,0 +1,33 @@
+"""Marks on graph nodes by which the patched session recognises what the real adapter recognises by op type."""
+import contextlib
+from typing import Optional
+
+import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2
+
+INIT, SHUTDOWN = b'NPUInit', b'NPUShutdown'
+_KIND, _FUSION = '_ascend_sim', '_ascend_sim_fusion'
+
+
+@contextlib.contextmanager
+def scope(kind: bytes, fusion: int = 0):
+    """Every op made inside is the stand-in's own, of this kind; fusion is that of an HCCL op."""
+    values = {_KIND: attr_value_pb2.AttrValue(s=kind), _FUSION: attr_value_pb2.AttrValue(i=fusion)}
+    with tf.get_default_graph()._attr_scope(values):
+        yield
+
+
+def kind(op: tf.Operation) -> Optional[bytes]:
+    """The kind under which the op was made, None for an op of the user's."""
+    try:
+        return op.get_attr(_KIND)
+    except ValueError:
+        return None
+
+
+def is_hccl(op: tf.Operation) -> bool:
+    return (kind(op) or b'').startswith(b'Hcom')
+
+
+def fusion(op: tf.Operation) -> int:
+    return op.get_attr(_FUSION)
