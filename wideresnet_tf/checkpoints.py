@@ -9,6 +9,7 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from common.errors import UserError
+from common.importers import account, some
 
 _LAYOUTS = {   # layout: (value of --variant, whose graph it is)
     'ours-paper': ('paper', "the paper's graph"),
@@ -82,7 +83,7 @@ def from_torch(state: Dict[str, np.ndarray], depth: Optional[int] = None,
     kernel = state.get('group0.block0.conv0')
     if blocks < 1 or kernel is None or kernel.ndim != 4 or 'fc.weight' not in state:
         raise UserError("no wide residual network of the authors' PyTorch code: it would have conv0, group0.block0.conv0 and "
-                        "fc.weight, found %s" % _some(state))
+                        "fc.weight, found %s" % some(state))
     if kernel.shape[0] % 16:
         raise UserError('group0.block0.conv0 has %d filters: widen factors are whole numbers here, so it must be a multiple of 16'
                         % kernel.shape[0])
@@ -92,22 +93,9 @@ def from_torch(state: Dict[str, np.ndarray], depth: Optional[int] = None,
         raise UserError('the PyTorch weights are of a WRN-%d-%d, asked for is a WRN-%d-%d: use --depth %d --widen_factor %d'
                         % (found + asked + found))
 
-    variables = {}
-    left = dict(state)
-    missing, misshapen = [], []
-    for theirs, ours, shape in _torch_tensors(blocks, found[1], len(state['fc.weight'])):
-        if theirs not in left:
-            missing.append(theirs)
-            continue
-        array = np.asarray(left.pop(theirs), np.float32)
-        if array.shape != shape:
-            misshapen.append('%s is %s instead of %s' % (theirs, list(array.shape), list(shape)))
-        variables[ours] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    faults = [text for text, names in [('missing ' + _some(missing), missing), ('left over ' + _some(left), left),
-                                       ('; '.join(misshapen[:5]), misshapen)] if names]
-    if faults:
-        raise UserError('the PyTorch weights do not make a WRN-%d-%d: %s' % (found + ('; '.join(faults),)))
-    return variables
+    tensors = _torch_tensors(blocks, found[1], len(state['fc.weight']))
+    arrays = account(state, {theirs: shape for theirs, _, shape in tensors}, 'the PyTorch weights do not make a WRN-%d-%d' % found)
+    return {ours: arrays[theirs].transpose(2, 3, 1, 0) if len(shape) == 4 else arrays[theirs].T for theirs, ours, shape in tensors}
 
 
 def _torch_tensors(blocks: int, widen_factor: int, num_classes: int) -> List[Tuple[str, str, Tuple[int, ...]]]:
@@ -131,8 +119,3 @@ def _torch_tensors(blocks: int, widen_factor: int, num_classes: int) -> List[Tup
             width = filters
     return tensors + norm('bn', 'head/bn', width) + [('fc.weight', 'output/kernel', (num_classes, width)),
                                                      ('fc.bias', 'output/bias', (num_classes,))]
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '') or 'nothing'
