@@ -127,7 +127,8 @@ explain() {  # WHAT ADVICE
     index=$(pip config get global.index-url 2>/dev/null || true)
     index=${PIP_INDEX_URL:-${index:-https://pypi.org/simple}}
     index=$(printf '%s' "$index" | sed -E 's|//[^/@]*@|//|')  # a mirror's password is nobody's business
-    printf '%s\n' "$lines" | grep -E 'ERROR|[Ee]rror|Retrying \(' | grep -v 'ERROR: Ignored' | tail -n 3 | cut -c1-200 | sed 's/^ */    /' >&2 || true
+    printf '%s\n' "$lines" | grep -E ': (fatal )?error: |CMake Error|ERROR:|[A-Za-z]Error: |Retrying \(' |
+        grep -vE 'ERROR: (Ignored|Failed building|Could not build)' | tail -n 3 | cut -c1-200 | sed 's/^ */    /' >&2 || true
     seen() { printf '%s\n' "$lines" | grep -qE "$1"; }
     if seen 'No space left on device' || (($(free_mb "$PWD") < 20)); then
         fail "$1 failed: the disk is full (here or in ${TMPDIR:-/tmp}): free some space, then run ./setup.sh again"
@@ -197,6 +198,8 @@ install_packages() {
 
 install_horovod() {
     local tool
+    [[ $venv != *[[:space:]]* ]] ||
+        fail "Horovod cannot be compiled in a folder with a space in its path ($PWD): move this folder, then run ./setup.sh --horovod again; training in one process works here"
     for tool in g++ make; do
         type -P "$tool" >/dev/null ||
             fail "Horovod is compiled on this machine and there is no $tool: install it ('apt install build-essential', 'yum install gcc-c++ make'), then run ./setup.sh --horovod again; training in one process works without"

@@ -31,17 +31,16 @@ class Checkpoint:
             if not found:
                 raise UserError('--model_path %s: the folder has no checkpoint; give the prefix of one, such as %s/model.ckpt-100' % (path, path))
             prefix = found
-        if not tf.train.checkpoint_exists(prefix):
-            folder = pathlib.Path(prefix).parent
-            there = sorted({str(p)[:-len('.index')] for p in folder.glob('*.index')}) if folder.is_dir() else []
+        if not pathlib.Path(prefix + '.index').exists():
+            there = sorted(file.stem for file in pathlib.Path(prefix).parent.glob('*.index'))
             raise UserError('--model_path %s: no such checkpoint (%s.index is missing)%s'
-                            % (path, prefix, suggest(prefix, there) or ('; there are: ' + ', '.join(there[-3:]) if there else '')))
+                            % (path, prefix, suggest(pathlib.Path(prefix).name, there) or ('; there are: ' + ', '.join(there[-3:]) if there else '')))
         self.path = prefix
         try:
             self._reader = tf.train.NewCheckpointReader(prefix)
             self.shapes: Dict[str, List[int]] = self._reader.get_variable_to_shape_map()
         except (tf.errors.OpError, UnicodeDecodeError) as error:
-            raise UserError('--model_path %s is damaged: %s; take an older checkpoint' % (prefix, str(error).splitlines()[0]))
+            raise UserError('%s is damaged: %s; take an older checkpoint' % (prefix, str(error).splitlines()[0]))
 
     def read(self, name: str) -> np.ndarray:
         try:
@@ -84,7 +83,7 @@ def match(checkpoint: Checkpoint, variables: Dict[str, Sequence[int]], head: Opt
         if missing:
             parts.append('%d missing (%s)' % (len(missing), ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')))
         cure = '; --reinit_head True initialises the classifier anew' if not missing and all('kernel' in s or 'bias' in s for s in shapes) else ''
-        raise UserError('--model_path %s does not fit the network: of %d variables, %s%s%s'
+        raise UserError('%s does not fit the network: of %d variables, %s%s%s'
                         % (checkpoint.path, len(variables), ', '.join(parts), '; ' + hint if hint else '', cure if len(shapes) <= 2 else ''))
     averaged = sum(source.endswith(AVERAGE) for source in names.values())
     report = '%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))
@@ -99,7 +98,7 @@ def latest(folder: str) -> Optional[str]:
     """Prefix of the newest complete checkpoint of a run's folder, or None."""
     state = tf.train.get_checkpoint_state(str(folder))
     for prefix in reversed(state.all_model_checkpoint_paths if state else []):
-        if tf.train.checkpoint_exists(prefix):
+        if pathlib.Path(prefix + '.index').exists():
             return prefix
     return None
 

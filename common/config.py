@@ -98,6 +98,8 @@ class Config(NPUOptions):
         for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
             if getattr(self, name) >= 1:
                 raise UserError('%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name))
+        if self.seed >= 2 ** 32:
+            raise UserError('seed: %d is not legal; 0 <= seed < 2^32' % self.seed)
         if self.loss == 'focal' and self.label_smoothing:
             raise UserError('label_smoothing: %s is not legal with loss focal, which has none; give 0' % self.label_smoothing)
 

@@ -1,17 +1,20 @@
 """Evaluation: every record of the split exactly once, on any number of ranks."""
+import contextlib
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from common import checkpoint, devices, model_fn, records
+from common.errors import UserError
 from common.files import atomic
 from common.task import Task
 
@@ -57,6 +60,23 @@ def match(task: Task, path: str, reinit_head: bool = False) -> checkpoint.Match:
     return checkpoint.match(found, task.variables(), task.head if reinit_head else None, task.explain_checkpoint(found.shapes))
 
 
+@contextlib.contextmanager
+def reading(task: Task, path: Optional[str]) -> Iterator[None]:
+    """Turns TensorFlow's errors about records and about restoring the checkpoint `path` into UserErrors."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        known = records.user_error(error)
+        if known or not path or not re.search('RestoreV2|Restoring from checkpoint failed', str(error)):
+            raise known or error
+        if isinstance(error, (tf.errors.NotFoundError, tf.errors.InvalidArgumentError)):
+            match(task, path)  # says it if the network is another
+            raise UserError('%s was written with another --optimizer or --ema_decay (%s); give that one, or another --output_path'
+                            % (path, (re.search(r'Key \S+ not found', str(error)) or ['a variable has another shape'])[0]))
+        raise UserError('%s is damaged: %s; take an older checkpoint (without its .index a run goes on from the one before)'
+                        % (path, str(error).splitlines()[0]))
+
+
 def evaluate(task: Task, device: devices.Device, path: Optional[str], folder: Optional[records.Folder] = None) -> Dict[str, Any]:
     """Evaluates a checkpoint on every record of the evaluation split, each once, sharded over ranks.
 
@@ -72,7 +92,7 @@ def evaluate(task: Task, device: devices.Device, path: Optional[str], folder: Op
         return task.dataset(folder, cfg.batch_size, False, rank=device.rank, size=device.size)
 
     # The Estimator wants a folder of its own: a foreign checkpoint's is not written to.
-    with tempfile.TemporaryDirectory(prefix='evaluation-') as scratch:
+    with tempfile.TemporaryDirectory(prefix='evaluation-') as scratch, reading(task, found and found.checkpoint.path):
         estimator = device.estimator(model_fn.build(task, device, restore=found and found.names), cfg, scratch, save_steps=1)
         estimator.evaluate(input_fn, steps=batches, hooks=device.broadcast_hooks(False) + [counter],
                            checkpoint_path=found and found.checkpoint.path)

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -23,20 +24,22 @@ def train(task: tasks.Task, device: devices.Device) -> None:
     eval_folder = task.folder(task.eval_split) if records.has_split(cfg.data_path, task.eval_split) else None
     global_batch = cfg.batch_size * cfg.accumulate * device.size
     per_epoch = records.steps_per_epoch(folder.count, global_batch)
-    total = cfg.steps or int(round(cfg.epochs * per_epoch))
+    total = cfg.steps or max(1, int(round(cfg.epochs * per_epoch)))
+    model_fn.learning_rate(cfg, 0, total, per_epoch)  # raises what is wrong with it before anything is written
+    parameters = sum(int(np.prod(shape)) for name, shape in task.variables().items() if 'moving_' not in name)
     start = _agreed_start(output, device)
     save_steps = cfg.save_checkpoints_steps or max(1, int(round(cfg.save_interval * per_epoch)))
     final = os.path.join(output, task.final_checkpoint)
 
     warm = evaluation.match(task, cfg.model_path, cfg.reinit_head) if cfg.model_path and not start and device.is_chief else None
     changed = _changed(task, output) if start else {}
-    journal = hooks.Journal(output, device.is_chief, start)
-    if start >= total and _agreed(tf.train.checkpoint_exists(final), device):
+    done = start >= total and _agreed(_step(final) >= total if device.is_chief else 0, device)
+    journal = hooks.Journal(output, device.is_chief, start, evaluates_again=start >= total and not done)
+    if done:
         journal.say('%s: training is done (step %d of %d); to start over, remove the folder or give another --output_path' % (output, start, total))
         return
     if device.is_chief:
         config.save(cfg, pathlib.Path(output, 'config.yaml'), task.name)
-    parameters = sum(int(np.prod(shape)) for name, shape in task.variables().items() if 'moving_' not in name)
     journal.say('%s  device=%s x %d  global batch %d  %d steps/epoch  %d steps  %.2f M parameters' % (
         config.summary(cfg), device.name, device.size, global_batch, per_epoch, total, parameters / 1e6))
     if start:
@@ -65,16 +68,18 @@ def train(task: tasks.Task, device: devices.Device) -> None:
                     initialize=(lambda: _initialize(warm)) if warm and not start else None), cfg, model_dir, save_steps, loop)
                 progress = hooks.Progress(
                     journal, clock, interval=cfg.log_interval, steps_per_epoch=per_epoch, total_steps=total, global_batch=global_batch,
-                    chief=device.is_chief, model_dir=output)
+                    chief=device.is_chief, model_dir=output, start=start, loop=loop)
 
                 def input_fn():
                     return task.dataset(folder, cfg.batch_size * cfg.accumulate, True, seed=cfg.seed, rank=device.rank, size=device.size,
                                         start_step=start)
 
-                _fit(estimator, input_fn, goal, device.broadcast_hooks(True) + [progress, stop])
-            if stop.signal:
-                journal.say('stopped by signal %d; the same command goes on from %s' % (stop.signal, tf.train.latest_checkpoint(output)))
-                sys.exit(128 + stop.signal)
+                with evaluation.reading(task, checkpoint.latest(output)):
+                    estimator.train(input_fn, max_steps=goal, hooks=device.broadcast_hooks(True) + [progress, stop])
+            if device.sum_over_ranks([np.array(stop.signal or 0, np.int64)])[0]:  # a signal after the last step may have reached one rank only
+                number = stop.signal or signal.SIGTERM
+                journal.say('stopped by signal %d; the same command goes on from %s' % (number, checkpoint.latest(output)))
+                sys.exit(128 + number)
             start = _agreed_start(output, device)
             if eval_folder and goal < total:
                 _evaluate_between(task, device, journal, eval_folder, start, per_epoch)
@@ -85,11 +90,7 @@ def train(task: tasks.Task, device: devices.Device) -> None:
         report.write(pathlib.Path(output))
 
 
-def _fit(estimator, input_fn, goal: int, training_hooks: List[tf.train.SessionRunHook]) -> None:
-    try:
-        estimator.train(input_fn, max_steps=goal, hooks=training_hooks)
-    except tf.errors.OpError as error:
-        raise records.user_error(error) or error
+
 
 
 def _agreed(value: int, device: devices.Device) -> int:
@@ -100,7 +101,15 @@ def _agreed(value: int, device: devices.Device) -> int:
 def _agreed_start(output: str, device: devices.Device) -> int:
     """The step that rank 0's newest checkpoint holds; 0 without one."""
     newest = checkpoint.latest(output) if device.is_chief else None
-    return _agreed(checkpoint.Checkpoint(newest).step if newest else 0, device)
+    if newest and tf.train.latest_checkpoint(output) != newest:  # which the Estimator would take, or nothing if its files are gone
+        older = tf.train.get_checkpoint_state(output).all_model_checkpoint_paths
+        tf.train.update_checkpoint_state(output, newest, [path for path in older if os.path.exists(path + '.index')])
+    return _agreed(_step(newest) if newest else 0, device)
+
+
+def _step(path: str) -> int:
+    """The step of a checkpoint, -1 if there is none."""
+    return checkpoint.Checkpoint(path).step or 0 if os.path.exists(path + '.index') else -1
 
 
 def _changed(task: tasks.Task, output: str) -> Dict[str, Any]:
@@ -150,17 +159,17 @@ def _keep_best(task: tasks.Task, result: Dict[str, Any]) -> None:
 
 
 def _finish(task, device, journal, final: str, eval_folder, per_epoch: int) -> None:
-    """Writes the final weights-only checkpoint and, where there is an evaluation split, evaluates it."""
-    if device.is_chief:
-        newest = checkpoint.latest(task.cfg.output_path)
-        checkpoint.export(evaluation.match(task, newest), final)
-        journal.say('final checkpoint: %s (weights only)' % final)
+    """Evaluates where there is an evaluation split. Then, as the last thing, writes the final weights-only checkpoint."""
     step = _agreed_start(task.cfg.output_path, device)
     if eval_folder:
         result = _evaluate_between(task, device, journal, eval_folder, step, per_epoch)
         if device.is_chief:
             result['checkpoint'] = os.path.abspath(final)
             evaluation.write(result, task.cfg.output_path)
+    if device.is_chief:
+        newest = checkpoint.latest(task.cfg.output_path)
+        checkpoint.export(evaluation.match(task, newest), final)
+        journal.say('final checkpoint: %s (weights only)' % final)
 
 
 def _software() -> Dict[str, str]:

@@ -18,38 +18,51 @@ STEP, LOSS, LEARNING_RATE = 'train/global_step:0', 'train/loss:0', 'train/learni
 
 
 class CheckpointSaver(tf.train.CheckpointSaverHook):
-    """TensorFlow's saver without its habit of writing the checkpoint that was just restored once more."""
+    """TensorFlow's saver, which writes neither the checkpoint that was just restored once more nor weights that are no numbers."""
 
     def __init__(self, checkpoint_dir: str, save_steps: int, scaffold: tf.train.Scaffold):
         super().__init__(checkpoint_dir, save_steps=save_steps, scaffold=scaffold)
 
+    def begin(self):
+        super().begin()
+        self._finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in tf.global_variables() if v.dtype.base_dtype.is_floating])
+
     def _save(self, session, step):
-        if not os.path.exists('%s-%d.index' % (self._save_path, step)):
-            return super()._save(session, step)
-        return False
+        newest = tf.train.latest_checkpoint(self._checkpoint_dir)
+        if newest and os.path.basename(newest) == 'model.ckpt-%d' % step:
+            return False
+        if not session.run(self._finite):
+            raise _diverged('weights are not finite after step %d' % step, self._checkpoint_dir)
+        return super()._save(session, step)
+
+
+def _diverged(what: str, model_dir: str) -> UserError:
+    return UserError('%s; the last good checkpoint is %s. Lower --learning_rate, lengthen --warmup_epochs or give --clip_norm'
+                     % (what, tf.train.latest_checkpoint(model_dir) or 'none yet'))
 
 
 class Journal:
     """A run's written record: metrics.jsonl (one JSON object a line), log.txt, console and TensorBoard. Silent off rank 0."""
 
-    def __init__(self, folder: str, chief: bool, resumed_from: int = 0):
+    def __init__(self, folder: str, chief: bool, resumed_from: int = 0, evaluates_again: bool = False):
         self._chief = chief
         if not chief:
             return
         os.makedirs(folder, exist_ok=True)
         self._path = os.path.join(folder, 'metrics.jsonl')
-        self._forget_after(resumed_from)
+        self._forget_after(resumed_from, evaluates_again)
         self._log = open(os.path.join(folder, 'log.txt'), 'a')
         self._events = tf.summary.FileWriter(folder)
 
-    def _forget_after(self, step: int) -> None:
-        """Drops what a killed run wrote after its last checkpoint: those steps are done again."""
+    def _forget_after(self, step: int, evaluates_again: bool) -> None:
+        """Drops what a killed run wrote after its last checkpoint: those steps (and maybe that checkpoint's evaluation) are done again."""
         if os.path.exists(self._path):
             kept = []
             with open(self._path) as lines:
                 for line in lines:
                     try:
-                        if json.loads(line).get('step', 0) <= step:
+                        row = json.loads(line)
+                        if row.get('step', 0) <= step and not (evaluates_again and row['kind'] == 'eval' and row['step'] == step):
                             kept.append(line)
                     except ValueError:
                         pass  # the line that was being written when the run was killed
@@ -91,19 +104,20 @@ class Clock:
 class Progress(tf.train.SessionRunHook):
     """Logs every `interval` steps: `epoch: 2 step: 195, loss is 1.4352043, 210.3 img/s, lr 0.1, ETA 0:01:02`; a bar on a terminal.
 
-    A loss that is not finite stops the run with an error that names step, learning rate and the last good checkpoint.
+    A loss that is not finite stops the run with an error that names step, learning rate and the last good checkpoint. Steps that loss
+    scaling skipped are counted. start: the step the session starts at; loop: steps per session.run.
     """
 
     def __init__(self, journal: Journal, clock: Clock, *, interval: int, steps_per_epoch: int, total_steps: int, global_batch: int,
-                 chief: bool, model_dir: str):
+                 chief: bool, model_dir: str, start: int = 0, loop: int = 1):
         self._journal, self._clock, self._interval, self._chief = journal, clock, interval, chief
         self._steps_per_epoch, self._total, self._batch, self._model_dir = steps_per_epoch, total_steps, global_batch, model_dir
-        self._recent = Clock()
-        self._step: Optional[int] = None
+        self._step, self._loop = start, loop
+        self._recent, self._warm, self._skipped = Clock(), False, 0
         self._bar = None
 
     def after_create_session(self, session, coord):
-        self._step = None
+        self._warm = False
         if self._chief and sys.stderr.isatty():
             self._bar = tqdm.tqdm(total=self._total, unit='step', dynamic_ncols=True, leave=False)
 
@@ -115,28 +129,29 @@ class Progress(tf.train.SessionRunHook):
         seconds = time.perf_counter() - self._start
         before, self._step = self._step, int(run_values.results[0])
         loss, learning_rate = (float(value) for value in run_values.results[1:])
-        if before is not None:  # the first run of a session compiles and warms up
-            steps = max(1, self._step - before)  # a step that loss scaling skips does not count, but its images were processed
-            self._clock.add(seconds, steps)
-            self._recent.add(seconds, steps)
+        self._skipped += self._loop - (self._step - before)
+        if self._warm:  # the first run of a session compiles and warms up; a skipped step's images were processed as well
+            self._clock.add(seconds, self._loop)
+            self._recent.add(seconds, self._loop)
+        self._warm = True
         if not math.isfinite(loss):
-            raise UserError('loss is %s at step %d (learning rate %.6g); the last good checkpoint is %s. Lower --learning_rate, '
-                            'lengthen --warmup_epochs or give --clip_norm' % (loss, self._step, learning_rate,
-                                                                            tf.train.latest_checkpoint(self._model_dir) or 'none yet'))
+            raise _diverged('loss is %s at step %d (learning rate %.6g)' % (loss, self._step, learning_rate), self._model_dir)
         if self._bar is not None:
             self._bar.update(self._step - self._bar.n)
-        if self._step % self._interval == 0 or self._step >= self._total:
+        if self._step // self._interval > before // self._interval or self._step >= self._total:
             self._log(loss, learning_rate)
 
     def _log(self, loss: float, learning_rate: float) -> None:
         rate = self._recent.steps / self._recent.seconds if self._recent.seconds else 0.0
         eta = (self._total - self._step) / rate if rate else 0.0
-        self._journal.say('epoch: %d step: %d, loss is %.7f, %.1f img/s, lr %.6g, ETA %s' % (
+        skipped = {'skipped_steps': self._skipped} if self._skipped else {}
+        self._journal.say('epoch: %d step: %d, loss is %.7f, %.1f img/s, lr %.6g, ETA %s%s' % (
             (self._step - 1) // self._steps_per_epoch + 1, (self._step - 1) % self._steps_per_epoch + 1, loss, rate * self._batch,
-            learning_rate, '%d:%02d:%02d' % (eta // 3600, eta % 3600 // 60, eta % 60)))
+            learning_rate, '%d:%02d:%02d' % (eta // 3600, eta % 3600 // 60, eta % 60),
+            ', %d steps skipped by loss scaling' % self._skipped if self._skipped else ''))
         self._journal.record('train', step=self._step, epoch=round(self._step / self._steps_per_epoch, 4), loss=loss,
-                             learning_rate=learning_rate, images_per_second=round(rate * self._batch, 2))
-        self._recent = Clock()
+                             learning_rate=learning_rate, images_per_second=round(rate * self._batch, 2), **skipped)
+        self._recent, self._skipped = Clock(), 0
 
     def end(self, session):
         if self._bar is not None:

@@ -1,6 +1,7 @@
 """Turns weights from elsewhere into a checkpoint that --model_path takes:
 
     python -m common.import_weights --model wideresnet --layout torch --weights model.pt7 --output imported/wideresnet.ckpt
+    python -m common.import_weights --model xception --layout keras --weights xception.h5 --output imported/xception.ckpt
 
 The file is read by common/importers/<layout>.py and translated by from_<layout>() of <model>_tf/checkpoints.py.
 """
@@ -9,7 +10,8 @@ import collections
 import importlib
 import os
 import pathlib
-from typing import Callable, Dict, List, Optional
+import types
+from typing import Dict, List, Optional
 
 import numpy as np
 
@@ -19,8 +21,8 @@ from common.errors import UserError, entry_point, suggest
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def translator(model: str, layout: str) -> Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]:
-    """Returns from_<layout>() of <model>_tf.checkpoints. Raises UserError for a model or layout that has none."""
+def layouts_of(model: str, layout: str) -> types.ModuleType:
+    """Returns <model>_tf.checkpoints. Raises UserError for a model that has none, or if it has no from_<layout>()."""
     models = sorted(path.parent.name[:-len('_tf')] for path in _ROOT.glob('*_tf/checkpoints.py'))
     if model not in models:
         raise UserError('--model %s: choose %s%s' % (model, ', '.join(models), suggest(model, models)))
@@ -28,7 +30,7 @@ def translator(model: str, layout: str) -> Callable[[Dict[str, np.ndarray]], Dic
     layouts = sorted(name[len('from_'):] for name in dir(module) if name.startswith('from_'))
     if layout not in layouts:
         raise UserError('--layout %s: %s can import %s%s' % (layout, model, ', '.join(layouts), suggest(layout, layouts)))
-    return getattr(module, 'from_' + layout)
+    return module
 
 
 def table(variables: Dict[str, np.ndarray]) -> str:
@@ -48,22 +50,23 @@ def table(variables: Dict[str, np.ndarray]) -> str:
 def main(arguments: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(prog='python -m common.import_weights', description=__doc__.split('\n')[0][:-1])
     parser.add_argument('--model', required=True, help='model folder without its _tf')
-    parser.add_argument('--layout', required=True, help='where the weights come from, e.g. torch')
+    parser.add_argument('--layout', required=True, help='where the weights come from: torch, keras')
     parser.add_argument('--weights', required=True, help='file to read')
     parser.add_argument('--output', required=True, help='checkpoint prefix to write, e.g. imported/wideresnet.ckpt')
     options = parser.parse_args(arguments)
 
-    translate = translator(options.model, options.layout)
+    layouts = layouts_of(options.model, options.layout)
     if os.path.isdir(options.output) or options.output.endswith(os.sep):
         raise UserError('--output %s is a folder: name a checkpoint in it, e.g. %s'
                         % (options.output, os.path.join(options.output, options.model + '.ckpt')))
     state = importlib.import_module('common.importers.' + options.layout).read(options.weights)
     try:
-        variables = translate(state)
+        variables = getattr(layouts, 'from_' + options.layout)(state)
     except UserError as error:
         raise UserError('%s: %s' % (options.weights, error))
     checkpoint.write(options.output, variables)
-    print('%s -> %s\n%s' % (options.weights, options.output, table(variables)))
+    description = layouts.describe(variables, {name: value.shape for name, value in variables.items()})
+    print('%s -> %s: %s\n%s' % (options.weights, options.output, description, table(variables)))
 
 
 if __name__ == '__main__':

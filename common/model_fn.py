@@ -43,12 +43,12 @@ def build(task: Task, device, *, total_steps: int = 0, steps_per_epoch: int = 1,
 
             part = task.augment(dict(part, image=tf.cast(part['image'], tf.float32)))
             logits = task.network(task.normalize(part['image']), True, dropout)
+            if initialize and not tf.is_tensor(index):  # once, and before averages copy the initial values
+                initialize()
             data = task.loss(logits, part)
             return optimizer.Losses(data, data + optimizer.l2_loss(cfg))
 
         train_op, loss = optimizer.train_op(cfg, device, losses_of, rate)
-        if initialize:
-            initialize()
         loss = device.allreduce_sum(loss, 'mean_loss') / device.size
         loss = tf.identity(loss, name='train/loss')
         tf.identity(rate, name='train/learning_rate')

@@ -51,7 +51,7 @@ def class_names(task: ClassificationTask, path: Optional[str]) -> List[str]:
             names = source.read_text().splitlines()
         elif source.is_file():
             names = task.classes(json.loads(source.read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError('%s cannot be read (%s); give --class_names FILE, a text with one name a line' % (source, error))
     if (names or path) and len(names) != task.cfg.num_classes:
         raise UserError('%s names %d classes, the network has %d; give --class_names FILE with one name a line, or another --num_classes'

@@ -51,25 +51,25 @@ def write(run_folder: Union[str, os.PathLike], published: Optional[Published] = 
 
 
 def _results(run: RunFolder) -> str:
-    online, offline = run.offline.get('online') or {}, run.offline.get('offline') or {}
-    rows = {}
+    rows, differences = {}, []
     if run.eval:
         rows['online, ' + _checkpoint(run.eval)] = run.eval
     elif run.lines['eval']:
         rows['online, while training, step %d' % run.lines['eval'][-1]['step']] = run.lines['eval'][-1]
-    if any(value != run.eval.get(key) for key, value in online.items()):
-        rows['online, on the images of the offline run'] = dict(run.offline, images_per_second=None, **online)
-    if offline:
-        rows['offline, .%s, %s' % (run.offline.get('backend', '?'), _checkpoint(run.offline))] = dict(run.offline, **offline)
+    for result in run.offline:
+        online, offline = result.get('online') or {}, result.get('offline') or {}
+        if any(_format(key, value) != _format(key, run.eval.get(key)) for key, value in online.items()):
+            rows['online, on the images of the offline run'] = dict(result, images_per_second=None, **online)
+        if offline:
+            rows['offline, .%s, %s' % (result.get('backend', '?'), _checkpoint(result))] = dict(result, **offline)
+        both = [key for key in NAMES if key in online and key in offline]
+        if both:
+            differences.append('Difference of .%s, offline minus online: %s.' % (result.get('backend', '?'), ', '.join(
+                '%s %+.2f points' % (NAMES[key], 100 * (offline[key] - online[key])) if key in FRACTIONS else
+                '%s %+.6f' % (NAMES[key], offline[key] - online[key]) for key in both)))
     if not rows:
         return ''
-    parts = [_table('Measured here', {label: {key: row.get(key) for key in NAMES} for label, row in rows.items()})]
-    both = [key for key in NAMES if key in online and key in offline]
-    if both:
-        differences = {key: number(offline[key]) - number(online[key]) for key in both}
-        parts.append('Difference, offline minus online: %s.' % ', '.join(
-            '%s %+.2f points' % (NAMES[key], 100 * value) if key in FRACTIONS else '%s %+.6f' % (NAMES[key], value)
-            for key, value in differences.items()))
+    parts = [_table('Measured here', {label: {key: row.get(key) for key in NAMES} for label, row in rows.items()})] + differences
     session = run.session
     if session:
         parts.append('Trained and evaluated on %s, started %s; %s.' % (_devices(session), _date(session), _software(session)))
@@ -104,19 +104,28 @@ def _training(run: RunFolder) -> str:
     return _facts('Training', facts)
 
 
-def _offline(offline: Dict[str, Any]) -> str:
-    facts = {}
-    if 'equal_predictions' in offline:
-        facts['same prediction as online'] = '%.2f %% of the images' % (100 * offline['equal_predictions'])
-    if 'max_abs_logit_difference' in offline:
-        facts['largest difference of a logit'] = '%.3g' % offline['max_abs_logit_difference']
-    latency = offline.get('latency_ms') or {}
-    if latency:
-        facts['latency of a batch of %s' % offline.get('batch_size', '?')] = ', '.join(
-            '%s %.2f ms' % (key, latency[key]) for key in ('mean', 'p50', 'p90', 'p99') if key in latency)
-    for kind, size in (offline.get('size_bytes') or {}).items():
-        facts['size of the .%s' % kind] = '%.2f MB' % (size / 1e6)
-    return _facts('Offline inference', facts)
+def _offline(results: List[Dict[str, Any]]) -> str:
+    """One column a backend."""
+    columns = {}
+    for result in results:
+        facts = columns.setdefault('.%s' % result.get('backend', '?'), {})
+        if 'equal_predictions' in result:
+            facts['same prediction as online'] = '%.2f %% of the images' % (100 * result['equal_predictions'])
+        if 'max_abs_logit_difference' in result:
+            facts['largest difference of a logit'] = '%.3g' % result['max_abs_logit_difference']
+        latency = result.get('latency_ms') or {}
+        if latency:
+            facts['latency of a batch of %s' % result.get('batch_size', '?')] = ', '.join(
+                '%s %.2f ms' % (key, latency[key]) for key in ('mean', 'p50', 'p90', 'p99') if key in latency)
+        for kind, size in (result.get('size_bytes') or {}).items():
+            facts['size of the .%s' % kind] = '%.2f MB' % (size / 1e6)
+        if result.get('software'):
+            facts['measured with'] = _software(result)
+    labels = list(dict.fromkeys(label for facts in columns.values() for label in facts))
+    if not labels:
+        return ''
+    return '\n'.join(['## Offline inference', '', '| | %s |' % ' | '.join(columns), '|---' * (len(columns) + 1) + '|'] + [
+        '| %s | %s |' % (label, ' | '.join(facts.get(label, '') for facts in columns.values())) for label in labels])
 
 
 def _figures(run: RunFolder, folder: pathlib.Path) -> List[str]:

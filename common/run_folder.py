@@ -20,7 +20,8 @@ class RunFolder:
         self.notes: List[str] = []
         self.config: Dict[str, Any] = self._load(folder / 'config.yaml', lambda path: yaml.safe_load(path.read_text()), dict)
         self.eval: Dict[str, Any] = self._load(folder / 'eval.json', lambda path: json.loads(path.read_text()), dict)
-        self.offline: Dict[str, Any] = self._load(folder / 'offline.json', lambda path: json.loads(path.read_text()), dict)
+        self.offline: List[Dict[str, Any]] = [result for path in (folder / 'offline.json', folder / 'offline' / 'offline.json')
+                                              for result in self._load(path, _offline_results, list)]   # one of each backend
         self.confusion: np.ndarray = self._load(folder / 'confusion.npy', np.load, np.ndarray)
         self.lines: Dict[str, List[Dict[str, Any]]] = {'run': [], 'train': [], 'eval': [], 'end': []}
         self.ended = False      # the latest session wrote its last line
@@ -30,12 +31,12 @@ class RunFolder:
         self.classes = [str(name) for name in classes] if len(classes) == size else [str(index) for index in range(size)]
 
     def _load(self, path: pathlib.Path, loader: Callable, kind: type):
-        empty = kind() if kind is dict else np.zeros((0, 0), np.int64)
+        empty = np.zeros((0, 0), np.int64) if kind is np.ndarray else kind()
         if not path.exists():
             return empty
         try:
             value = loader(path)
-            if isinstance(value, kind) and (kind is dict or value.ndim == 2 and len(set(value.shape)) == 1):
+            if isinstance(value, kind) and (kind is not np.ndarray or value.ndim == 2 and len(set(value.shape)) == 1):
                 return value
             problem = 'does not hold a %s' % ('mapping' if kind is dict else 'square matrix')
         except (OSError, ValueError, yaml.YAMLError) as error:
@@ -101,6 +102,15 @@ class RunFolder:
             return sources
         self.notes.append('published in config.yaml is not of the form {source: {metric: value}} and is left out.')
         return {}
+
+
+def _offline_results(path: pathlib.Path) -> List[Dict[str, Any]]:
+    """The results in an offline.json, each with the model and the checkpoint that they share."""
+    try:
+        content = json.loads(path.read_text())
+        return [dict(model=content['model'], checkpoint=content['checkpoint'], **result) for result in content['results'].values()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError('not of the form that offline inference writes: %s' % error)
 
 
 def number(value: Any) -> float:

@@ -89,10 +89,10 @@ class Task(abc.ABC):
         return ''
 
     def folder(self, split: str) -> records.Folder:
-        """Opens and validates the split's records; --image_num takes the first N."""
+        """Opens and validates the split's records; --image_num takes the first N, of the training split if that is trained on."""
         folder = records.Folder.open(records.split_path(self.cfg.data_path, split), self.cfg.skip_corrupt)
         wanted = self.cfg.image_num
-        if wanted is not None:
+        if wanted is not None and not (self.cfg.do_train and split == self.eval_split):
             if wanted > folder.count:
                 raise UserError('--image_num %d: %s holds %d records; give at most that, or leave the flag out'
                                 % (wanted, folder.path, folder.count))
@@ -103,7 +103,6 @@ class Task(abc.ABC):
         """Batches of features; `position` as in records.batches (seed, rank, size, start_step, steps)."""
         batches = records.batches(folder, batch_size, training=training, draws=self.draws if training else 0, **position)
         return batches.map(lambda batch: self.parse(batch, training), num_parallel_calls=2).prefetch(2)
-
 
     def variables(self) -> Dict[str, List[int]]:
         """{name: shape} of the network's variables, weights and batch-norm statistics, in creation order."""

@@ -93,7 +93,9 @@ def _without_table(cm: Dict[str, Optional[str]], devices: List[int]) -> List[Slo
             raise UserError('%s=%s is set in this shell, and --cm_... (CM_*) gives ranks itself: unset %s' % (name, os.environ[name], name))
     settings = dict(cm, RANK_ID=None, RANK_SIZE=None, RANK_TABLE_FILE=None)
     identity = ' '.join(cm[name] for name in CM[:4])
-    return _checked([Slot('rank %d' % number, device, dict(settings, **_common(device, identity))) for number, device in enumerate(devices)])
+    # HCCL gives the ranks; with several servers the launcher cannot know them, and their logs may go to one shared folder.
+    name = 'rank %d' if int(cm['CM_WORKER_SIZE']) == len(devices) else cm['CM_WORKER_IP'] + ' process %d'
+    return _checked([Slot(name % number, device, dict(settings, **_common(device, identity))) for number, device in enumerate(devices)])
 
 
 def _slot(rank: int, size: int, device: int, identity: str, settings: Dict[str, Optional[str]]) -> Slot:

@@ -69,7 +69,7 @@ def _shares(count: int) -> List[Optional[Set[int]]]:
 
 def _environment(settings: Dict[str, Optional[str]], cores: Optional[Set[int]]) -> Dict[str, str]:
     result = dict(os.environ, PYTHONUNBUFFERED='1')  # so that the log has the last line of what was killed
-    result.setdefault('OMP_NUM_THREADS', str(len(cores or '1')))
+    result.setdefault('OMP_NUM_THREADS', str(len(cores) if cores else 1))
     for name, value in settings.items():
         if value is None:
             result.pop(name, None)
@@ -93,25 +93,23 @@ def _npu_ranks(args: argparse.Namespace, devices: Optional[List[int]], log_dir: 
             for slot, cores in zip(slots, _shares(len(slots)))]
 
 
-def _other_ranks(device: str, count: int, variables: List[Dict[str, str]], gpus: Optional[str]) -> List[Rank]:
-    settings: Dict[str, Optional[str]] = {'CUDA_VISIBLE_DEVICES': os.environ.get('CUDA_VISIBLE_DEVICES', gpus)} if gpus else {}
-    return [Rank('rank %d' % index, device if count == 1 else '%s process' % device, _environment(dict(settings, **own), cores), cores)
-            for index, (own, cores) in enumerate(zip(variables, _shares(count)))]
-
-
-def _run_others(args: argparse.Namespace, device: str, devices: Optional[List[int]], log_dir: pathlib.Path) -> int:
+def _run_with_horovod(args: argparse.Namespace, device: str, devices: Optional[List[int]], log_dir: pathlib.Path) -> int:
     only_npu = [flag for flag in ('rank_table', 'server_index') + tuple(name.lower() for name in environment.CM) if getattr(args, flag) is not None]
     if only_npu:
         raise UserError('--%s is for Ascend NPU, and this run is on %s; leave it out, or give --device npu' % (only_npu[0], device))
     if devices is None:
         raise UserError('--devices: say how many processes, for example --devices 0-1 for two')
-    gpus = ','.join(map(str, devices)) if device == 'gpu' else None
-    there = _gpus() if gpus else 0
-    if there and 'CUDA_VISIBLE_DEVICES' not in os.environ and devices[-1] >= there:
-        raise UserError('--devices %s: nvidia-smi lists %d GPU%s, 0 to %d' % (args.devices, there, 's' * (there > 1), there - 1))
+    settings: Dict[str, Optional[str]] = {}
+    if device == 'gpu' and 'CUDA_VISIBLE_DEVICES' not in os.environ:
+        there = _gpus()
+        if devices[-1] >= there > 0:
+            raise UserError('--devices %s: nvidia-smi lists %d GPU%s; count from 0' % (args.devices, there, 's' * (there > 1)))
+        settings['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, devices))
     with contextlib.ExitStack() as stack:
-        variables = stack.enter_context(horovod_slots.slots(len(devices), log_dir)) if len(devices) > 1 else [{}]
-        return run(args.command, _other_ranks(device, len(devices), variables, gpus), log_dir)
+        slots = stack.enter_context(horovod_slots.slots(len(devices), log_dir)) if len(devices) > 1 else [{}]
+        ranks = [Rank('rank %d' % rank, device, _environment(dict(settings, **variables), cores), cores)
+                 for rank, (variables, cores) in enumerate(zip(slots, _shares(len(devices))))]
+        return run(args.command, ranks, log_dir)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,8 +151,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     except OSError as error:
         raise UserError('%s: cannot make this folder for the logs (%s); give another with --log_dir' % (log_dir, error.strerror))
     say('%s (%s); logs: %s' % (device, why, log_dir / 'rank_*.log'))
-    sys.exit(run(args.command, _npu_ranks(args, devices, log_dir), log_dir) if device == 'npu' else
-             _run_others(args, device, devices, log_dir))
+    if device == 'npu':
+        sys.exit(run(args.command, _npu_ranks(args, devices, log_dir), log_dir))
+    sys.exit(_run_with_horovod(args, device, devices, log_dir))
 
 
 if __name__ == '__main__':

@@ -31,7 +31,16 @@ class Rank(NamedTuple):
 
 
 def say(text: str) -> None:
-    print('launch: ' + text, flush=True)
+    _show(('launch: %s\n' % text).encode())
+
+
+def _show(text: bytes) -> None:
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    except OSError:  # nobody reads any more, as after `| head`: the ranks go on, the logs have it all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(command: Sequence[str], ranks: Sequence[Rank], log_dir: pathlib.Path, grace: float = GRACE) -> int:
@@ -73,9 +82,12 @@ def _watch(processes: List['_Process'], watched: Set[int], grace: float) -> int:
                 deadline = _signal_all(processes, signal.SIGTERM, STOP)
         if event and event.si_signo in STOPPING and failed is None:
             number = signal.Signals(event.si_signo)
-            say('%s: %s' % (number.name, 'killing the ranks' if stop else 'every rank gets it; %d s for the last checkpoint, once more kills' % grace))
-            deadline = time.monotonic() if stop else _signal_all(processes, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM, grace)
-            stop = number
+            if stop:
+                deadline = time.monotonic()
+            else:
+                stop = number
+                say('%s: every rank gets it; %d s for the last checkpoint, once more kills' % (number.name, grace))
+                deadline = _signal_all(processes, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM, grace)
         if time.monotonic() >= deadline:
             late = [process.rank.name for process in processes if process.status() is None]
             if late:
@@ -99,11 +111,10 @@ def _signal_all(processes: List['_Process'], number: int, seconds: float) -> flo
 def _explain(failed: '_Process') -> None:
     log = failed.text()
     lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
-    report = ['%s failed: %s. The end of %s:' % (failed, _meaning(failed.status()), failed.log)]
+    report = ['launch: %s failed: %s. The end of %s:' % (failed, _meaning(failed.status()), failed.log)]
     report += ['    ' + line for line in lines[-LAST_LINES:]]
-    report += cures.find(log)
-    sys.stderr.write(''.join('launch: %s\n' % line if not line.startswith('    ') else line + '\n' for line in report))
-    sys.stderr.flush()
+    report += ['launch: ' + cure for cure in cures.find(log)]
+    sys.stderr.write('\n'.join(report) + '\n')
 
 
 def _meaning(status: int) -> str:
@@ -179,13 +190,9 @@ class _Echo:
         self._file.seek(process.start)
 
     def go_on(self) -> None:
-        text = self._file.read() if self._file else b''
+        text = self._file.read()
         if text:
-            try:
-                sys.stdout.buffer.write(text)
-                sys.stdout.flush()
-            except OSError:  # nobody reads any more; the log has it all
-                self._file = None
+            _show(text)
 
 
 class _Guard:

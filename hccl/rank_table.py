@@ -22,6 +22,8 @@ from hccl.rules import CHIPS, Device, read, violations
 # How servers leave the factory: the addresses of the placeholder tables beside this file.
 FACTORY = ['192.168.%d.%d' % (100 + device % 4, 101 if device < 4 else 100) for device in range(8)]
 
+TOOLS = '/usr/local/Ascend/driver/tools'  # where the driver puts hccn_tool
+
 
 class Server(NamedTuple):
     server_id: str
@@ -73,7 +75,8 @@ def parse_devices(text: str) -> List[int]:
     return sorted(devices)
 
 
-def generate(devices: Sequence[int], server_id: Optional[str] = None, device_ips: Optional[Sequence[str]] = None, chip: str = '910A') -> Dict[str, Any]:
+def generate(devices: Sequence[int], server_id: Optional[str] = None, device_ips: Optional[Sequence[str]] = None,
+             chip: str = '910A') -> Dict[str, Any]:
     """The table of one server, version 1.0; ranks follow the device numbers. UserError if HCCL would refuse it.
 
     server_id: None takes this machine's address. device_ips: one for each device; None asks hccn_tool, then hccn.conf.
@@ -106,7 +109,7 @@ def _addresses(devices: Sequence[int], given: Optional[Sequence[str]]) -> List[s
 
 
 def _hccn_tool(devices: Sequence[int]) -> Dict[int, str]:
-    tool = shutil.which('hccn_tool') or shutil.which('hccn_tool', path='/usr/local/Ascend/driver/tools')
+    tool = shutil.which('hccn_tool') or shutil.which('hccn_tool', path=TOOLS)
     found: Dict[int, str] = {}
     for device in devices if tool else ():
         try:

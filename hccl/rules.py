@@ -93,7 +93,7 @@ class _Reader(Values):
 
     def _servers(self, table: Item) -> None:
         servers = self.items(table, '', 'server_list')
-        if 'server_count' in table:
+        if servers and 'server_count' in table:
             self.count(table, '', 'server_count', len(servers), "The 'server_count' in ranktable is invalid.", 'EI0004')
         hosts = [place for place, server in servers if 'host_ip' in server]
         if hosts and len(hosts) < len(servers):
@@ -199,13 +199,13 @@ class _Reader(Values):
         self.whole = False
 
     def _together(self) -> None:
+        if not self.whole or not self.devices:
+            return
         servers: Dict[str, List[Device]] = {}
         for device in self.devices:
             servers.setdefault(device.server_id, []).append(device)
         for devices in servers.values():
             self._repeated(devices, 'device_id', DEVICE_REPEAT)
-        if not self.whole or not servers:
-            return
         if self.devices[0].pod_name is not None:  # HCCL numbers cloud tables itself: by server_id, then by device_id
             ordered = sorted(self.devices, key=lambda device: (device.server_id.encode(), device.device_id))
             self.devices = [device._replace(rank_id=rank) for rank, device in enumerate(ordered)]
@@ -231,7 +231,7 @@ class _Reader(Values):
                 '%s has %d' % (server_id, len(devices)) for server_id, devices in servers.items()))
         for devices in servers.values():
             ids = {device.device_id for device in devices}
-            if min(ids) < 4 <= max(ids) and len(ids) < 8:
+            if min(ids) < 4 <= max(ids) and len(devices) < 8:
                 self.bad(re.sub(r'\[\d+\]$', '', devices[0].place), '910A', '', 'devices %s: 0-3 and 4-7 are two rings; take devices of one '
                          'of them, or all of 0-7' % ','.join(map(str, sorted(ids))))
 

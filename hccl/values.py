@@ -8,7 +8,7 @@ Item = Dict[str, Any]
 
 
 class Values:
-    """Collects `violations`, one line each; `whole` is False once a device could not be read."""
+    """Collects `violations`, one line each; `whole` is False once a device or its server is unknown."""
 
     def __init__(self):
         self.violations: List[str] = []
@@ -89,6 +89,7 @@ class Values:
     def _unique(self, kind: str, value: str, place: str) -> None:
         if (kind, value) in self._seen:  # HCCL has one sentence for addresses and for names
             self.bad(place, 'EI0004', 'The IP is used repeatedly.', "'%s' stands in %s too" % (value, self._seen[kind, value]))
+            self.whole = self.whole and kind == 'device_ip'  # two servers of one name cannot be told apart
         self._seen.setdefault((kind, value), place)
 
 

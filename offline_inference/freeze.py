@@ -24,8 +24,9 @@ from offline_inference import fold, pb, score
 
 TOLERANCE = 1e-4        # of the largest logit of an image; rounding gives 1e-7 to 1e-5
 PROOF_IMAGES = 16
-_LEFTOVERS = {'Variable', 'VariableV2', 'VarHandleOp', 'ReadVariableOp', 'Assign', 'Identity', 'NoOp', 'Assert', 'PlaceholderWithDefault',
-              'Switch', 'Merge', 'Enter', 'Exit', 'If', 'StatelessIf', 'While', 'StatelessWhile', 'PartitionedCall', 'StatefulPartitionedCall'}
+# What an engine for inference has no use for, or does not know.
+_DYNAMIC = {'Variable', 'VariableV2', 'VarHandleOp', 'ReadVariableOp', 'Assign', 'NoOp', 'Assert', 'PlaceholderWithDefault', 'Switch', 'Merge',
+            'Enter', 'Exit', 'If', 'StatelessIf', 'While', 'StatelessWhile', 'PartitionedCall', 'StatefulPartitionedCall'}
 
 
 class Batch(NamedTuple):
@@ -55,19 +56,18 @@ def online(task: Task, found: checkpoint.Match, dataset: Callable[[], tf.data.Da
             yield batch
 
 
-def freeze(task: Task, output: pathlib.Path, folder: Optional[records.Folder] = None) -> str:
-    """Writes the frozen graph of --model_path for batches of --batch_size images; returns what to tell of it.
+def freeze(task: Task, found: checkpoint.Match, output: pathlib.Path, folder: Optional[records.Folder] = None) -> str:
+    """Writes the frozen graph of a checkpoint for batches of --batch_size images; returns what to tell of it.
 
     Its only input is `inputx`, normalised float32 [N,H,W,C]; its only output is task.output_name, the logits; weights are
     constants (averaged ones where the checkpoint has them).
     folder: records for the proof; None: random images.
-    Raises UserError, and writes nothing, if the checkpoint does not fit or the frozen graph does not compute what it computes.
+    Raises UserError, and writes nothing, if the frozen graph does not compute what the checkpoint computes.
     """
-    found = match(task)
+    if output.is_dir():
+        raise UserError('--output %s is a folder; name the file, such as %s' % (output, output / (task.name + '.pb')))
+    make_folder(output.parent)
     result = fold.batch_norms(_constants(task, found), task.output_name)
-    left = sorted({'%s (%s)' % (node.name, node.op) for node in result.graph_def.node if node.op in _LEFTOVERS})
-    if left:
-        raise ValueError('the inference graph of %s is not static: %s' % (task.name, ', '.join(left)))
     with atomic(output) as temporary:
         temporary.write_bytes(result.graph_def.SerializeToString())
         difference, images = prove(task, found, temporary, folder)
@@ -107,8 +107,18 @@ def prove(task: Task, found: checkpoint.Match, frozen: pathlib.Path, folder: Opt
 def match(task: Task) -> checkpoint.Match:
     """How --model_path fits the network; UserError if it is not given or does not."""
     if not task.cfg.model_path:
-        raise UserError('--model_path is missing; give the checkpoint, such as runs/%s/%s.ckpt' % (task.name, task.name))
+        raise UserError('--model_path is missing; give the checkpoint, such as runs/%s/%s' % (task.name, task.final_checkpoint))
     return evaluation.match(task, task.cfg.model_path)
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """Makes the folder of --output; UserError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError('--output: %s is no folder and cannot become one: %s' % (folder, error.strerror))
+    if not os.access(str(folder), os.W_OK):
+        raise UserError('--output: %s may not be written to; give another place' % folder)
 
 
 def _constants(task: Task, found: checkpoint.Match) -> tf.GraphDef:
@@ -119,7 +129,10 @@ def _constants(task: Task, found: checkpoint.Match) -> tf.GraphDef:
             raise ValueError('the network of %s ends in %s, not in %s' % (task.name, logits.op.name, task.output_name))
         with _restored(task, found) as session:
             constants = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [task.output_name])
-    return tf.graph_util.remove_training_nodes(constants, [task.output_name])
+    left = ['%s (%s)' % (node.name, node.op) for node in constants.node if node.op in _DYNAMIC or any(name[0] == '^' for name in node.input)]
+    if left:
+        raise ValueError('the inference graph of %s is not static: %s' % (task.name, ', '.join(left)))
+    return tf.graph_util.remove_training_nodes(constants, [task.output_name])     # Identity
 
 
 def _restored(task: Task, found: checkpoint.Match) -> tf.Session:
@@ -153,7 +166,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = Parser('python -m offline_inference.freeze', __doc__)
     parser.add_argument('--output', required=True, help='the file to write, such as runs/a/wideresnet.pb')
     args, task, has_data = parser.parse(sys.argv[1:] if argv is None else argv)
-    print(freeze(task, pathlib.Path(args.output), task.folder(task.eval_split) if has_data else None))
+    print(freeze(task, match(task), pathlib.Path(args.output), task.folder(task.eval_split) if has_data else None))
 
 
 if __name__ == '__main__':

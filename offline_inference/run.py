@@ -11,57 +11,66 @@ import os
 import pathlib
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
-import tensorflow as tf
 import tqdm
 
-from common import evaluation, experiment, metrics, records
+from common import checkpoint, evaluation, experiment, metrics, records
 from common.errors import UserError, entry_point, suggest
 from common.task import Task
 from offline_inference import freeze, pb, score, to_onnx
 
 LEAST_EQUAL = 0.999
-Infer = Callable[[np.ndarray], np.ndarray]
 
 
-def _pb(task: Task, frozen: pathlib.Path) -> Tuple[Infer, Dict[str, pathlib.Path], Dict[str, str]]:
-    return pb.load(frozen, task), {'pb': frozen}, {}
+class Engine(NamedTuple):
+    """A model that runs."""
+    infer: Callable[[np.ndarray], np.ndarray]   # normalised float32 [--batch_size, H, W, C] -> logits
+    files: Dict[str, pathlib.Path]              # what it took, by kind
+    software: Dict[str, str]                    # versions beside TensorFlow's
 
 
-def _onnx(task: Task, frozen: pathlib.Path) -> Tuple[Infer, Dict[str, pathlib.Path], Dict[str, str]]:
+def _pb(task: Task, frozen: pathlib.Path) -> Engine:
+    return Engine(pb.load(frozen, task), {'pb': frozen}, {})
+
+
+def _onnx(task: Task, frozen: pathlib.Path) -> Engine:
     model = frozen.with_suffix('.onnx')
     to_onnx.convert(frozen, model, task.output_name)
-    return to_onnx.load(model, task), {'pb': frozen, 'onnx': model}, to_onnx.software()
+    return Engine(to_onnx.load(model, task), {'pb': frozen, 'onnx': model}, to_onnx.software())
 
 
-# A backend makes of the frozen graph what it runs, and returns infer(images) -> logits, the files and the software that it added.
-BACKENDS = {'onnx': _onnx, 'pb': _pb}
+# name: (check before anything else takes time, frozen graph -> engine)
+BACKENDS = {'onnx': (to_onnx.require, _onnx), 'pb': (lambda: None, _pb)}
 
 
 def run(task: Task, backend: str, output: pathlib.Path) -> Dict[str, Any]:
-    """All steps; returns the backend's entry in offline.json."""
-    if backend == 'onnx':
-        to_onnx.require()
-    folder = task.folder(task.eval_split)
+    """Checkpoint -> frozen graph -> engine -> comparison -> output/offline.json; returns the backend's entry in that file."""
+    require, build = BACKENDS[backend]
+    require()
+    freeze.make_folder(output)
+    found, folder = freeze.match(task), task.folder(task.eval_split)
     frozen = output / (task.name + '.pb')
-    print(freeze.freeze(task, frozen, folder))
-    infer, files, software = BACKENDS[backend](task, frozen)
-    result = dict(backend=backend, **compare(task, infer, folder, backend))
-    result['size_bytes'] = {kind: os.path.getsize(str(file)) for kind, file in files.items()}
-    result['software'] = dict(experiment._software(), **software)
+    print(freeze.freeze(task, found, frozen, folder))
+    engine = build(task, frozen)
+    result = dict(backend=backend, **compare(task, found, folder, engine.infer),
+                  size_bytes={kind: os.path.getsize(str(file)) for kind, file in engine.files.items()},
+                  software=dict(experiment._software(), **engine.software))
+    _record(task, found, result, output / 'offline.json')
     return result
 
 
-def compare(task: Task, infer: Infer, folder: records.Folder, title: str) -> Dict[str, Any]:
-    """Runs every record through the checkpoint and through `infer`, one batch at a time, and scores both."""
+def compare(task: Task, found: checkpoint.Match, folder: records.Folder, infer: Callable[[np.ndarray], np.ndarray]) -> Dict[str, Any]:
+    """Runs every record through the checkpoint's own network and through `infer`, batch by batch, and scores both.
+
+    Latency is that of infer(), milliseconds a batch; the images that fill up the last batch count in images_per_second.
+    """
     size = task.cfg.batch_size
     sums: List[metrics.Counts] = [{}, {}]
     agreement, milliseconds = score.Agreement(), []
-    batches = freeze.online(task, freeze.match(task), lambda: task.dataset(folder, size, False))
-    with tqdm.tqdm(total=folder.count, desc=title, unit=' images', disable=None, leave=False, dynamic_ncols=True) as bar:
-        for batch in batches:
+    with tqdm.tqdm(total=folder.count, desc='offline inference', unit=' images', disable=None, leave=False, dynamic_ncols=True) as bar:
+        for batch in freeze.online(task, found, lambda: task.dataset(folder, size, False)):
             if not milliseconds:
                 infer(batch.images)     # the first call allocates and compiles
             began = time.perf_counter()
@@ -72,24 +81,26 @@ def compare(task: Task, infer: Infer, folder: records.Folder, title: str) -> Dic
             bar.update(int(batch.features['mask'].sum()))
     online, offline = (task.metrics(total) for total in sums)
     images = online.pop('images')
-    offline.pop('images')
+    del offline['images']
     return {'images': images, 'batch_size': size, 'online': online, 'offline': offline, 'equal_predictions': agreement.share,
-            'max_abs_logit_difference': agreement.largest, 'latency_ms': metrics.latency(milliseconds),
+            'max_abs_logit_difference': agreement.largest,
+            'latency_ms': {key: round(value, 4) for key, value in metrics.latency(milliseconds).items()},
             'images_per_second': round(1000 * size * len(milliseconds) / sum(milliseconds), 2)}
 
 
-def record(task: Task, result: Dict[str, Any], path: pathlib.Path) -> None:
-    """Writes a backend's entry into offline.json; entries of other backends stay if they are of the same checkpoint."""
-    prefix = freeze.match(task).checkpoint.path
-    # The index holds a checksum of every variable.
+def _record(task: Task, found: checkpoint.Match, result: Dict[str, Any], path: pathlib.Path) -> None:
+    """Writes a backend's entry into offline.json; those of other backends stay if they are of the same checkpoint."""
+    prefix = found.checkpoint.path
+    # The index holds a checksum of every variable's value.
     head = {'model': task.name, 'checkpoint': os.path.abspath(prefix),
             'checksum': hashlib.sha256(pathlib.Path(prefix + '.index').read_bytes()).hexdigest()}
     try:
         before = json.loads(path.read_text())
         results = before['results'] if before['checksum'] == head['checksum'] else {}
+        results = dict(results, **{result['backend']: result})
     except (OSError, ValueError, KeyError, TypeError):
-        results = {}
-    evaluation.write_json(str(path), dict(head, results=dict(results, **{result['backend']: result})))
+        results = {result['backend']: result}
+    evaluation.write_json(str(path), dict(head, results=results))
 
 
 def table(result: Dict[str, Any]) -> str:
@@ -114,7 +125,6 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         raise UserError('--backend %s is unknown; legal: %s%s' % (args.backend, ', '.join(BACKENDS), suggest(args.backend, BACKENDS)))
     output = pathlib.Path(args.output)
     result = run(task, args.backend, output)
-    record(task, result, output / 'offline.json')
     print(table(result))
     if 'top1' in result['offline']:
         print(score.published_line(result['images'], result['offline']['top1']))

@@ -53,6 +53,8 @@ def load(path: pathlib.Path, task: Task) -> Callable[[np.ndarray], np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    # The checkpoint's own network runs on the same cores between two batches: threads that wait must not hold on to one.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.log_severity_level = 3      # errors
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])

@@ -1,4 +1,5 @@
 """What several test files share: a tiny data set, a tiny recipe, and ways to run the command on them."""
+import contextlib
 import os
 import pathlib
 import signal
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -129,13 +131,15 @@ def task(recipe, data):
 
 @pytest.fixture(scope='session')
 def run():
-    """run(flag, ...): the command inside this process, which saves the start of a process."""
+    """run(flag, ...): the command inside this process, which saves the start of a process; it writes no report unless asked to."""
     from common import experiment
     from wideresnet_tf.task import WideResNet
 
-    def call(*flags):
-        tf.reset_default_graph()
-        experiment.run(WideResNet, [str(flag) for flag in flags])
+    def call(*flags, report=False):
+        with contextlib.ExitStack() as stack:
+            if not report:
+                stack.enter_context(mock.patch.object(experiment.report, 'write'))
+            experiment.run(WideResNet, [str(flag) for flag in flags])
     return call
 
 

@@ -10,8 +10,8 @@ The network of figure 5, as its author published it in Keras. At 299x299:
   14      1536, 2048        10            two separable conv-BN-ReLU
   head                      1             the mean over all pixels, dropout (section 4.3: 0.5), a linear classifier
 
-A separable conv is a 3x3 depthwise conv and a 1x1 conv with nothing between them (section 4.7) and no biases; BN has decay
-0.99 and epsilon 1e-3. 22.86 M trainable parameters; input x / 127.5 - 1; 79.0 % top-1 and 94.5 % top-5 on ImageNet (table 1).
+A separable conv is a 3x3 depthwise conv and a 1x1 conv with nothing between them (section 4.7) and no biases; BN's epsilon is
+1e-3. 22.86 M trainable parameters; input x / 127.5 - 1; 79.0 % top-1 and 94.5 % top-5 on ImageNet (table 1).
 
 Figure 5 leaves padding open; the weights that people have were trained with the one above, so block 5 works on 19x19 pixels.
 Names are those of Keras and of the published Ascend port. That port ended in a softmax and gave it to a loss that takes
@@ -30,7 +30,7 @@ DATA_FORMATS = ('channels_last', 'channels_first')
 
 def xception(images: tf.Tensor, *, num_classes: int = 1000, width: float = 1.0, dropout_rate: float = 0.0,
              dropout: Optional[Callable[[tf.Tensor, float, int], tf.Tensor]] = None, training: bool = False,
-             freeze_bn: bool = False, data_format: str = 'channels_last') -> tf.Tensor:
+             freeze_bn: bool = False, bn_decay: float = 0.99, data_format: str = 'channels_last') -> tf.Tensor:
     """Builds the graph and returns the logits, float32 [N, num_classes], made by the op `dense/BiasAdd`.
 
     Args:
@@ -42,15 +42,16 @@ def xception(images: tf.Tensor, *, num_classes: int = 1000, width: float = 1.0, 
       dropout: (x, rate, index of the dropout layer, here 0) -> x; needed when training with a rate above 0.
       training: batch norm uses the batch's statistics and adds its moving averages' updates to UPDATE_OPS.
       freeze_bn: batch norm uses the moving averages in training as well and updates nothing; gamma and beta still train.
+      bn_decay: of those moving averages; Keras has 0.99, which takes thousands of steps to settle, MindSpore's model 0.9.
       data_format: how the layers compute; 'channels_first' transposes the images first and needs a GPU or an NPU: TensorFlow
         has no such kernels for CPUs. Variables, and so checkpoints, are the same.
     Raises:
-      UserError: for an illegal num_classes, width, dropout_rate, data_format or image size.
+      UserError: for an illegal num_classes, width, dropout_rate, bn_decay, data_format or image size.
     """
-    _check(images, num_classes, width, dropout_rate, data_format)
+    _check(images, num_classes, width, dropout_rate, bn_decay, data_format)
     if training and dropout_rate > 0 and dropout is None:
         raise ValueError('training with dropout_rate %g needs a dropout function' % dropout_rate)
-    layers = _Layers(width, training and not freeze_bn, data_format)
+    layers = _Layers(width, training and not freeze_bn, bn_decay, data_format)
     x = images if data_format == 'channels_last' else tf.transpose(images, [0, 3, 1, 2])
 
     # Entry flow
@@ -94,8 +95,8 @@ def _halving_block(layers: '_Layers', x: tf.Tensor, block: int, first: int, seco
 class _Layers:
     """The three kinds of layers, all "conv without bias, then batch norm", in one data format."""
 
-    def __init__(self, width: float, update_bn: bool, data_format: str):
-        self._width, self._update_bn, self._data_format = width, update_bn, data_format
+    def __init__(self, width: float, update_bn: bool, bn_decay: float, data_format: str):
+        self._width, self._update_bn, self._bn_decay, self._data_format = width, update_bn, bn_decay, data_format
         self._channel_axis = 3 if data_format == 'channels_last' else 1
         self.pixel_axes = [1, 2] if data_format == 'channels_last' else [2, 3]
 
@@ -111,17 +112,18 @@ class _Layers:
         return tf.layers.max_pooling2d(x, 3, 2, 'same', self._data_format)
 
     def _bn(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        return tf.layers.batch_normalization(x, axis=self._channel_axis, momentum=0.99, epsilon=1e-3, training=self._update_bn,
-                                             fused=True, name=name)
+        return tf.layers.batch_normalization(x, axis=self._channel_axis, momentum=self._bn_decay, epsilon=1e-3,
+                                             training=self._update_bn, fused=True, name=name)
 
 
-def _check(images: tf.Tensor, num_classes: int, width: float, dropout_rate: float, data_format: str) -> None:
+def _check(images: tf.Tensor, num_classes: int, width: float, dropout_rate: float, bn_decay: float, data_format: str) -> None:
     if num_classes < 2:
         raise UserError('num_classes %s is too small: a classifier has at least 2' % num_classes)
     if not (width > 0 and math.isfinite(width)):
         raise UserError('width %s is not legal: it is a number above 0 that the filters are multiplied by' % width)
-    if not 0 <= dropout_rate < 1:
-        raise UserError('dropout_rate %s is not a share of the values: it is at least 0 and below 1' % dropout_rate)
+    for name, value in (('dropout_rate', dropout_rate), ('bn_decay', bn_decay)):
+        if not 0 <= value < 1:
+            raise UserError('%s %s is not legal: it is at least 0 and below 1' % (name, value))
     if data_format not in DATA_FORMATS:
         raise UserError('data_format %r is unknown: choose %s%s' % (data_format, ' or '.join(DATA_FORMATS), suggest(data_format, DATA_FORMATS)))
     shape = images.shape.as_list() if images.shape.ndims == 4 else []

@@ -46,7 +46,8 @@ class HorovodDevice(Device):
             spec = model_fn(features, labels, mode)
             if mode != tf.estimator.ModeKeys.TRAIN or not self.is_chief:
                 return spec
-            return spec._replace(training_chief_hooks=[CheckpointSaver(model_dir, save_steps, spec.scaffold)])
+            # Among the hooks of all ranks it comes after those that look at the loss: a step that went wrong is not saved.
+            return spec._replace(training_hooks=[CheckpointSaver(model_dir, save_steps, spec.scaffold)])
 
         # Estimator's own saver writes the checkpoint that it has just restored once more; ours does not. So it is off.
         config = tf.estimator.RunConfig(

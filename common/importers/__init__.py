@@ -1,1 +1,32 @@
-"""Weights from elsewhere. A module here reads one kind of file: read(path) -> {name: array}. What the names mean, a model knows."""
+"""Weights from elsewhere. A module here reads one kind of file, read(path); what the names in it mean, a model knows."""
+from typing import Dict, Iterable, List, Mapping, Sequence
+
+import numpy as np
+
+from common.errors import UserError
+
+
+def some(names: Iterable[str]) -> str:
+    """The first five names, and how many more there are."""
+    names = sorted(names)
+    return ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '') or 'nothing'
+
+
+def account(state: Mapping[str, np.ndarray], wanted: Mapping[str, Sequence[int]], what: str) -> Dict[str, np.ndarray]:
+    """Returns the tensors `wanted` {name: shape} of `state` as float32.
+
+    Raises UserError, "<what>: ...", that names what is missing, left over or of another shape: nothing is silently dropped.
+    """
+    missing = [name for name in wanted if name not in state]
+    left = [name for name in state if name not in wanted]
+    misshapen = ['%s is %s instead of %s' % (name, list(state[name].shape), list(shape))
+                 for name, shape in wanted.items() if name in state and state[name].shape != tuple(shape)]
+    faults: List[str] = []
+    if missing:
+        faults.append('missing ' + some(missing))
+    if left:
+        faults.append('left over ' + some(left))
+    faults += ['; '.join(misshapen[:5])] if misshapen else []
+    if faults:
+        raise UserError('%s: %s' % (what, '; '.join(faults)))
+    return {name: np.asarray(state[name], np.float32) for name in wanted}

@@ -19,7 +19,7 @@ RUN = {'kind': 'run', 'time': 1600000000.0, 'model': 'wideresnet', 'device': 'cp
        'resumed_from': 0}
 EVAL = {'model': 'wideresnet', 'checkpoint': '/runs/a/wideresnet.ckpt', 'step': 440, 'images': 360, 'loss': 0.43217,
         'top1': 0.91234, 'top5': 0.98765, 'images_per_second': 301.25}
-OFFLINE = {'model': 'wideresnet', 'backend': 'onnx', 'checkpoint': '/runs/a/wideresnet.ckpt', 'images': 360,
+OFFLINE = {'backend': 'onnx', 'images': 360,
            'online': {'loss': 0.43217, 'top1': 0.91234, 'top5': 0.98765}, 'offline': {'loss': 0.43218, 'top1': 0.90956, 'top5': 0.98765},
            'max_abs_logit_difference': 2.5e-5, 'equal_predictions': 0.99722,
            'latency_ms': {'mean': 12.34, 'p50': 11.87, 'p90': 14.56, 'p99': 19.01},
@@ -40,6 +40,12 @@ def write_lines(folder, rows, tail=''):
     (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows) + tail)
 
 
+def write_offline(folder, *results):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'offline.json').write_text(json.dumps({
+        'model': 'wideresnet', 'checkpoint': '/runs/a/wideresnet.ckpt', 'results': {result['backend']: result for result in results}}))
+
+
 def whole_run(folder, classes=10):
     rows = [RUN]
     for step in range(10, 441, 10):
@@ -48,7 +54,7 @@ def whole_run(folder, classes=10):
             rows.append(evaluation(step, {110: 0.5, 220: 0.87654, 330: 0.93211, 440: 0.91234}[step]))
     write_lines(folder, rows + [{'kind': 'end', 'step': 440, 'seconds': 3725.4, 'images_per_second': 229.87, 'time': 1600000500.0}])
     (folder / 'eval.json').write_text(json.dumps(EVAL))
-    (folder / 'offline.json').write_text(json.dumps(OFFLINE))
+    write_offline(folder, OFFLINE)
     (folder / 'config.yaml').write_text(yaml.safe_dump({
         'model': 'wideresnet', 'published': {'paper, median of 5': {'top1': 0.9611}, 'a port': {'top1': 81.45, 'images_per_second': 35}}}))
     matrix = np.eye(classes, dtype=np.int64) * 30
@@ -114,13 +120,29 @@ def test_published_numbers_are_told_apart(tmp_path):
 
 def test_offline_run_on_other_images_is_compared_with_the_same_images(tmp_path):
     whole_run(tmp_path)
-    (tmp_path / 'offline.json').write_text(json.dumps(dict(
-        OFFLINE, backend='pb', images=100, online={'top1': 0.8}, offline={'top1': 0.79})))
+    write_offline(tmp_path, dict(OFFLINE, backend='pb', images=100, online={'top1': 0.8}, offline={'top1': 0.79}))
     text = report.write(tmp_path).read_text()
     measured = rows_of(section(text, 'Measured here'))
     assert measured['online, on the images of the offline run'] == ['80.00 %', '', '', '100', '']
     assert measured['offline, .pb, checkpoint wideresnet.ckpt'] == ['79.00 %', '', '', '100', '81.7']
     assert 'top-1 -1.00 points.' in text
+
+
+def test_every_backend_is_shown_wherever_its_results_lie(tmp_path):
+    whole_run(tmp_path)
+    write_offline(tmp_path / 'offline', dict(OFFLINE, backend='pb', online={'top1': 0.91234, 'loss': 0.432170001}, batch_size=1,
+                                             software={'tensorflow': '1.15.0', 'cores': '8'}))
+    text = report.write(tmp_path).read_text()
+    measured = rows_of(section(text, 'Measured here'))
+    assert list(measured)[2:] == ['online, checkpoint wideresnet.ckpt', 'offline, .onnx, checkpoint wideresnet.ckpt',
+                                  'offline, .pb, checkpoint wideresnet.ckpt']       # a rounding error is no other result
+    offline = rows_of(section(text, 'Offline inference'))
+    assert offline[''] == ['.onnx', '.pb']
+    assert offline['same prediction as online'] == ['99.72 % of the images'] * 2
+    assert [bool(cell) for cell in offline['latency of a batch of 1']] == [False, True]
+    assert offline['measured with'] == ['', 'tensorflow 1.15.0, cores 8']
+    write_offline(tmp_path / 'alone' / 'offline', OFFLINE)
+    assert 'largest difference of a logit' in report.write(tmp_path / 'alone').read_text()
 
 
 def test_confusions_are_named(tmp_path):

@@ -3,7 +3,7 @@
 Differs from the real thing: fusion is checked and recorded but has no effect, groups other than hccl_world_group must hold all
 ranks, and what an all-reduce leaves on ranks that are not the root of a reduce() is the rank's own input.
 """
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from ascend_sim import environment, marks
 

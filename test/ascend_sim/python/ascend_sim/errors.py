@@ -5,7 +5,7 @@ The real messages carry a C++ file and line; these carry the text alone.
 import os
 import sys
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 
 def invalid(message: str, op=None) -> Exception:

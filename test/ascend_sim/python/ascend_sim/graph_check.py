@@ -7,16 +7,17 @@ iterations_per_loop = 1, are refused as well.
 import re
 from typing import Dict, Iterable, List, Set
 
-import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.grappler import tf_optimizer
 
 from ascend_sim import errors, marks
 
 _PYTHON = {'PyFunc', 'PyFuncStateless', 'EagerPyFunc'}
 _FED = {'Placeholder', 'PlaceholderV2', 'PlaceholderWithDefault'}
-_QUEUE = re.compile(r'(Queue(V2)?$|^Queue|^(Stage|Unstage|Barrier|Reader)|ReaderV2$|^Reader)')
-_SUMMARY = re.compile(r'(Summary(V2)?$|^Write\w*Summary|SummaryWriter)')
+_QUEUE = re.compile(r'Queue|^(Stage|Unstage|Barrier|Reader)|Reader(V2)?$')
+_SUMMARY = re.compile(r'Summary')
+_FUNCTIONAL = {'If', 'StatelessIf', 'Case', 'While', 'StatelessWhile', 'For', 'PartitionedCall', 'StatefulPartitionedCall'}
 _APPLY = re.compile(r'^(Resource)?(Sparse)?Apply[A-Z]')
 # Outputs that have no static shape and need none: indices that constant folding removes, and cuDNN's scratch space.
 _SHAPELESS = {'BroadcastGradientArgs'}
@@ -37,22 +38,24 @@ def ancestors(ops: Iterable[tf.Operation]) -> List[tf.Operation]:
 
 def _function_ops(op: tf.Operation) -> List[str]:
     """Types of the ops in the bodies of a functional op (If, While, PartitionedCall), nested ones included."""
-    names, types, seen = [], [], set()
-    for value in op.node_def.attr.values():
-        names += [value.func.name] if value.func.name else [item.name for item in value.list.func]
-    if not names:
+    if op.type not in _FUNCTIONAL:
         return []
-    library: Dict[str, object] = {item.signature.name: item for item in op.graph.as_graph_def().library.function}
+    library = {item.signature.name: item for item in op.graph.as_graph_def().library.function}
+    names, types, seen = _called(op.node_def), [], set()
     while names:
         name = names.pop()
-        if name in seen or name not in library:
-            continue
-        seen.add(name)
-        for node in library[name].node_def:
-            types.append(node.op)
-            for value in node.attr.values():
-                names += [value.func.name] if value.func.name else [item.name for item in value.list.func]
+        if name not in seen and name in library:
+            seen.add(name)
+            for node in library[name].node_def:
+                types.append(node.op)
+                names += _called(node)
     return types
+
+
+def _called(node) -> List[str]:
+    """Functions that a node names in its attributes."""
+    return [name for value in node.attr.values()
+            for name in [value.func.name] + [item.name for item in value.list.func] if name]
 
 
 def trains(op: tf.Operation) -> bool:
@@ -107,9 +110,8 @@ def _check_strings(op: tf.Operation) -> None:
 def _check_shapes(roots: List[tf.Operation], originals: Dict[str, tf.Operation]) -> None:
     """Shapes are judged after TensorFlow's own constant folding, which is what the real adapter gets to see."""
     graph = roots[0].graph
-    definition = tf.graph_util.extract_sub_graph(graph.as_graph_def(), [op.name for op in roots])
-    meta = tf.train.export_meta_graph(graph_def=definition, graph=graph, clear_devices=True)
-    meta.collection_def.clear()
+    meta = meta_graph_pb2.MetaGraphDef()
+    meta.graph_def.CopyFrom(tf.graph_util.extract_sub_graph(graph.as_graph_def(), [op.name for op in roots]))
     meta.collection_def['train_op'].node_list.value.extend(op.name for op in roots)
     config = config_pb2.ConfigProto()
     rewrite = config.graph_options.rewrite_options
@@ -122,8 +124,8 @@ def _check_shapes(roots: List[tf.Operation], originals: Dict[str, tf.Operation])
     unknown = {op.name: (op, tensor) for op in folded.get_operations() if marks.kind(op) is None and op.type not in _SHAPELESS
                for tensor in op.outputs if (op.type, tensor.value_index) not in _SCRATCH
                and tensor.dtype.base_dtype not in (tf.resource, tf.variant) and not tensor.shape.is_fully_defined()}
-    first = [pair for pair in unknown.values() if not any(tensor.op.name in unknown for tensor in pair[0].inputs)]
-    if first:
-        op, tensor = sorted(first, key=lambda pair: (pair[0].type != 'IteratorGetNext', pair[0].name))[0]
+    if unknown:
+        # The op that was made first is the cause; the others follow from it.
+        op, tensor = min(unknown.values(), key=lambda pair: originals[pair[0].name]._id if pair[0].name in originals else len(originals) << 8)
         raise errors.invalid('the training step cannot run on the device: %s (%s) has the unknown shape %s; shapes must be static '
                              '(batch(..., drop_remainder=True))' % (op.name, op.type, tensor.shape), originals.get(op.name))

@@ -2,7 +2,7 @@
 import contextlib
 from typing import Optional
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import attr_value_pb2
 
 INIT, SHUTDOWN = b'NPUInit', b'NPUShutdown'

@@ -8,7 +8,7 @@ one that this process runs; the value "@file" reads the list from a file at ever
 import os
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from ascend_sim import device, environment, marks
 

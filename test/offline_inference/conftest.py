@@ -1,0 +1,110 @@
+"""Checkpoints whose logits are known from elsewhere, and the files made of them."""
+import pathlib
+from typing import Dict, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common import checkpoint
+from wideresnet_tf.checkpoints import from_torch
+
+DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
+BATCH = 4
+
+
+class Known(NamedTuple):
+    """A checkpoint, what it is, and what its network must make of images."""
+    config: Dict
+    weights: Dict[str, np.ndarray]
+    prefix: str
+    images: np.ndarray      # normalised float32 [N,32,32,3]
+    logits: np.ndarray
+
+
+def _stored(name):
+    with np.load(str(DATA / name)) as archive:
+        arrays = {key: value for key, value in archive.items() if not key.startswith('train')}
+    return arrays, arrays.pop('images'), arrays.pop('logits')
+
+
+def _authors():
+    """PyTorch's logits of the paper's authors' code."""
+    arrays, images, logits = _stored('wrn_authors.npz')
+    return dict(variant='paper', depth=16, num_classes=10), from_torch(arrays), images.transpose(0, 2, 3, 1), logits
+
+
+def _port():
+    """The published port's logits; weights under its own names."""
+    return (dict(variant='port', depth=10, num_classes=100),) + _stored('wrn_port.npz')
+
+
+def _mindspore(task):
+    """Random weights and statistics, and what TensorFlow makes of them without any of this folder's code."""
+    config = dict(variant='mindspore', depth=10, num_classes=10)
+    random, weights = np.random.RandomState(0), {}
+    images = random.normal(size=(6, 32, 32, 3)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 32, 32, 3])
+        logits = task(**config).network(x, False)
+        for variable in tf.global_variables():
+            shape, leaf = variable.shape.as_list(), variable.op.name.split('/')[-1]
+            value = {'kernel': lambda: random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape), 'gamma': lambda: random.uniform(0.5, 1.5, shape),
+                     'moving_variance': lambda: random.uniform(0.5, 1.5, shape)}.get(leaf, lambda: random.normal(0, 0.3, shape))()
+            weights[variable.op.name] = value.astype(np.float32)
+            variable.load(weights[variable.op.name], session)
+        return config, weights, images, session.run(logits, {x: images})
+
+
+@pytest.fixture(scope='session')
+def known(task, tmp_path_factory):
+    """known(variant): a Known; its checkpoint holds a step and slots of an optimizer as well."""
+    made = {}
+
+    def get(variant):
+        if variant not in made:
+            config, weights, images, logits = {'paper': _authors, 'port': _port, 'mindspore': lambda: _mindspore(task)}[variant]()
+            prefix = str(tmp_path_factory.mktemp(variant) / 'model.ckpt-7')
+            company = {name + '/Momentum': np.ones_like(value) for name, value in weights.items()}
+            checkpoint.write(prefix, dict(weights, global_step=np.int64(7), **company))
+            config.update(widen_factor=1, batch_size=BATCH)
+            # Whole batches, so that a graph of fixed size can be given all of them.
+            fill = [index % len(images) for index in range(-(-len(images) // BATCH) * BATCH)]
+            made[variant] = Known(config, weights, prefix, images[fill], logits[fill])
+        return made[variant]
+    return get
+
+
+@pytest.fixture(scope='session')
+def frozen(known, task, tmp_path_factory):
+    """frozen(variant): path of the .pb file of known(variant), made once."""
+    from offline_inference import freeze
+    made = {}
+
+    def get(variant):
+        if variant not in made:
+            made[variant] = tmp_path_factory.mktemp('frozen') / (variant + '.pb')
+            of = task(model_path=known(variant).prefix, **known(variant).config)
+            freeze.freeze(of, freeze.match(of), made[variant])
+        return made[variant]
+    return get
+
+
+@pytest.fixture(scope='session')
+def infer_all():
+    """infer_all(infer, images): logits of all images, a batch at a time."""
+    return lambda infer, images: np.concatenate([infer(images[start:start + BATCH]) for start in range(0, len(images), BATCH)])
+
+
+@pytest.fixture
+def fails(capsys):
+    """fails(main, flags): the one line on stderr of a command that must end with status 2."""
+    def call(main, flags):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main([str(flag) for flag in flags])
+        assert exit_.value.code == 2
+        text = capsys.readouterr().err
+        assert text.startswith('error: ') and text.count('\n') == 1, text
+        return text
+    return call

@@ -1,0 +1,54 @@
+"""Agreement, relative difference and the published line, by hand."""
+import math
+
+import numpy as np
+import pytest
+
+from offline_inference import score
+
+A = np.array([[1.0, 2.0], [5.0, 3.0], [0.0, 0.0], [9.0, 9.5]])
+
+
+def test_agreement_counts_equal_classes_of_real_images():
+    b = A + [[0.25, 0], [-3, 0], [0, 0], [50, 0]]
+    assert score.agreement(A, b, np.array([1, 1, 1, 0])) == (3, 2, 3.0)      # the last is padding
+    total = score.agreement(A, b, np.ones(4)).add(score.agreement(A, A, np.ones(4)))
+    assert total == (8, 6, 50.0) and total.share == 0.75
+    assert score.agreement(A, b, np.zeros(4)) == (0, 0, 0.0)
+    assert math.isnan(score.Agreement().share)
+
+
+def test_equal_logits_count_as_the_first_class():
+    assert score.agreement(np.array([[2.0, 2.0]]), np.array([[2.0, 1.9]]), np.ones(1)).equal == 1
+
+
+def test_each_pixel_is_a_prediction():
+    online = np.zeros((2, 3, 5, 4))
+    offline = online.copy()
+    offline[1, 2, 4, 3] = 1.0
+    assert score.agreement(online, offline, np.ones(2)) == (30, 29, 1.0)
+    assert score.agreement(online, offline, np.array([1.0, 0.0])) == (15, 15, 0.0)
+
+
+@pytest.mark.parametrize('both', [False, True])
+def test_nan_never_agrees(both):
+    bad = A.copy()
+    bad[1, 0] = np.nan      # where the largest is
+    found = score.agreement(bad if both else A, bad, np.ones(4))
+    assert found[:2] == (4, 3) and math.isnan(found.largest)
+    assert math.isnan(found.add(score.Agreement(1, 1, 0.5)).largest) and math.isnan(score.Agreement(1, 1, 0.5).add(found).largest)
+
+
+def test_relative_difference_is_of_the_images_own_scale():
+    reference = np.array([[100.0, -200.0], [0.1, 0.2]])
+    assert score.relative_difference(reference, reference + [[1, 0], [0, 0]]) == pytest.approx(1 / 200)
+    assert score.relative_difference(reference, reference + [[0, 0], [0, 0.01]]) == pytest.approx(0.05)
+    assert score.relative_difference(np.zeros((2, 3)), np.zeros((2, 3))) == 0
+    assert score.relative_difference(np.zeros((2, 3)), np.full((2, 3), 1e-3)) > 1
+    for bad in (np.nan, np.inf):
+        assert math.isnan(score.relative_difference(reference, np.full((2, 2), bad)))
+        assert math.isnan(score.relative_difference(np.full((2, 2), bad), np.full((2, 2), bad)))
+
+
+def test_published_line():
+    assert score.published_line(50000, 0.78806) == '>>>>>  共 50000 测试样本    accuracy:0.788060'

@@ -1,0 +1,52 @@
+"""Xception's Task: what `common` and `offline_inference` need to know of this model."""
+import pathlib
+
+from common.classification import ClassificationTask
+from xception_tf import checkpoints, input_pipeline, model
+from xception_tf.config import XceptionConfig
+
+
+class Xception(ClassificationTask):
+    name = 'xception'
+    config_class = XceptionConfig
+    aliases = {'class_num': 'num_classes', 'epoch': 'epochs'}
+    default_recipe = pathlib.Path(__file__).parent / 'configs' / 'xception_imagenet_port.yaml'
+    final_checkpoint = 'xception_model.ckpt'
+    output_name = 'dense/BiasAdd'
+    head = 'dense'
+    eval_split = 'val'
+    draws = input_pipeline.DRAWS
+
+    @property
+    def input_shape(self):
+        return (self.cfg.image_size, self.cfg.image_size, 3)
+
+    def parse(self, batch, training):
+        return input_pipeline.parse(batch, self.cfg, training)
+
+    def augment(self, features):
+        return input_pipeline.augment_on_device(features, self.cfg)
+
+    def normalize(self, images):
+        return input_pipeline.normalize(images)
+
+    def decode(self, data):
+        return input_pipeline.decode_eval(data, self.cfg)
+
+    def network(self, images, training, dropout=None):
+        cfg = self.cfg
+        return model.xception(
+            images, num_classes=cfg.num_classes, width=cfg.width, dropout_rate=cfg.dropout_rate, dropout=dropout, training=training,
+            freeze_bn=cfg.freeze_bn, bn_decay=cfg.bn_decay, data_format=cfg.data_format)
+
+    def eval_line(self, figures):
+        """The Ascend port's line and the MindSpore model's: scripts search logs for either."""
+        result = {'Loss': figures['loss'], 'Top_1_Acc': figures['top1'], 'Top_5_Acc': figures['top5']}
+        return '%s\nresult: %s' % (super().eval_line(figures), result)
+
+    def explain_checkpoint(self, shapes):
+        found = checkpoints.describe(shapes, shapes)
+        return 'it is %s' % str(found) if found else ''
+
+
+TASK = Xception
