@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
-from common import config, devices, hooks, model_fn, records
+from common import config, devices, evaluation, hooks, model_fn, records
 from common import task as tasks
 from common.errors import UserError, entry_point
 
@@ -32,17 +32,16 @@ class _Stopwatch(tf.train.SessionRunHook):
             self.clock.add(time.perf_counter() - self._start, 1)
 
 
-def input_rate(task: tasks.Task, device: devices.Device, folder: records.Folder, steps: int) -> float:
-    """Images per second of this rank's pipeline, with nothing behind it; the first batches, read ahead, are not counted."""
+def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: int) -> float:
+    """Images per second of a pipeline with nothing behind it; the first batches, read ahead, are not counted."""
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = task.dataset(folder, task.cfg.batch_size, True, seed=task.cfg.seed, rank=device.rank, size=device.size)
-        batch = tf.data.make_one_shot_iterator(dataset).get_next()['label'].op
+        batch = tf.data.make_one_shot_iterator(pipeline()).get_next()['label'].op
         for _ in range(10):
             session.run(batch)
         start = time.perf_counter()
         for _ in range(steps):
             session.run(batch)
-        return steps * task.cfg.batch_size / (time.perf_counter() - start)
+        return steps * batch_size / (time.perf_counter() - start)
 
 
 def train_rate(task: tasks.Task, device: devices.Device, input_fn: Callable, steps: int) -> float:
@@ -66,21 +65,27 @@ def synthetic(task: tasks.Task, dataset: tf.data.Dataset) -> Dict[str, tf.Tensor
 
 
 def measure(task: tasks.Task, device: devices.Device, what: str, rounds: int, steps: int) -> Dict[str, Any]:
-    """Returns medians in images/s; for 'train', real and synthetic rounds alternate and `ratio` is the median of their pairs."""
-    folder = task.folder(task.train_split)
-    rates: Dict[str, List[float]] = {'input': [], 'real': [], 'synthetic': []}
+    """Returns medians in images/s of this rank's pipeline, for 'input' of the task's baselines, for 'train' of training too.
 
-    def real():
-        return task.dataset(folder, task.cfg.batch_size * task.cfg.accumulate, True, seed=task.cfg.seed, rank=device.rank, size=device.size)
+    What is compared alternates, and a ratio A_to_B is the median over the rounds.
+    """
+    folder = task.folder(task.train_split)
+    baselines = task.input_baselines(folder) if what == 'input' else {}
+    rates: Dict[str, List[float]] = {key: [] for key in ['input', *baselines, 'real', 'synthetic']}
+
+    def real(batch_size=task.cfg.batch_size * task.cfg.accumulate):
+        return task.dataset(folder, batch_size, True, seed=task.cfg.seed, rank=device.rank, size=device.size)
 
     for _ in range(rounds):
-        rates['input'].append(input_rate(task, device, folder, steps))
+        rates['input'].append(input_rate(lambda: real(task.cfg.batch_size), task.cfg.batch_size, steps))
+        for key, pipeline in baselines.items():
+            rates[key].append(input_rate(pipeline, task.cfg.batch_size, steps))
         if what == 'train':
             rates['real'].append(train_rate(task, device, real, steps))
             rates['synthetic'].append(train_rate(task, device, lambda: synthetic(task, real()), steps))
     result = {key + '_images_per_second': round(statistics.median(values), 1) for key, values in rates.items() if values}
-    if what == 'train':
-        result['real_to_synthetic'] = round(statistics.median(a / b for a, b in zip(rates['real'], rates['synthetic'])), 3)
+    for key, other in [('input', baseline) for baseline in baselines] + [('real', 'synthetic')] * (what == 'train'):
+        result['%s_to_%s' % (key, other)] = round(statistics.median(a / b for a, b in zip(rates[key], rates[other])), 3)
     return result
 
 
@@ -99,7 +104,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         raise UserError('--config %s: key model is missing; it names the model, e.g. model: wideresnet' % args.config)
     task = tasks.build(model, ['--config', args.config] + flags)
     device = devices.select(task.cfg.device)
-    result = measure(task, device, args.what, args.rounds, args.round_steps)
+    with evaluation.reading(task, None):
+        result = measure(task, device, args.what, args.rounds, args.round_steps)
     if device.is_chief:
         print(json.dumps(dict(model=model, device=device.name, ranks=device.size, batch_size=task.cfg.batch_size, **result), indent=2))
 

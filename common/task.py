@@ -104,6 +104,10 @@ class Task(abc.ABC):
         batches = records.batches(folder, batch_size, training=training, draws=self.draws if training else 0, **position)
         return batches.map(lambda batch: self.parse(batch, training), num_parallel_calls=2).prefetch(2)
 
+    def input_baselines(self, folder: records.Folder) -> Dict[str, Callable[[], tf.data.Dataset]]:
+        """Pipelines to measure `dataset` against, by name: infinite batches of cfg.batch_size with a 'label'. For common.benchmark."""
+        return {}
+
     def variables(self) -> Dict[str, List[int]]:
         """{name: shape} of the network's variables, weights and batch-norm statistics, in creation order."""
         with tf.Graph().as_default():

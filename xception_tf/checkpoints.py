@@ -3,6 +3,7 @@
 The published Ascend port and this folder name variables alike, so the port's checkpoints need no translation. Keras files do.
 """
 import collections
+import functools
 import re
 from typing import Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
 
@@ -100,6 +101,7 @@ def _width(filters: int) -> float:
     return next(width for width in (round(filters / 2048, digits) for digits in range(16)) if width > 0 and model.scaled(2048, width) == filters)
 
 
+@functools.lru_cache()
 def _layers(description: Description) -> Dict[str, Dict[str, Sequence[int]]]:
     """{layer: {leaf: shape}} of the network, in creation order."""
     layers: Dict[str, Dict[str, Sequence[int]]] = collections.OrderedDict()

@@ -1,7 +1,8 @@
 """Fields of an Xception recipe that common/config.py lacks."""
 import dataclasses
+from typing import Optional
 
-from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
 from common import devices
@@ -21,6 +22,16 @@ class XceptionConfig(Config):
     data_format: Literal['channels_last', 'channels_first'] = option('channels_last', 'how the layers compute; channels_first is for gpu and npu')
     # Data
     image_size: PositiveInt = option(299, 'images are made this many pixels high and wide; at least 71')
+    train_preprocessing: Literal['random_resized_crop', 'plain'] = option(
+        'random_resized_crop', 'plain: the whole image, resized bilinearly without keeping its aspect, nothing random (published port)')
+    eval_preprocessing: Literal['resize_crop', 'bicubic_crop', 'plain'] = option(
+        'resize_crop', 'resize_crop: shorter side to 320/299 of image_size, bilinear, centre crop (MindSpore); bicubic_crop: to 1/0.8975 of it, '
+                       "Pillow's bicubic (timm); plain: as in training (published port)")
+    min_area: PositiveFloat = option(0.08, 'random_resized_crop: smallest share of the image that a crop keeps')
+    flip: bool = option(True, 'random_resized_crop: mirror every other image')
+    color_jitter: NonNegativeFloat = option(0.0, 'largest change of brightness, contrast and saturation: factors of 1 +- this (MindSpore: 0.4)')
+    label_offset: Optional[NonNegativeInt] = option(None, "the records' first label; None: as dataset.json says, else 1 in TF-slim's schema and 0 in "
+                                                          "the published port's")
 
     def validate(self) -> None:
         super().validate()
@@ -28,6 +39,10 @@ class XceptionConfig(Config):
             raise UserError('num_classes: %d is not legal; a classifier has at least 2' % self.num_classes)
         if self.image_size < model.SMALLEST:
             raise UserError('image_size: %d is not legal; give at least %d' % (self.image_size, model.SMALLEST))
+        if self.min_area > 1:
+            raise UserError('min_area: %s is not legal; 0 < min_area <= 1' % self.min_area)
+        if self.color_jitter > 1:
+            raise UserError('color_jitter: %s is not legal; 0 <= color_jitter <= 1' % self.color_jitter)
         for name in ('dropout_rate', 'bn_decay'):
             if getattr(self, name) >= 1:
                 raise UserError('%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name))

@@ -37,7 +37,7 @@ def xception(images: tf.Tensor, *, num_classes: int = 1000, width: float = 1.0, 
       images: float32 [N, H, W, 3], normalised; H and W known and at least 71. N may be unknown.
       num_classes: at least 2.
       width: every layer but the classifier has width x the published number of filters, rounded to the nearest whole number
-        (a half upwards) and at least 1.
+        (a half upwards) and at least 1. width itself is taken to the nearest 1/2048: the last layer's filters tell it exactly.
       dropout_rate: share of the 2048 averages that is dropped before the classifier while training.
       dropout: (x, rate, index of the dropout layer, here 0) -> x; needed when training with a rate above 0.
       training: batch norm uses the batch's statistics and adds its moving averages' updates to UPDATE_OPS.
@@ -78,7 +78,7 @@ def xception(images: tf.Tensor, *, num_classes: int = 1000, width: float = 1.0, 
 
 def scaled(filters: int, width: float) -> int:
     """A layer's number of filters at `width`."""
-    return max(1, int(filters * width + 0.5))
+    return max(1, int(filters * int(2048 * width + 0.5) / 2048 + 0.5))
 
 
 def _halving_block(layers: '_Layers', x: tf.Tensor, block: int, first: int, second: int, shortcut: int) -> tf.Tensor:

@@ -21,6 +21,14 @@ class Xception(ClassificationTask):
     def input_shape(self):
         return (self.cfg.image_size, self.cfg.image_size, 3)
 
+    def folder(self, split):
+        folder = super().folder(split)
+        input_pipeline.check(folder, self.cfg)
+        return folder
+
+    def input_baselines(self, folder):
+        return input_pipeline.baselines(folder, self.cfg)
+
     def parse(self, batch, training):
         return input_pipeline.parse(batch, self.cfg, training)
 

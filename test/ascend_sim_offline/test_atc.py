@@ -181,6 +181,11 @@ def test_operations_of_the_host(atc, tmp_path, optype, build):
     assert code(result) == 'E19010' and 'optype [' in result.out
 
 
+def test_functions(atc, tmp_path):
+    graph_file(tmp_path / 'function.pb', lambda: tf.identity(tf.function(tf.nn.relu)(tf.placeholder(tf.float32, [2], 'inputx')), name='y'))
+    assert code(atc(model='function.pb', input_shape='inputx:2', out_nodes='y:0')) == 'E12029'
+
+
 def test_what_the_outputs_do_not_need_is_cut(atc, tmp_path):
     def whole():
         x = tf.placeholder(tf.float32, [2], 'inputx')
@@ -219,6 +224,17 @@ def test_half_saturates(atc, infer, tmp_path):
     assert np.frombuffer(infer(values, model='big.om'), np.float32).tolist() == [1000, 65504, -65504]
     assert atc(model='big.pb', input_shape='inputx:3', out_nodes='y:0', output='big', precision_mode='force_fp32').status == 0
     assert np.frombuffer(infer(values, model='big.om'), np.float32).tolist() == [1000, 100000, -100000]
+
+
+def test_parameters_of_batch_normalisation_stay_float32(atc, infer, tmp_path):
+    def whole():
+        one, zero = tf.constant([1.]), tf.constant([0.])
+        x = tf.placeholder(tf.float32, [1, 1, 1, 1], 'inputx')
+        tf.identity(tf.nn.fused_batch_norm(x, one, zero, zero, tf.identity(tf.constant([1e6])), is_training=False)[0], name='y')
+    graph_file(tmp_path / 'norm.pb', whole)
+    assert atc(model='norm.pb', input_shape='inputx:1,1,1,1', out_nodes='y:0', output='norm').status == 0
+    # A variance of 1000000 is no float16: it would become 65504, and the result 1.95.
+    assert np.frombuffer(infer(np.array([500], np.float32), model='norm.om'), np.float32).tolist() == [0.5]
 
 
 def test_output_types(atc, infer, reference, images, monkeypatch):

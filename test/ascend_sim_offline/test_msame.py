@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 INFO = '[INFO] %s'
 OPENED = [INFO % line for line in ('acl init success', 'open device 0 success', 'create context success', 'create stream success', 'get run mode success',
@@ -77,7 +78,6 @@ def test_zeros(om, msame, reference, tmp_path):
 
 
 def test_two_folders_must_hold_the_same_names(atc, msame, tmp_path):
-    import tensorflow as tf
     with tf.Graph().as_default() as graph:
         tf.subtract(tf.placeholder(tf.float32, [2], 'a'), tf.placeholder(tf.float32, [2], 'b'), name='y')
     (tmp_path / 'two.pb').write_bytes(graph.as_graph_def().SerializeToString())
@@ -269,3 +269,14 @@ def test_dynamic_image_size_and_dims(atc, msame, reference, tmp_path):
     assert '[INFO] prepare dynamic dims successful' in result.lines and results(tmp_path, result)['net_output_0.bin'] == reference(image).tobytes()
     assert '[ERROR] dims[1]:[2][6][4][3]' in msame(*words, '--dymDims', 'inputx:2,4,6,3').lines
     assert '[ERROR] model has dynamic_dims, please add dymDims parameter' in msame(*words).lines
+
+
+def test_dims_of_two_inputs(atc, msame, tmp_path):
+    with tf.Graph().as_default() as graph:
+        tf.concat([tf.placeholder(tf.float32, [None], 'a'), tf.placeholder(tf.float32, [None], 'b')], 0, name='y')
+    (tmp_path / 'two.pb').write_bytes(graph.as_graph_def().SerializeToString())
+    assert atc(model='two.pb', input_shape='a:-1;b:-1', dynamic_dims='4,4;1,2', input_format='ND', out_nodes='y:0').status == 0
+    np.array([1], np.float32).tofile(str(tmp_path / 'a.bin'))
+    np.array([2, 3], np.float32).tofile(str(tmp_path / 'b.bin'))
+    result = msame('--model', 'net.om', '--input', 'a.bin,b.bin', '--output', 'out', '--dymDims', 'a:1;b:2')
+    assert np.frombuffer(results(tmp_path, result)['net_output_0.bin'], np.float32)[:3].tolist() == [1, 2, 3]

@@ -33,7 +33,8 @@ def test_onnx_computes_the_published_logits(variant, known, converted, task, inf
 def test_onnx_keeps_names_and_layout(converted):
     model = onnx.load(str(converted('paper')))
     onnx.checker.check_model(model)
-    shapes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in list(model.graph.input) + list(model.graph.output)}
+    shapes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+              for value in list(model.graph.input) + list(model.graph.output)}
     assert shapes == {'inputx:0': [4, 32, 32, 3], 'output/BiasAdd:0': [4, 10]}
 
 

@@ -69,7 +69,8 @@ def test_figures_of_both_backends(command, trained, tmp_path, capsys):
         latency = result['latency_ms']
         assert set(latency) == {'mean', 'p50', 'p90', 'p99'} and 0 < latency['p50'] <= latency['p90'] <= latency['p99']
         assert result['images_per_second'] == pytest.approx(8 / latency['mean'] * 1000, rel=1e-2)
-        assert result['size_bytes'] == {kind: (tmp_path / ('wideresnet.' + kind)).stat().st_size for kind in {'onnx': ['pb', 'onnx'], 'pb': ['pb']}[backend]}
+        kinds = ['pb', 'onnx'] if backend == 'onnx' else ['pb']
+        assert result['size_bytes'] == {kind: (tmp_path / ('wideresnet.' + kind)).stat().st_size for kind in kinds}
         assert result['software']['tensorflow'] == '1.15.0' and ('onnxruntime' in result['software']) == (backend == 'onnx')
 
 

@@ -92,8 +92,8 @@ def test_variables_are_those_of_the_published_checkpoint_in_their_order():
 
 @pytest.mark.parametrize('width, classes', [(0.0625, 5), (0.3, 2), (0.01, 3)])
 def test_width_scales_every_layer_but_the_classifier(width, classes):
-    def w(filters):   # the nearest whole number, a half upwards, at least 1
-        return max(1, int(np.floor(filters * width + 0.5)))
+    def w(filters):   # the nearest whole number, a half upwards, at least 1; of width to the nearest 1/2048
+        return max(1, int(np.floor(filters * np.floor(2048 * width + 0.5) / 2048 + 0.5)))
 
     separable = [(64, 128), (128, 128), (128, 256), (256, 256), (256, 728), (728, 728)] + 24 * [(728, 728)] \
         + [(728, 728), (728, 1024), (1024, 1536), (1536, 2048)]
