@@ -49,7 +49,7 @@ def train(task: tasks.Task, device: devices.Device) -> None:
     if warm:
         journal.say(warm.report)
     journal.record('run', model=task.name, device=device.name, ranks=device.size, global_batch=global_batch, steps_per_epoch=per_epoch,
-                   total_steps=total, parameters=parameters, resumed_from=start, software=_software())
+                   total_steps=total, parameters=parameters, resumed_from=start, software=software())
 
     clock, started = hooks.Clock(), time.time()
     goals = _segments(start, total, per_epoch, cfg, bool(eval_folder))
@@ -172,7 +172,7 @@ def _finish(task, device, journal, final: str, eval_folder, per_epoch: int) -> N
         journal.say('final checkpoint: %s (weights only)' % final)
 
 
-def _software() -> Dict[str, str]:
+def software() -> Dict[str, str]:
     cpu = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')), platform.machine()) \
         if os.path.exists('/proc/cpuinfo') else platform.machine()
     return {'python': platform.python_version(), 'tensorflow': tf.__version__, 'numpy': np.__version__, 'cpu': cpu,

@@ -69,7 +69,8 @@ class _Accumulating(tf.train.Optimizer):
         updates[:] = before
         return losses.data / self._count, gradients, [v for _, v in pairs]
 
-    def compute_gradients(self, scale, **_):
+    def compute_gradients(self, loss, **_):
+        scale = loss  # wrappers pass it under this name
         loss, gradients, variables = self._one(0, scale)
 
         def body(index, loss_sum, *sums):

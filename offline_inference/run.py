@@ -56,7 +56,7 @@ def run(task: Task, backend: str, output: pathlib.Path) -> Dict[str, Any]:
     engine = build(task, frozen)
     result = dict(backend=backend, **compare(task, found, folder, engine.infer),
                   size_bytes={kind: os.path.getsize(str(file)) for kind, file in engine.files.items()},
-                  software=dict(experiment._software(), **engine.software))
+                  software=dict(experiment.software(), **engine.software))
     _record(task, found, result, output / 'offline.json')
     return result
 

@@ -169,7 +169,7 @@ def random_resized_crop(data: bytes, draws: Sequence[float], cfg) -> np.ndarray:
     pixels = _decode(data, lambda height, width: random_window(height, width, draws, cfg.min_area), size)
     too_large = min(pixels.shape[:2]) >= 2 * size       # no JPEG
     pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if too_large else cv2.INTER_LINEAR)
-    return pixels[:, ::-1] if cfg.flip and draws[FLIP] < 0.5 else pixels
+    return cv2.flip(pixels, 1) if cfg.flip and draws[FLIP] < 0.5 else pixels
 
 
 def augment_on_device(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:

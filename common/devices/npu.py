@@ -216,7 +216,23 @@ class NPU(Device):
             # Every rank would save; 0 (unlike None) switches the adapter's saver off.
             save_checkpoints_steps=save_steps if self.is_chief else 0, keep_checkpoint_max=cfg.keep_checkpoints, log_step_count_steps=None,
             session_config=tf.ConfigProto(allow_soft_placement=True))))
-        return NPUEstimator(model_fn=model_fn, config=config)
+        return NPUEstimator(model_fn=self._with_split(model_fn, cfg) if cfg.hccl_split and self.size > 1 else model_fn, config=config)
+
+    def _with_split(self, model_fn, cfg):
+        """Tells HCCL the gradient segments as soon as the variables exist, before the session does."""
+        def with_split(features, labels, mode):
+            spec = model_fn(features, labels, mode)
+            if mode == tf.estimator.ModeKeys.TRAIN:
+                from hccl.split.api import set_split_strategy_by_idx, set_split_strategy_by_size
+                sizes = [variable.shape.num_elements() for variable in reversed(tf.trainable_variables())]  # the order of back-propagation
+                text = npu_options.auto_split(sizes) if cfg.hccl_split == 'auto' else cfg.hccl_split
+                numbers = npu_options.split(text, len(sizes))
+                (set_split_strategy_by_idx if text.startswith('index') else set_split_strategy_by_size)(numbers)
+                if self.is_chief:
+                    sys.stderr.write('gradient segments: %s of %d gradients\n' % (text, len(sizes)))
+            return spec
+
+        return with_split
 
     def wrap_optimizer(self, optimizer: tf.train.Optimizer, cfg) -> tf.train.Optimizer:
         from npu_bridge.estimator.npu.npu_loss_scale_manager import ExponentialUpdateLossScaleManager, FixedLossScaleManager

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import re
-from typing import List, Optional, Union
+from typing import List, Optional, Sequence, Union
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from typing_extensions import Literal
@@ -107,6 +107,19 @@ def split(text: str, gradients: Optional[int] = None) -> Union[List[int], List[f
     if kind == 'size' and abs(sum(numbers) - 100) > 1e-6:
         raise UserError('hccl_split: %r: percentages sum to %g, not to 100' % (text, sum(numbers)))
     return numbers
+
+
+def auto_split(sizes: Sequence[int]) -> str:
+    """Two segments of gradients, given their sizes in back-propagation order: the first is sent beside the rest of the backward pass.
+
+    The second, which nothing hides, holds at most 3.46 % of the elements, HCCL's own share (tuned for ResNet-50), in whole gradients.
+    """
+    total, sent = sum(sizes), 0
+    for index, size in enumerate(sizes[:-1]):
+        sent += size
+        if sent >= 0.9654 * total:
+            return 'index %d,%d' % (index, len(sizes) - 1)
+    return 'index %d' % (len(sizes) - 1)
 
 
 def folder(path: str) -> str:

@@ -20,10 +20,12 @@ def environment(tmp_path, **more):
                 PYTHONDONTWRITEBYTECODE='1', CUDA_VISIBLE_DEVICES='', **{name: str(value) for name, value in more.items()})
 
 
+@pytest.mark.slow
 def test_everything_that_one_process_can_check(tmp_path):
     result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'pytest', '-q', '--tb=short', '-c', os.devnull, '--rootdir', str(HERE / 'checks'), '-p', 'no:cacheprovider',
-         '-p', 'no:faulthandler', '-p', 'no:xdist', '--import-mode=importlib', '-o', 'python_files=check_*.py', '-o', 'python_functions=check_*', str(HERE / 'checks')],
+        [sys.executable, '-W', 'ignore', '-m', 'pytest', '-q', '--tb=short', '-c', os.devnull, '--rootdir', str(HERE / 'checks'),
+         '--import-mode=importlib', '-p', 'no:cacheprovider', '-p', 'no:faulthandler', '-p', 'no:xdist', '-o', 'python_files=check_*.py',
+         '-o', 'python_functions=check_*', str(HERE / 'checks')],
         env=environment(tmp_path), cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     assert result.returncode == 0, result.stdout[-8000:]
     assert ' passed' in result.stdout
@@ -58,13 +60,24 @@ try:
     NPURunConfig(no_such_option=1)
 except TypeError as error:
     refused = str(error)
-print(json.dumps({'wrong': wrong, 'refused': refused, 'config': sorted(inspect.signature(NPURunConfig.__init__).parameters),
+fresh, given = npu_config_proto(), tf.ConfigProto()
+given.graph_options.rewrite_options.custom_optimizers.add().name = 'NpuOptimizer'
+npu_config_proto(given)
+protos = [[len(item.graph_options.rewrite_options.custom_optimizers), item.graph_options.rewrite_options.remapping,
+           item.graph_options.rewrite_options.memory_optimization, item.allow_soft_placement] for item in (fresh, given)]
+os.environ['RANK_ID'] = 'npu8p'
+try:
+    npu_hooks_append([])
+except ValueError as error:
+    protos.append(str(error))
+print(json.dumps({'wrong': wrong, 'protos': protos, 'refused': refused, 'config': sorted(inspect.signature(NPURunConfig.__init__).parameters),
                   'hcom_parallel': inspect.signature(NPURunConfig.__init__).parameters['hcom_parallel'].default,
                   'wraps_sessions': 'npu' in tf.Session.__init__.__module__,
                   'ranksize': hasattr(util, 'get_ranksize'), 'inf_nan': hasattr(npu_plugin, 'is_inf_nan_enabled')}))
 '''
 
 
+@pytest.mark.slow
 def test_each_release_has_its_own_signatures(tmp_path):
     """Against the table of signatures, and against a few facts that are written here."""
     releases = ['r1.5.0', 'r1.7.0', 'r1.10.0', 'master']
@@ -79,6 +92,8 @@ def test_each_release_has_its_own_signatures(tmp_path):
         found[release] = json.loads(out)
         assert found[release]['wrong'] == [], release
         assert "unexpected keyword argument 'no_such_option'" in found[release]['refused']
+        # [optimizers, remapping, memory_optimization, soft placement]; 2 is OFF. Who adds the NpuOptimizer himself keeps memory_optimization.
+        assert found[release]['protos'] == [[1, 2, 2, True], [1, 2, 0, True], "invalid literal for int() with base 10: 'npu8p'"]
     has = {release: set(item['config']) for release, item in found.items()}
     assert {'aoe_mode', 'modify_mixlist'} <= has['r1.5.0'] and 'hccl_timeout' not in has['r1.5.0']
     assert {'device_type', 'hccl_timeout', 'op_wait_timeout', 'op_execute_timeout'} <= has['r1.7.0'] and 'soc_config' not in has['r1.7.0']
@@ -106,6 +121,7 @@ def ranks(tmp_path, script, count, **more):
     return [json.loads(out.strip().split('\n')[-1]) for out, _ in results]
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.skipif(importlib.util.find_spec('horovod') is None, reason='ranks are joined by Horovod')
 def test_two_ranks(tmp_path):

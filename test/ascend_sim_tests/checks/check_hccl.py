@@ -106,19 +106,17 @@ def check_rank_table_more_refusals(tmp_path, monkeypatch):
 
 def check_own_rank(tmp_path, monkeypatch):
     path = put(tmp_path, table(1, 4))
-    ranks = rank_table.read(path)
     with pytest.raises(Refused, match="Can't find rank_id or pod_name in env."):
-        rank_table.own_rank(path, ranks, 2)
+        rank_table.find(path, 2)
     monkeypatch.setenv('RANK_ID', '2')
-    assert rank_table.own_rank(path, ranks, 2) == 2
+    assert rank_table.find(path, 2)[1] == 2
     with pytest.raises(Refused, match='The ranktable config devId is inconsistent with the local devId.'):
-        rank_table.own_rank(path, ranks, 3)
+        rank_table.find(path, 3)
     monkeypatch.setenv('RANK_ID', '4')
     with pytest.raises(Refused, match='the ranktable has 4 ranks'):
-        rank_table.own_rank(path, ranks, 2)
-    old = put(tmp_path, old_table(), 'old.json')
+        rank_table.find(path, 2)
     monkeypatch.setenv('RANK_ID', 'pod')
-    assert rank_table.own_rank(old, rank_table.read(old), 4) == 1
+    assert rank_table.find(put(tmp_path, old_table(), 'old.json'), 4)[1] == 1
 
 
 @pytest.mark.parametrize('variables, text', [

@@ -5,7 +5,7 @@ ranks, and what an all-reduce leaves on ranks that are not the root of a reduce(
 """
 import tensorflow.compat.v1 as tf
 
-from ascend_sim import environment, marks
+from ascend_sim import device, environment, marks
 
 WORLD = 'hccl_world_group'
 _REDUCTIONS = ('min', 'max', 'prod', 'sum')
@@ -15,7 +15,6 @@ _LIMIT = 8 << 30  # bytes
 
 
 def _group(group: str) -> None:
-    from ascend_sim import device
     if group == WORLD:
         return
     if group not in device.groups:
@@ -117,7 +116,6 @@ def broadcast(tensors, root_rank, fusion, fusion_id, group):
 
 
 def reduce(tensor, reduction, root_rank, fusion, fusion_id, group):
-    from ascend_sim import device
     _group(group)
     _root(root_rank)
     _reduction(reduction)
@@ -128,7 +126,6 @@ def reduce(tensor, reduction, root_rank, fusion, fusion_id, group):
 
 
 def reduce_scatter(tensor, reduction, rank_size, group, fusion=0, fusion_id=-1):
-    from ascend_sim import device
     _group(group)
     _reduction(reduction)
     _fusion(fusion, fusion_id, (0, 2))

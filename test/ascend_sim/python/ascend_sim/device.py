@@ -71,8 +71,7 @@ def _join(device: int) -> Optional[Cluster]:
         return Cluster(rank, cm.size, rank, cm.size)
     if not table:
         return None
-    ranks = rank_table.read(table)
-    own = rank_table.own_rank(table, ranks, device)
+    ranks, own = rank_table.find(table, device)
     if environment.rank_size() != len(ranks):
         raise Refused('RANK_SIZE=%d, but %s has %d ranks: gradients would be averaged over the wrong number'
                       % (environment.rank_size(), table, len(ranks)))

@@ -7,7 +7,7 @@ import ipaddress
 import json
 import os
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ascend_sim import environment
 from ascend_sim.environment import Refused
@@ -144,7 +144,10 @@ def _load(path: str) -> Dict[str, Any]:
 
 def read(path: str) -> List[Rank]:
     """Ranks of the job in order; raises Refused (EI0004)."""
-    table = _load(path)
+    return _ranks(_load(path))
+
+
+def _ranks(table: Dict[str, Any]) -> List[Rank]:
     if 'version' not in table:
         ranks = _standard(table)
     elif _text(table, 'version') in ('1.0', '1.2'):
@@ -161,10 +164,14 @@ def read(path: str) -> List[Rank]:
     return ranks
 
 
-def own_rank(path: str, ranks: List[Rank], device: int) -> int:
-    """Rank of this process by RANK_ID (POD_NAME for old tables) and its device; raises Refused."""
-    with open(path, encoding='utf-8') as file:
-        table = json.load(file)
+def find(path: str, device: int) -> Tuple[List[Rank], int]:
+    """All ranks, and this process's own one by RANK_ID (POD_NAME before it) and its device; raises Refused."""
+    table = _load(path)
+    ranks = _ranks(table)
+    return ranks, _own_rank(table, ranks, device)
+
+
+def _own_rank(table: Dict[str, Any], ranks: List[Rank], device: int) -> int:
     pod = os.environ.get('POD_NAME', '')
     identity = pod or os.environ.get('RANK_ID', '')
     if not identity:

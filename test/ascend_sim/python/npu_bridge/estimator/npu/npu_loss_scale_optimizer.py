@@ -4,7 +4,7 @@ import tensorflow.compat.v1 as tf
 
 from ascend_sim import overflow, release
 from npu_bridge.estimator.npu.npu_loss_scale_manager import FixedLossScaleManager
-from npu_bridge.estimator.npu.npu_optimizer import flagged_finite, raw_gradients
+from npu_bridge.estimator.npu.npu_optimizer import down_scaled, flagged_finite, raw_gradients
 
 
 class NPULossScaleOptimizer(tf.train.Optimizer):
@@ -46,11 +46,6 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
     def _checks(self):
         manager = self._loss_scale_manager
         return manager.get_enable_overflow_check() if isinstance(manager, FixedLossScaleManager) else True
-
-
-def down_scaled(grads_and_vars, scale):
-    inverse = tf.reciprocal(scale)
-    return [(grad * tf.cast(inverse, grad.dtype.base_dtype) if grad is not None else None, variable) for grad, variable in grads_and_vars]
 
 
 release.publish(globals(), __name__)

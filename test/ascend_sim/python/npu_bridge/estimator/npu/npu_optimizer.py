@@ -33,20 +33,19 @@ def raw_gradients(optimizer, *args, **kwargs):
 
 def flagged_finite(grads, is_distributed):
     """Scalar bool: no overflow since the last step, on this rank or (is_distributed) on any. Clears the flag."""
-    handle = npu_bridge_ops()
     with tf.control_dependencies(grads):
-        status = handle.npu_get_float_status_v2()
+        status = overflow.get_status()
     with tf.control_dependencies([status]):
-        cleared = handle.npu_clear_float_status_v2()
+        cleared = overflow.clear_status()
     if is_distributed:
         status = hccl_ops.allreduce([status], 'sum', fusion=0)
     with tf.control_dependencies([cleared]):
         return tf.reduce_all(tf.equal(status, 0), name='overflow_status_reduce_all')
 
 
-def npu_bridge_ops():
-    from npu_bridge.helper import helper
-    return helper.get_gen_ops()
+def down_scaled(grads_and_vars, scale):
+    inverse = tf.reciprocal(scale)
+    return [(grad * tf.cast(inverse, grad.dtype.base_dtype) if grad is not None else None, variable) for grad, variable in grads_and_vars]
 
 
 class _Wrapper(tf.train.Optimizer):
@@ -93,7 +92,6 @@ class NPUOptimizer(_Wrapper):
 
     def compute_gradients(self, loss, var_list=None, gate_gradients=tf.train.Optimizer.GATE_OP, aggregation_method=None,
                           colocate_gradients_with_ops=False, grad_loss=None):
-        from npu_bridge.estimator.npu.npu_loss_scale_optimizer import down_scaled
         scale = self._loss_scale_manager.get_loss_scale() if self._is_loss_scale else None
         loss = loss() if callable(loss) else loss
         gradients = raw_gradients(self._opt, loss if scale is None else loss * tf.cast(scale, loss.dtype.base_dtype), var_list=var_list,

@@ -1,0 +1,199 @@
+"""run_xception.py from flags to files: training, evaluation, fine-tuning, prediction, on a narrow network and 71x71 pixels."""
+import ast
+import json
+import pathlib
+import re
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+from common import checkpoint, config, evaluation, experiment, model_fn
+from common.errors import UserError
+from xception_tf.model import xception
+from xception_tf.task import Xception
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+RECIPES = sorted((ROOT / 'xception_tf' / 'configs').glob('*.yaml'))
+WIDTH, CLASSES, SIZE = 1 / 32, 6, 71
+
+
+def jpegs(count, seed):
+    """(JPEG, label) of images of many sizes; each class has a colour of its own, under noise."""
+    random = np.random.RandomState(seed)
+    for index in range(count):
+        height, width = random.randint(60, 120, 2)
+        pixels = np.full([height, width, 3], np.random.RandomState(index % CLASSES).randint(256, size=3)) + random.normal(0, 30, [height, width, 3])
+        yield cv2.imencode('.jpg', pixels.clip(0, 255).astype(np.uint8))[1].tobytes(), index % CLASSES
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """train/ (13 records) and val/ (7) in the published port's schema, written by TensorFlow."""
+    folder = tmp_path_factory.mktemp('data')
+    for split, count in (('train', 13), ('val', 7)):
+        (folder / split).mkdir()
+        with tf.io.TFRecordWriter(str(folder / split / (split + '.tfrecord'))) as writer:
+            for image, label in jpegs(count, seed=len(split)):
+                writer.write(tf.train.Example(features=tf.train.Features(feature={
+                    'image': tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
+                    'label': tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))})).SerializeToString())
+    return folder
+
+
+def call(*flags):
+    tf.reset_default_graph()
+    experiment.run(Xception, ['--width', str(WIDTH), '--image_size', str(SIZE), '--device', 'cpu'] + [str(flag) for flag in flags])
+
+
+@pytest.fixture(scope='module')
+def run_folder(data, tmp_path_factory):
+    """A run of one epoch under the published port's flags (its recipe is the default): 3 steps of 4 images."""
+    folder = tmp_path_factory.mktemp('run')
+    call('--data_path', data, '--output_path', folder, '--do_train', 'True', '--class_num', CLASSES, '--batch_size', 4, '--epoch', 1,
+         '--learning_rate', 0.01, '--save_checkpoints_steps', 2, '--model_path', 'None')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def logits(run_folder):
+    """The final checkpoint's logits of the 7 images of val/: decoded, resized as TensorFlow 1 does it, scaled to -1..1."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        def pixels(image):
+            resized = tf.image.resize_images(tf.image.decode_jpeg(image, channels=3), [SIZE, SIZE])
+            return tf.round(resized) / 127.5 - 1
+        output = xception(tf.stack([pixels(image) for image, _ in jpegs(7, seed=3)]), width=WIDTH, num_classes=CLASSES)
+        tf.train.Saver().restore(session, str(run_folder / 'xception_model.ckpt'))
+        return session.run(output).astype(np.float64)
+
+
+def figures(logits, labels):
+    """Mean cross entropy, top 1 and top 5, by their definitions."""
+    log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    order = np.argsort(-logits, axis=1)
+    return (np.mean([-row[label] for row, label in zip(log_softmax, labels)]),
+            np.mean([row[0] == label for row, label in zip(order, labels)]), np.mean([label in row[:5] for row, label in zip(order, labels)]))
+
+
+# Training and evaluation
+
+def test_run_ends_in_the_ports_checkpoint_and_its_evaluation(run_folder, logits):
+    assert (run_folder / 'model.ckpt-2.index').exists()     # --save_checkpoints_steps
+    loss, top1, top5 = figures(logits, [label for _, label in jpegs(7, seed=3)])
+    result = json.loads((run_folder / 'eval.json').read_text())
+    assert result['checkpoint'] == str(run_folder / 'xception_model.ckpt') and result['images'] == 7
+    np.testing.assert_allclose([result['loss'], result['top1'], result['top5']], [loss, top1, top5], rtol=1e-4)
+    names = dict(tf.train.list_variables(str(run_folder / 'xception_model.ckpt')))
+    assert names.pop('global_step') == []
+    port = json.loads((ROOT / 'test' / 'data' / 'xception_port_variables.json').read_text())
+    assert set(names) == {name for name, _, _ in port}
+
+
+def test_evaluation_prints_both_published_lines(run_folder, data, logits, tmp_path, capsys):
+    call('--model_path', run_folder / 'xception_model.ckpt', '--data_path', data / 'val', '--image_num', 5, '--class_num', CLASSES,
+         '--batch_size', 3, '--output_path', tmp_path)
+    loss, top1, top5 = figures(logits[:5], [label for _, label in jpegs(5, seed=3)])
+    lines = capsys.readouterr().out.splitlines()
+    printed = re.fullmatch(r'xception eval  loss=(\d+\.\d{5})   acc=(\d\.\d{4})', lines[0])
+    np.testing.assert_allclose([float(value) for value in printed.groups()], [loss, top1], atol=1e-4)
+    result = ast.literal_eval(re.fullmatch(r'result: (\{.*\})', lines[1]).group(1))
+    assert list(result) == ['Loss', 'Top_1_Acc', 'Top_5_Acc']
+    np.testing.assert_allclose(list(result.values()), [loss, top1, top5], rtol=1e-4)
+    assert json.loads((tmp_path / 'eval.json').read_text())['images'] == 5
+
+
+# Starting from a checkpoint
+
+def task(data, **fields):
+    return Xception(config.parse(Xception.config_class, [
+        word for key, value in dict(dict(width=WIDTH, image_size=SIZE, num_classes=CLASSES, data_path=data), **fields).items()
+        for word in ('--' + key, str(value))], 'xception', Xception.aliases))
+
+
+def test_other_classes_start_with_a_new_classifier_if_that_is_asked_for(run_folder, data, tmp_path, capsys):
+    flags = ['--data_path', data, '--output_path', tmp_path, '--do_train', 'True', '--num_classes', 9, '--model_path', run_folder / 'xception_model.ckpt',
+             '--batch_size', 2, '--accumulate', 2, '--steps', 1, '--learning_rate', 1e-6, '--eval_interval', 0, '--dropout_rate', 0.5]
+    with pytest.raises(SystemExit) as stop:
+        call(*flags)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count('\n') == 1
+    assert 'dense/kernel is [64, 6], the network wants [64, 9]' in error
+    assert 'it is an Xception with 6 classes; use --num_classes 6 --width 0.0312; --reinit_head True initialises the classifier anew' in error
+
+    call('--reinit_head', 'True', *flags)
+    assert 'restored 234 of 236 variables; initialised anew: dense/kernel, dense/bias' in capsys.readouterr().out
+    before, after = (checkpoint.Checkpoint(str(folder / 'xception_model.ckpt')) for folder in (run_folder, tmp_path))
+    assert after.shapes['dense/kernel'] == [64, 9]
+    for name in ('block1_conv1/kernel', 'conv2d_4/kernel', 'block14_sepconv2/pointwise_kernel'):
+        np.testing.assert_allclose(after.read(name), before.read(name), atol=1e-4)
+    assert not np.array_equal(after.read('block8_sepconv2_bn/moving_mean'), before.read('block8_sepconv2_bn/moving_mean'))
+
+
+def test_weights_without_top_need_a_new_classifier(run_folder, data, tmp_path):
+    whole = checkpoint.Checkpoint(str(run_folder / 'xception_model.ckpt'))
+    checkpoint.write(str(tmp_path / 'notop.ckpt'), {name: np.asarray(whole.read(name)) for name in whole.shapes if not name.startswith(('dense', 'global'))})
+    with pytest.raises(UserError, match=r'2 missing \(dense/kernel, dense/bias\); it is an Xception without classifier; to train one on it, '
+                                        r'use --width 0.0312 --do_train True --reinit_head True'):
+        evaluation.match(task(data), str(tmp_path / 'notop.ckpt'))
+    found = evaluation.match(task(data), str(tmp_path / 'notop.ckpt'), reinit_head=True)
+    assert len(found.names) == 234 and 'initialised anew: dense/kernel, dense/bias' in found.report
+
+
+# Prediction
+
+def test_prediction_is_what_evaluation_computes(run_folder, data, logits, tmp_path, capsys):
+    for index, (image, _) in enumerate(jpegs(7, seed=3)):
+        (tmp_path / ('%d.jpg' % index)).write_bytes(image)
+    call('--predict', tmp_path, '--model_path', run_folder / 'xception_model.ckpt', '--class_num', CLASSES, '--batch_size', 4, '--data_path', data,
+         '--output_path', tmp_path / 'out')
+    result = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+    assert result['model'] == 'xception' and result['skipped'] == {}
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for index, prediction in enumerate(result['predictions']):
+        assert prediction['file'] == str(tmp_path / ('%d.jpg' % index))
+        assert [top['class'] for top in prediction['top']] == np.argsort(-logits[index])[:5].tolist()
+        for top in prediction['top']:
+            assert top['name'] == str(top['class'])
+            assert top['probability'] == pytest.approx(probabilities[index, top['class']], rel=1e-4)
+    assert len(result['predictions']) == 7
+
+
+# Recipes
+
+@pytest.mark.parametrize('path', RECIPES, ids=[path.stem for path in RECIPES])
+def test_recipe_is_legal_and_says_what_to_expect(path):
+    head = [line for line in path.read_text().splitlines() if line.startswith('#')]
+    for word in ('command:', 'expected:', 'hardware:', 'duration:', 'source:'):
+        assert any(line.startswith('# ' + word) for line in head), word
+    assert path.name in head[1] + head[2] or 'default of run_xception.py' in head[0]
+    cfg = config.parse(Xception.config_class, ['--config', str(path)], 'xception', Xception.aliases)
+    assert set(yaml.safe_load(path.read_text())) > {'model', 'num_classes', 'image_size', 'epochs'}
+    assert all(0 < value < 1 for row in cfg.published.values() for value in row.values())
+
+
+@pytest.mark.parametrize('name, per_epoch, rates', [
+    # 1 281 167 images in batches of 128 x 8; from 4e-5 to 0.4 in one epoch, then a straight line to 4e-5 at epoch 250
+    ('imagenet', 1251, {0: 4e-5, 1251: 0.4, 1251 + 1251 * 249 // 3: 0.4 - (0.4 - 4e-5) / 3, 1251 * 250 - 1: 4e-5 + (0.4 - 4e-5) / (1251 * 249)}),
+    ('imagenet_paper', 5004, {0: 0.045, 2 * 5004 - 1: 0.045, 2 * 5004: 0.0423, 100 * 5004: 0.045 * 0.94 ** 50}),
+    ('imagenet_port', 20018, {0: 0.01, 20017: 0.01}),
+])
+def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
+    cfg = config.parse(Xception.config_class, ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))], 'xception')
+    for step, rate in rates.items():
+        assert model_fn.learning_rate(cfg, step, int(cfg.epochs) * per_epoch, per_epoch) == pytest.approx(rate, rel=1e-6)
+
+
+@pytest.mark.parametrize('flags, message', [
+    (['--image_size', '70'], 'image_size: 70 is not legal; give at least 71'),
+    (['--num_classes', '1'], 'num_classes: 1 is not legal; a classifier has at least 2'),
+    (['--width', '0'], 'width: .* a number above 0'),
+    (['--dropout_rate', '1'], 'dropout_rate: 1.0 is not legal; 0 <= dropout_rate < 1'),
+    (['--bn_decay', '1.5'], 'bn_decay: 1.5 is not legal'),
+    (['--data_format', 'channels_first', '--device', 'cpu'], 'channels_first needs --device gpu or npu'),
+    (['--class_nums', '10'], "did you mean 'class_num'"),
+])
+def test_illegal_flags_are_refused_before_anything_is_built(flags, message):
+    with pytest.raises(UserError, match=message):
+        config.parse(Xception.config_class, flags, 'xception', Xception.aliases)
