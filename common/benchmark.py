@@ -1,8 +1,10 @@
 """Throughput of the input pipeline alone, of training on real records and on synthetic batches, measured in one run.
 
 `python -m common.benchmark input|train --config RECIPE --data_path DATA [--rounds 3] [--round_steps 20] [flags of the recipe]`
+`python -m common.benchmark inference --config RECIPE --model_path CKPT|none --batch_size 8`: ONNX Runtime and the frozen graph
 """
 import argparse
+import importlib
 import json
 import statistics
 import sys
@@ -92,7 +94,8 @@ def measure(task: tasks.Task, device: devices.Device, what: str, rounds: int, st
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(prog='python -m common.benchmark', description=__doc__, allow_abbrev=False)
-    parser.add_argument('what', choices=['input', 'train'], help='input: the pipeline alone; train: that, real and synthetic training')
+    parser.add_argument('what', choices=['input', 'train', 'inference'],
+                        help='input: the pipeline alone; train: that, real and synthetic training; inference: ONNX Runtime and the frozen graph')
     parser.add_argument('--config', required=True, help='recipe')
     parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement; medians are printed')
     parser.add_argument('--round_steps', type=int, default=20, help='steps in a round')
@@ -103,6 +106,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if not model:
         raise UserError('--config %s: key model is missing; it names the model, e.g. model: wideresnet' % args.config)
     task = tasks.build(model, ['--config', args.config] + flags)
+    if args.what == 'inference':
+        # By name and only here: offline_inference stands on common, which otherwise knows nothing of it.
+        result = importlib.import_module('offline_inference.benchmark').measure(task, args.rounds, args.round_steps)
+        print(json.dumps(dict(model=model, batch_size=task.cfg.batch_size, **result), indent=2))
+        return
     device = devices.select(task.cfg.device)
     with evaluation.reading(task, None):
         result = measure(task, device, args.what, args.rounds, args.round_steps)

@@ -75,7 +75,8 @@ def train(task: tasks.Task, device: devices.Device) -> None:
                                         start_step=start)
 
                 with evaluation.reading(task, checkpoint.latest(output)):
-                    estimator.train(input_fn, max_steps=goal, hooks=device.broadcast_hooks(True) + [progress, stop])
+                    # Whole loops of the device, also after skipped steps; `steps` counts from the step that rank 0 has sent.
+                    estimator.train(input_fn, steps=-(-(goal - start) // loop) * loop, hooks=device.broadcast_hooks(True) + [progress, stop])
             if device.sum_over_ranks([np.array(stop.signal or 0, np.int64)])[0]:  # a signal after the last step may have reached one rank only
                 number = stop.signal or signal.SIGTERM
                 journal.say('stopped by signal %d; the same command goes on from %s' % (number, checkpoint.latest(output)))
@@ -188,12 +189,17 @@ def run(task_class: type, argv: Optional[Sequence[str]] = None) -> None:
         return
     task = tasks.build(task_class.name, argv)
     device = devices.select(task.cfg.device)
-    with modelarts.transfer(task.cfg, device.rank):
-        if task.cfg.do_train:
-            task.cfg.output_path = task.cfg.output_path or os.path.join('runs', task.name)
-            train(task, device)
-        else:
-            _evaluate_only(task, device)
+    try:
+        with modelarts.transfer(task.cfg, device.rank):
+            if task.cfg.do_train:
+                task.cfg.output_path = task.cfg.output_path or os.path.join('runs', task.name)
+                train(task, device)
+            else:
+                _evaluate_only(task, device)
+    except tf.errors.OpError as error:
+        if device.peer_ended(error):
+            raise UserError('rank %d stops because another rank has ended, whose message says why' % device.rank)
+        raise
 
 
 def _evaluate_only(task: tasks.Task, device: devices.Device) -> None:

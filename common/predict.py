@@ -48,7 +48,7 @@ def class_names(task: ClassificationTask, path: Optional[str]) -> List[str]:
     names = []
     try:
         if path:
-            names = source.read_text().splitlines()
+            names = source.read_text('utf-8').splitlines()
         elif source.is_file():
             names = task.classes(json.loads(source.read_text()))
     except (OSError, ValueError, AttributeError) as error:
@@ -130,7 +130,7 @@ def ranking(logits: np.ndarray, names: Sequence[str]) -> List[Dict[str, Any]]:
 def write(results: Sequence[Dict[str, Any]], skipped: Skip, head: Dict[str, Any], output: pathlib.Path) -> None:
     """Writes predictions.json, and predictions.csv with a line for each image and rank."""
     evaluation.write_json(str(output / 'predictions.json'), dict(head, predictions=list(results), skipped=skipped))
-    with atomic(output / 'predictions.csv') as temporary, open(str(temporary), 'w', newline='') as table:
+    with atomic(output / 'predictions.csv') as temporary, open(str(temporary), 'w', newline='', encoding='utf-8') as table:
         writer = csv.writer(table)
         writer.writerow(['file', 'rank', 'class', 'name', 'probability'])
         writer.writerows([result['file'], rank, top['class'], top['name'], '%.6f' % top['probability']]

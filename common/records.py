@@ -7,6 +7,7 @@ them open at once); a folder without them is scanned. TensorFlow is imported onl
 fast.
 """
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -16,11 +17,12 @@ import numbers
 import os
 import pathlib
 import re
+import shutil
 import signal
 import struct
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import google_crc32c
 import numpy as np
@@ -95,18 +97,26 @@ def _start_worker(shared, is_process: bool) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C reaches the parent too, which sets the flag
 
 
-def _write_shard(path: str, items: Sequence, encode: Callable, fields: set) -> Optional[Tuple[List[int], int, str]]:
+def _write_shard(path: pathlib.Path, items: Sequence, encode: Callable, fields: set, skip_corrupt: int) -> None:
+    """Writes one file and, beside it, a note of what it holds; neither if it is told to stop."""
     written, stop = _shared
-    starts, size, digest, reported, due = [], 0, hashlib.sha256(), 0, 0.0
-    with open(path, 'wb') as shard:
-        for item in items:
+    starts, size, digest, problems, reported, due = [], 0, hashlib.sha256(), [], 0, 0.0
+    partial = path.with_name('.%d-%s' % (os.getpid(), path.name))
+    with open(str(partial), 'wb') as shard:
+        for done, item in enumerate(items):
             if time.monotonic() > due:      # not for each record: the workers would queue for the counter
                 if stop.is_set():
-                    return None
+                    return
                 with written.get_lock():
-                    written.value += len(starts) - reported
-                reported, due = len(starts), time.monotonic() + 0.1
-            features = encode(item)
+                    written.value += done - reported
+                reported, due = done, time.monotonic() + 0.1
+            try:
+                features = encode(item)
+            except UserError as error:
+                problems.append(str(error))
+                if len(problems) > skip_corrupt:
+                    raise
+                continue
             if set(features) != fields:
                 raise ValueError('encode() gave %s, the schema says %s' % (sorted(features), sorted(fields)))
             payload = example(features)
@@ -116,12 +126,37 @@ def _write_shard(path: str, items: Sequence, encode: Callable, fields: set) -> O
             starts.append(size)
             size += len(frame)
     with written.get_lock():
-        written.value += len(starts) - reported
-    return starts, size, digest.hexdigest()
+        written.value += len(items) - reported
+    _note(path).write_text(json.dumps({'starts': starts, 'bytes': size, 'sha256': digest.hexdigest(), 'problems': problems}))
+    partial.rename(path)    # last: a file of its final name is whole
+
+
+def _note(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name('.' + path.name + '.json')
+
+
+@contextlib.contextmanager
+def _kept(path: pathlib.Path, plan: str) -> Iterator[pathlib.Path]:
+    """As files.atomic for a folder, but after an error what is there stays, and is there again the next time with the same plan."""
+    folder = path.with_name('.%s.unfinished' % path.name)
+    if folder.is_dir() and not ((folder / '.plan').is_file() and (folder / '.plan').read_text() == plan):
+        shutil.rmtree(str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / '.plan').write_text(plan)
+    try:
+        yield folder
+    except BaseException:
+        sys.stderr.write('%s: what is finished is kept; the same command goes on from there\n' % folder)
+        raise
+    (folder / '.plan').unlink()
+    if path.is_dir():
+        path.rmdir()
+    folder.rename(path)
 
 
 def write(path, items: Sequence, encode: Callable[[Any], Dict[str, Any]], *, name: str, split: str, schema: Dict[str, Dict],
-          classes: Sequence[str] = (), shards: int = 1, workers: Optional[int] = None) -> None:
+          classes: Sequence[str] = (), shards: int = 1, workers: Optional[int] = None, metadata: Optional[Dict[str, Any]] = None,
+          restartable: bool = False, skip_corrupt: int = 0) -> None:
     """Writes the folder `path` with the records encode(item), in order, in `shards` files of (nearly) equal count.
 
     Args:
@@ -129,6 +164,9 @@ def write(path, items: Sequence, encode: Callable[[Any], Dict[str, Any]], *, nam
       encode: item -> {feature: value} (see `example`); a function of a module, so that it can be sent to the workers.
       schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype': of the content, 'shape': of the content}.
       workers: processes, at most one a shard; default: one a core; 1 writes inside this process. The bytes do not depend on it.
+      metadata: more keys of dataset.json.
+      restartable: files that were finished before an error or a kill are kept, hidden, for the next call with equal arguments.
+      skip_corrupt: at most so many items for which encode raises UserError are left out, with a warning each.
     The folder appears whole, or (after an error or Ctrl-C) not at all.
     """
     path = pathlib.Path(path)
@@ -140,46 +178,61 @@ def write(path, items: Sequence, encode: Callable[[Any], Dict[str, Any]], *, nam
         raise UserError('%s: found %d shards for %d records; legal are 1 to %d' % (path, shards, len(items), len(items)))
     workers = min(workers or os.cpu_count(), shards)
     began = time.time()
-    context = multiprocessing.get_context('spawn')      # a fork would copy the parent's threads' locks
-    shared = context.Value('q', 0), context.Event()
-    if workers == 1:
-        pool = concurrent.futures.ThreadPoolExecutor(1, initializer=_start_worker, initargs=(shared, False))
-    else:
-        pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (shared, True))
+    content = {'format_version': FORMAT_VERSION, 'name': name, 'split': split, 'classes': list(classes), **(metadata or {}), 'schema': schema}
+    plan = hashlib.sha256(repr((content, shards)).encode())
+    for item in items if restartable else ():
+        plan.update(repr(item).encode())
     names = ['%s-%05d-of-%05d.tfrecord' % (split, shard, shards) for shard in range(shards)]
     bounds = [len(items) * shard // shards for shard in range(shards + 1)]
     try:
-        with files.atomic(path) as folder, tqdm.tqdm(total=len(items), desc=split, unit=' records', disable=None) as bar:
-            folder.mkdir()
-            with pool:
-                results = _run(pool, [(str(folder / file), items[first:last], encode, set(schema))
-                                      for file, first, last in zip(names, bounds, bounds[1:])], shared, bar)
-            np.save(str(folder / 'index.npy'), np.concatenate([np.array(starts, np.int64) for starts, _, _ in results]))
-            (folder / 'dataset.json').write_text(json.dumps({
-                'format_version': FORMAT_VERSION, 'name': name, 'split': split, 'count': len(items), 'classes': list(classes),
-                'schema': schema, 'shards': [{'file': file, 'records': len(starts), 'bytes': size, 'sha256': digest}
-                                             for file, (starts, size, digest) in zip(names, results)]}, indent=1) + '\n')
+        with _kept(path, plan.hexdigest()) if restartable else files.atomic(path) as folder:
+            folder.mkdir(exist_ok=True)
+            jobs = [(folder / file, items[first:last], encode, set(schema), skip_corrupt)
+                    for file, first, last in zip(names, bounds, bounds[1:]) if not (folder / file).exists()]
+            _run(jobs, workers, len(items), split)
+            notes = [json.loads(_note(folder / file).read_text()) for file in names]
+            problems = [problem for note in notes for problem in note['problems']]
+            if len(problems) > skip_corrupt:
+                for file, note in zip(names, notes):
+                    if note['problems']:    # it may be repaired the next time
+                        (folder / file).unlink()
+                raise UserError('%d items cannot be used, --skip_corrupt %d allows fewer: %s' % (len(problems), skip_corrupt, _names(problems)))
+            for problem in problems:
+                sys.stderr.write('warning: left out: %s\n' % problem)
+            for file in folder.glob('.*.tfrecord*'):     # notes, and what a killed process left
+                file.unlink()
+            count = len(items) - len(problems)
+            np.save(str(folder / 'index.npy'), np.concatenate([np.array(note['starts'], np.int64) for note in notes]))
+            (folder / 'dataset.json').write_text(json.dumps({**content, 'count': count, 'shards': [
+                {'file': file, 'records': len(note['starts']), 'bytes': note['bytes'], 'sha256': note['sha256']}
+                for file, note in zip(names, notes)]}, indent=1) + '\n')
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError('%s: a writing process died (out of memory?); free some, or use less than %d workers' % (path, workers))
     except OSError as error:
         raise UserError('%s could not be written: %s' % (path, error))
-    sys.stderr.write('%s: %d records in %d files, %.1f s\n' % (path, len(items), shards, time.time() - began))
+    sys.stderr.write('%s: %d records in %d files, %.1f s\n' % (path, count, shards, time.time() - began))
 
 
-def _run(pool: concurrent.futures.Executor, jobs: List[Tuple], shared, bar: tqdm.tqdm) -> List:
-    """The results of the jobs, in order, while the bar moves. A failure or Ctrl-C stops all of them."""
-    written, stop = shared
-    try:
-        tasks = pending = [pool.submit(_write_shard, *job) for job in jobs]
-        while pending:
-            done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_EXCEPTION)
-            bar.update(written.value - bar.n)
-            for task in done:
-                task.result()       # raises what the worker raised
-    except BaseException:
-        stop.set()
-        raise
-    return [task.result() for task in tasks]
+def _run(jobs: List[Tuple], workers: int, total: int, title: str) -> None:
+    """_write_shard(*job) for all jobs, in processes, while a bar moves. A failure or Ctrl-C stops all of them."""
+    finished, workers = total - sum(len(job[1]) for job in jobs), min(workers, len(jobs)) or 1
+    context = multiprocessing.get_context('spawn')      # a fork would copy the parent's threads' locks
+    written, stop = shared = context.Value('q', finished), context.Event()
+    if workers == 1:
+        pool = concurrent.futures.ThreadPoolExecutor(1, initializer=_start_worker, initargs=(shared, False))
+    else:
+        pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (shared, True))
+    with tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None) as bar, pool:
+        try:
+            pending = [pool.submit(_write_shard, *job) for job in jobs]
+            while pending:
+                done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_EXCEPTION)
+                bar.update(written.value - bar.n)
+                for task in done:
+                    task.result()       # raises what the worker raised
+        except BaseException:
+            stop.set()
+            raise
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -316,6 +369,9 @@ def _find(path: pathlib.Path) -> List[pathlib.Path]:
         inside = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
         raise UserError('%s: holds no TFRecord (%s); name the folder that holds them' % (
             path, 'found ' + _names(inside) if inside else 'it is empty'))
+    sets = {re.sub(r'-\d{5}(-of-\d{5}).*', r'-*\1', file.name) for file in found if re.search(r'-\d{5}-of-\d{5}', file.name)}
+    if len(sets) > 1:
+        raise UserError('%s: holds several sets of records: %s; move each into a folder of its own' % (path, _names(sets)))
     return sorted(found, key=lambda file: (
         [int(part) if i % 2 else part for i, part in enumerate(re.split(r'(\d+)', file.name))], file.name))
 

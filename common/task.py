@@ -25,6 +25,8 @@ class Task(abc.ABC):
       train_split, eval_split: folders below --data_path.
       head: scope of the classifier, which --reinit_head may leave out of a warm start.
       best_metric: key of metrics() by which the best checkpoint is kept, higher is better.
+      atc_precision_mode: what ATC must be told for the model to keep its accuracy; None: its default, force_fp16.
+      swap_channels: normalize() reverses the order of the channels.
     """
     name: str
     config_class: type
@@ -34,10 +36,13 @@ class Task(abc.ABC):
     head: str
     train_split, eval_split = 'train', 'test'
     best_metric = 'top1'
+    atc_precision_mode: Optional[str] = None
+    swap_channels = False
     draws = 0  # uniform numbers per record and epoch that augmentation takes
 
     def __init__(self, cfg):
         self.cfg = cfg
+        self._variables: Optional[Dict[str, List[int]]] = None
 
     @property
     def final_checkpoint(self) -> str:
@@ -55,6 +60,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def normalize(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 or float [B,H,W,C] in 0..255 -> the network's float32 input. The first op on the device; export may keep or drop it."""
+
+    def affine_normalization(self) -> Optional[Tuple[List[float], List[float]]]:
+        """(mean, deviation) of each channel, in units of 0..255, if normalize() is (x - mean) / deviation; None if it is not."""
+        return None
 
     def augment(self, features: Features) -> Features:
         """On the device, training only: takes and returns features whose image is float32 in 0..255."""
@@ -110,9 +119,11 @@ class Task(abc.ABC):
 
     def variables(self) -> Dict[str, List[int]]:
         """{name: shape} of the network's variables, weights and batch-norm statistics, in creation order."""
-        with tf.Graph().as_default():
-            self.network(tf.placeholder(tf.float32, (1,) + tuple(self.input_shape)), False)
-            return collections.OrderedDict((v.op.name, v.shape.as_list()) for v in tf.global_variables())
+        if self._variables is None:  # building the graph takes a second
+            with tf.Graph().as_default():
+                self.network(tf.placeholder(tf.float32, (1,) + tuple(self.input_shape)), False)
+                self._variables = collections.OrderedDict((v.op.name, v.shape.as_list()) for v in tf.global_variables())
+        return self._variables
 
 
 def find(name: str) -> type:

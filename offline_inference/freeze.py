@@ -1,16 +1,17 @@
 """Checkpoint -> frozen graph (.pb): the inference graph rebuilt from the configuration, folded, and proved to be the same model.
 
-    python -m offline_inference.freeze --model wideresnet --config C --model_path CKPT --batch_size N --output F.pb
+    python -m offline_inference.freeze --model wideresnet --config C --model_path CKPT --batch_size N --output F.pb [--input_dtype uint8]
 
 Every other flag is one of the model's configuration (--depth 16). With --data_path the proof runs on the evaluation split's
 first records, else on random images.
 """
 import argparse
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sys
-from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,7 @@ from common import task as tasks
 from common.errors import UserError, entry_point
 from common.files import atomic
 from common.task import Task
-from offline_inference import fold, pb, score
+from offline_inference import fold, manifest, pb, score
 
 TOLERANCE = 1e-4        # of the largest logit of an image; rounding gives 1e-7 to 1e-5
 PROOF_IMAGES = 16
@@ -33,7 +34,11 @@ class Batch(NamedTuple):
     """One batch of the checkpoint's own network."""
     features: Dict[str, np.ndarray]     # as Task.parse makes them: image uint8 [B,H,W,C], mask [B], label
     images: np.ndarray                  # what an offline model is given: normalised, float32 [B,H,W,C]
-    logits: np.ndarray                  # float32 [B,...,classes]
+    logits: Optional[np.ndarray]        # float32 [B,...,classes]; None without a checkpoint
+
+    def given(self, input_dtype: str) -> np.ndarray:
+        """What a model with this type of input is given."""
+        return self.features['image'] if input_dtype == 'uint8' else self.images
 
 
 def online(task: Task, found: checkpoint.Match, dataset: Callable[[], tf.data.Dataset]) -> Iterator[Batch]:
@@ -56,27 +61,29 @@ def online(task: Task, found: checkpoint.Match, dataset: Callable[[], tf.data.Da
             yield batch
 
 
-def freeze(task: Task, found: checkpoint.Match, output: pathlib.Path, folder: Optional[records.Folder] = None) -> str:
+def freeze(task: Task, found: checkpoint.Match, output: pathlib.Path, folder: Optional[records.Folder] = None, input_dtype: str = 'float32') -> str:
     """Writes the frozen graph of a checkpoint for batches of --batch_size images; returns what to tell of it.
 
-    Its only input is `inputx`, normalised float32 [N,H,W,C]; its only output is task.output_name, the logits; weights are
-    constants (averaged ones where the checkpoint has them).
+    Its only input is `inputx`, [N,H,W,C]: float32, normalised, or uint8, which the graph normalises. Its only output is
+    task.output_name, the logits; weights are constants (averaged ones where the checkpoint has them).
     folder: records for the proof; None: random images.
     Raises UserError, and writes nothing, if the frozen graph does not compute what the checkpoint computes.
     """
     if output.is_dir():
         raise UserError('--output %s is a folder; name the file, such as %s' % (output, output / (task.name + '.pb')))
     make_folder(output.parent)
-    result = fold.batch_norms(_constants(task, found), task.output_name)
+    result = fold.batch_norms(_constants(task, found, input_dtype), task.output_name)
     with atomic(output) as temporary:
         temporary.write_bytes(result.graph_def.SerializeToString())
-        difference, images = prove(task, found, temporary, folder)
+        difference, images = prove(task, found, temporary, folder, input_dtype)
+    manifest.record(output, **description(task, found, input_dtype))
     return "%s\n%s: %d nodes, %.2f MB, %d of %d batch norms folded into convolutions; largest difference to the checkpoint's logits %.1e on %d %s" % (
         found.report, output, len(result.graph_def.node), os.path.getsize(str(output)) / 1e6, result.folded, result.folded + result.kept,
         difference, images, 'images of %s' % folder.path if folder else 'random images')
 
 
-def prove(task: Task, found: checkpoint.Match, frozen: pathlib.Path, folder: Optional[records.Folder] = None) -> Tuple[float, int]:
+def prove(task: Task, found: checkpoint.Match, frozen: pathlib.Path, folder: Optional[records.Folder] = None,
+          input_dtype: str = 'float32') -> Tuple[float, int]:
     """Runs a frozen graph beside the checkpoint's own network; returns the largest relative difference and the number of images.
 
     Raises UserError if they differ by more than TOLERANCE (see score.relative_difference), or if anything is not finite.
@@ -91,17 +98,34 @@ def prove(task: Task, found: checkpoint.Match, frozen: pathlib.Path, folder: Opt
         features = {'image': noise, 'mask': np.ones(len(noise), np.float32)}
         return tf.data.Dataset.from_tensor_slices(features).batch(size, drop_remainder=True)
 
-    infer = pb.load(frozen, task)
+    infer = pb.load(frozen, task, input_dtype)
     differences, images = [], 0
     for batch in online(task, found, dataset):
         real = batch.features['mask'] > 0
-        differences.append(score.relative_difference(batch.logits[real], infer(batch.images)[real]))
+        differences.append(score.relative_difference(batch.logits[real], infer(batch.given(input_dtype))[real]))
         images += int(real.sum())
     worst = float(np.max(differences))      # NaN if one is
     if not worst <= TOLERANCE:
         raise UserError("the frozen graph is not the model: on %d images its logits differ from those of %s by %.3g of an image's largest logit, "
                         'allowed is %g; nothing was written' % (images, found.checkpoint.path, worst, TOLERANCE))
     return worst, images
+
+
+def description(task: Task, found: checkpoint.Match, input_dtype: str) -> Dict[str, Any]:
+    """What a frozen graph is made of, for the manifest."""
+    return dict(model=task.name, checkpoint=checksum(found), configuration=configuration(task), normalization=task.affine_normalization(),
+                input_shape=[task.cfg.batch_size] + list(task.input_shape), input_dtype=input_dtype)
+
+
+def checksum(found: checkpoint.Match) -> str:
+    """Of a checkpoint: its index holds a checksum of every variable's value."""
+    return manifest.sha256(pathlib.Path(found.checkpoint.path + '.index'))
+
+
+def configuration(task: Task) -> str:
+    """Checksum of the configuration without where things lie and how many are taken."""
+    apart = ('data_path', 'data_url', 'train_url', 'output_path', 'model_path', 'image_num', 'do_train', 'device')
+    return manifest.digest({key: value for key, value in dataclasses.asdict(task.cfg).items() if key not in apart})
 
 
 def match(task: Task) -> checkpoint.Match:
@@ -121,10 +145,13 @@ def make_folder(folder: pathlib.Path) -> None:
         raise UserError('--output: %s may not be written to; give another place' % folder)
 
 
-def _constants(task: Task, found: checkpoint.Match) -> tf.GraphDef:
+def _constants(task: Task, found: checkpoint.Match, input_dtype: str) -> tf.GraphDef:
     """The inference graph with its weights as constants."""
     with tf.Graph().as_default() as graph:
-        logits = task.network(tf.placeholder(tf.float32, (task.cfg.batch_size,) + tuple(task.input_shape), pb.INPUT), False)
+        images = tf.placeholder(input_dtype, (task.cfg.batch_size,) + tuple(task.input_shape), pb.INPUT)
+        if input_dtype == 'uint8':
+            images = task.normalize(tf.cast(images, tf.float32))
+        logits = task.network(images, False)
         if logits.op.name != task.output_name:
             raise ValueError('the network of %s ends in %s, not in %s' % (task.name, logits.op.name, task.output_name))
         with _restored(task, found) as session:
@@ -165,8 +192,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = Parser('python -m offline_inference.freeze', __doc__)
     parser.add_argument('--output', required=True, help='the file to write, such as runs/a/wideresnet.pb')
+    parser.add_argument('--input_dtype', default='float32', choices=['float32', 'uint8'], help='uint8: the graph normalises (for ATC: float32)')
     args, task, has_data = parser.parse(sys.argv[1:] if argv is None else argv)
-    print(freeze(task, match(task), pathlib.Path(args.output), task.folder(task.eval_split) if has_data else None))
+    print(freeze(task, match(task), pathlib.Path(args.output), task.folder(task.eval_split) if has_data else None, args.input_dtype))
 
 
 if __name__ == '__main__':

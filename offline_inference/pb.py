@@ -25,8 +25,8 @@ def read(path: pathlib.Path) -> tf.GraphDef:
     return graph_def
 
 
-def load(path: pathlib.Path, task: Task) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns infer(images): normalised float32 [--batch_size, H, W, C] -> logits.
+def load(path: pathlib.Path, task: Task, input_dtype: str = 'float32') -> Callable[[np.ndarray], np.ndarray]:
+    """Returns infer(images): [--batch_size, H, W, C], normalised float32 or uint8 -> logits.
 
     Raises UserError if the file is no frozen graph of this model, or one for another shape of input.
     """
@@ -40,6 +40,8 @@ def load(path: pathlib.Path, task: Task) -> Callable[[np.ndarray], np.ndarray]:
         except ValueError as error:
             raise UserError('%s is no frozen graph that TensorFlow %s runs: %s' % (path, tf.__version__, str(error).splitlines()[0]))
     check_input(path, images.shape.as_list() if images.shape.ndims is not None else shape, shape)
+    if images.dtype.name != input_dtype:
+        raise UserError('%s takes %s images; give --input_dtype %s, or freeze the model anew' % (path, images.dtype.name, images.dtype.name))
     session = tf.Session(graph=graph, config=session_config(task))
     return session.make_callable(logits, [images])
 

@@ -1,7 +1,17 @@
-"""Scores of logits: pure functions over NumPy arrays, the same whichever engine made them."""
-from typing import NamedTuple
+"""Scores of logits: pure functions over NumPy arrays, the same whichever engine made them; and a command that scores result files.
+
+    python -m offline_inference.score --model wideresnet --config C --bins BINS --results RESULTS
+
+RESULTS is what offline_inference.msame wrote, or a folder that msame or ais_bench, started by hand, wrote for BINS/batches.
+"""
+import json
+import pathlib
+import sys
+from typing import Dict, NamedTuple, Optional, Sequence
 
 import numpy as np
+
+from common.errors import entry_point
 
 
 class Agreement(NamedTuple):
@@ -47,6 +57,35 @@ def relative_difference(reference: np.ndarray, logits: np.ndarray) -> float:
     return float(difference.max()) if np.isfinite(logits).all() and np.isfinite(reference).all() else float('nan')
 
 
-def published_line(images: int, accuracy: float) -> str:
-    """The line in which the published ports report an offline run; accuracy is a fraction 0..1."""
-    return '>>>>>  共 %d 测试样本    accuracy:%.6f' % (images, accuracy)
+def published_line(images: int, value: float, name: str = 'accuracy') -> str:
+    """The line in which the published ports report an offline run; value is a fraction 0..1, name accuracy or mIoU."""
+    return '>>>>>  共 %d 测试样本    %s:%.6f' % (images, name, value)
+
+
+def published(images: int, figures: Dict[str, float]) -> str:
+    """That line for a model's figures, a classifier's or a segmenter's; '' for another kind."""
+    for key, name in (('top1', 'accuracy'), ('miou', 'mIoU'), ('mean_iou', 'mIoU')):
+        if key in figures:
+            return published_line(images, figures[key], name)
+    return ''
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    from offline_inference import freeze, results     # which need the functions above
+    parser = freeze.Parser('python -m offline_inference.score', __doc__)
+    parser.add_argument('--bins', required=True, help='the folder that offline_inference.bins wrote')
+    parser.add_argument('--results', required=True, help='the folder of the results')
+    args, task, _ = parser.parse(sys.argv[1:] if argv is None else argv)
+    found = results.compare(task, pathlib.Path(args.bins), pathlib.Path(args.results))
+    figures = task.metrics(found.offline)
+    line = published(figures['images'], figures)
+    if found.online:
+        figures = dict(figures, online=task.metrics(found.online), equal_predictions=found.agreement.share,
+                       max_abs_logit_difference=found.agreement.largest)
+    print(json.dumps(figures, indent=2))
+    print(line)
+
+
+if __name__ == '__main__':
+    main()

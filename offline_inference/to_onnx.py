@@ -1,16 +1,20 @@
-"""Frozen graph -> ONNX, and inference with ONNX Runtime on the CPU. (Not onnx.py, which would hide the package of that name.)"""
+"""Frozen graph -> ONNX, and inference with ONNX Runtime on the CPU. (Not onnx.py, which would hide the package of that name.)
+
+    python -m offline_inference.to_onnx --model wideresnet --config C --frozen F.pb --output X.onnx
+"""
 import logging
 import os
 import pathlib
-from typing import Callable, Dict
+import sys
+from typing import Callable, Dict, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from common.errors import UserError
+from common.errors import UserError, entry_point
 from common.files import atomic
 from common.task import Task
-from offline_inference import pb
+from offline_inference import freeze, manifest, pb
 
 # Up to opset 14 ONNX Runtime 1.10 turns a batch norm that no convolution took, and its ReLU, into one step in its own memory
 # layout; opset 15 has another BatchNormalization, which it runs by itself between two reorderings. A tenth of the time of a WRN-16-2.
@@ -43,8 +47,8 @@ def convert(frozen: pathlib.Path, output: pathlib.Path, output_name: str) -> Non
         temporary.write_bytes(model.SerializeToString())
 
 
-def load(path: pathlib.Path, task: Task) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns infer(images): normalised float32 [--batch_size, H, W, C] -> logits, on all cores.
+def load(path: pathlib.Path, task: Task, input_dtype: str = 'float32') -> Callable[[np.ndarray], np.ndarray]:
+    """Returns infer(images): [--batch_size, H, W, C], normalised float32 or uint8 -> logits, on all cores.
 
     Raises UserError if the file is no ONNX model of this network, or one for another shape of input.
     """
@@ -66,4 +70,24 @@ def load(path: pathlib.Path, task: Task) -> Callable[[np.ndarray], np.ndarray]:
         raise UserError('%s is no ONNX model of %s: it makes %s of %s, wanted is %s of %s' % (
             path, task.name, ', '.join(names), ', '.join(node.name for node in inputs), logits, images))
     pb.check_input(path, [size if isinstance(size, int) else None for size in inputs[0].shape], [task.cfg.batch_size] + list(task.input_shape))
+    if inputs[0].type != {'float32': 'tensor(float)', 'uint8': 'tensor(uint8)'}[input_dtype]:
+        raise UserError('%s takes images of type %s, not %s; give another --input_dtype, or freeze the model anew' % (path, inputs[0].type, input_dtype))
     return lambda batch: session.run([logits], {images: batch})[0]
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = freeze.Parser('python -m offline_inference.to_onnx', __doc__)
+    parser.add_argument('--frozen', required=True, help='the .pb file that offline_inference.freeze wrote')
+    parser.add_argument('--output', required=True, help='the .onnx file to write')
+    args, task, _ = parser.parse(sys.argv[1:] if argv is None else argv)
+    frozen, output = pathlib.Path(args.frozen), pathlib.Path(args.output)
+    made_of = manifest.made_of(frozen) or {} if frozen.is_file() else {}
+    manifest.same(args.frozen, made_of, {'model': task.name})
+    convert(frozen, output, task.output_name)
+    load(output, task, made_of.get('input_dtype', 'float32'))
+    print('%s: %.2f MB' % (output, output.stat().st_size / 1e6))
+
+
+if __name__ == '__main__':
+    main()

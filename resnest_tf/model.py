@@ -32,35 +32,17 @@ The published Ascend port differs; `variant` names the two graphs:
   variable names              stage1/block1/conv1/kernel               Conv/weights
 """
 import math
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
 from common.errors import UserError, suggest
+from resnest_tf.layers import VARIANTS, BatchNorm, Layers, pad
 
 BLOCKS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}   # 14 and 26 are for tests and small recipes
 ASPP_RATES = (12, 24, 36)   # for output stride 8
 SMALLEST = 32
 PORT_POOLING = [7, 7]
-BatchNorm = Callable[[tf.Tensor, str, float, float, bool], tf.Tensor]
-
-
-class _Variant(NamedTuple):
-    kernel: str
-    bias: str
-    norm: str   # what is put behind a conv's name
-    decay: float
-    pad_all_sides: bool
-    initializer: tf.keras.initializers.Initializer
-    classifier: tf.keras.initializers.Initializer
-
-
-VARIANTS = {
-    # The authors draw kernels with standard deviation sqrt(2 / (size^2 x filters)).
-    'paper': _Variant('kernel', 'bias', '_bn', 0.9, True,
-                      tf.variance_scaling_initializer(2.0, 'fan_out', 'untruncated_normal'), tf.random_normal_initializer(stddev=0.01)),
-    'port': _Variant('weights', 'biases', '/BatchNorm', 0.997, False, tf.glorot_uniform_initializer(), tf.glorot_uniform_initializer()),
-}
 
 
 def deeplab_resnest(images: tf.Tensor, *, depth: int = 50, width: float = 1.0, num_classes: int = 19, variant: str = 'paper',
@@ -74,7 +56,7 @@ def deeplab_resnest(images: tf.Tensor, *, depth: int = 50, width: float = 1.0, n
     Args:
       images: float32 [N, H, W, 3], normalised; H and W known and at least 32. N may be unknown.
       depth: 14, 26, 50 or 101; the port's graph is 50.
-      width: every layer but the classifiers has width x the published number of filters, see `scaled`.
+      width: every layer but the classifiers has width x the published number of filters, see `layers.scaled`.
       num_classes: at least 2.
       variant: 'paper' or 'port'.
       training: batch norm uses the batch's statistics. It needs at least two images over all that normalise together: split attention
@@ -100,7 +82,7 @@ def deeplab_resnest(images: tf.Tensor, *, depth: int = 50, width: float = 1.0, n
         raise UserError("depth %s: the port's graph has depth 50 only; use --depth 50 or --variant paper" % depth)
     if training and dropout_rate > 0 and dropout is None:
         raise ValueError('training with dropout_rate %g needs a dropout function' % dropout_rate)
-    layers = _Layers(VARIANTS[variant], width, training, freeze_bn, batch_norm)
+    layers = Layers(VARIANTS[variant], width, training, freeze_bn, batch_norm)
 
     def classify(x, name, index):
         if training and dropout_rate > 0:
@@ -133,25 +115,17 @@ def backbone(images: tf.Tensor, *, depth: int = 50, width: float = 1.0, output_s
     _check(images, depth, width, 'paper')
     if output_stride not in (8, 32):
         raise UserError('output_stride %s is not legal: choose 8 or 32' % output_stride)
-    stages = _stages(_Layers(VARIANTS['paper'], width, training, freeze_bn, batch_norm), images, depth, output_stride)
+    stages = _stages(Layers(VARIANTS['paper'], width, training, freeze_bn, batch_norm), images, depth, output_stride)
     return stages, tf.layers.dense(tf.reduce_mean(stages[3], [1, 2]), num_classes, name='fc') if num_classes else None
-
-
-def scaled(filters: int, width: float) -> int:
-    """A layer's number of filters at `width`: the nearest even number (split attention halves them), at least 2.
-
-    width itself is taken to the nearest 1/256, at least 1/256: a checkpoint's last stage then tells it exactly.
-    """
-    return 2 * max(1, int(filters * max(1, int(256 * width + 0.5)) / 512 + 0.5))
 
 
 # The paper's network
 
-def _stages(layers: '_Layers', x: tf.Tensor, depth: int, output_stride: int) -> List[tf.Tensor]:
+def _stages(layers: Layers, x: tf.Tensor, depth: int, output_stride: int) -> List[tf.Tensor]:
     stem = layers.filters(64 if depth == 101 else 32)
     for number, filters in ((1, stem), (2, stem), (3, 2 * stem)):
         x = layers.conv_bn_relu(x, filters, 3, 'stem/conv%d' % number, stride=2 if number == 1 else 1)
-    x = tf.nn.max_pool2d(_pad(x, 1), 3, 2, 'VALID')   # after a ReLU the zeros never win
+    x = tf.nn.max_pool2d(pad(x, 1), 3, 2, 'VALID')   # after a ReLU the zeros never win
     stages, rate = [], 1
     for stage, blocks in enumerate(BLOCKS[depth], start=1):
         stride, first_rate = 1 if stage == 1 else 2, rate
@@ -164,12 +138,12 @@ def _stages(layers: '_Layers', x: tf.Tensor, depth: int, output_stride: int) -> 
     return stages
 
 
-def _block(layers: '_Layers', x: tf.Tensor, filters: int, name: str, stride: int, rate: int, smooth: bool) -> tf.Tensor:
+def _block(layers: Layers, x: tf.Tensor, filters: int, name: str, stride: int, rate: int, smooth: bool) -> tf.Tensor:
     """smooth: 3x3 average pooling takes the place of the stride; it is there in a first block even where dilation made the stride 1."""
     y = layers.conv_bn_relu(x, filters, 1, name + '/conv1')
     y = _split_attention(layers, y, filters, name + '/split', rate)
     if smooth:
-        y = tf.nn.avg_pool2d(_pad(y, 1), 3, stride, 'VALID')   # the padding counts
+        y = tf.nn.avg_pool2d(pad(y, 1), 3, stride, 'VALID')   # the padding counts
     y = layers.conv_bn(y, 4 * filters, 1, name + '/conv3')
     if x.shape[-1].value != 4 * filters or stride > 1:
         if stride > 1:
@@ -178,7 +152,7 @@ def _block(layers: '_Layers', x: tf.Tensor, filters: int, name: str, stride: int
     return tf.nn.relu(tf.add(y, x))
 
 
-def _split_attention(layers: '_Layers', x: tf.Tensor, filters: int, name: str, rate: int) -> tf.Tensor:
+def _split_attention(layers: Layers, x: tf.Tensor, filters: int, name: str, rate: int) -> tf.Tensor:
     """Section 3.1, figure 2: each half of the channels through a conv of its own, then a mix of both, weighted by channel and image."""
     a, b = [layers.conv_bn_relu(half, filters, 3, '%s/conv%d' % (name, number), rate=rate, fan=2)
             for number, half in enumerate(tf.split(x, 2, 3), start=1)]
@@ -189,7 +163,7 @@ def _split_attention(layers: '_Layers', x: tf.Tensor, filters: int, name: str, r
     return tf.add(tf.sigmoid(for_a - for_b) * a, tf.sigmoid(for_b - for_a) * b)
 
 
-def _aspp(layers: '_Layers', x: tf.Tensor, names: Sequence[str], pooling: Optional[Sequence[int]]) -> tf.Tensor:
+def _aspp(layers: Layers, x: tf.Tensor, names: Sequence[str], pooling: Optional[Sequence[int]]) -> tf.Tensor:
     """Atrous spatial pyramid pooling, DeepLabV3 section 3.3."""
     filters = layers.filters(256)
     branches = [layers.conv_bn_relu(x, filters, 1, names[0])]
@@ -204,7 +178,7 @@ def _aspp(layers: '_Layers', x: tf.Tensor, names: Sequence[str], pooling: Option
 
 # The port's network
 
-def _port_features(layers: '_Layers', x: tf.Tensor) -> tf.Tensor:
+def _port_features(layers: Layers, x: tf.Tensor) -> tf.Tensor:
     for number, (filters, stride) in enumerate([(64, 2), (64, 1), (128, 1)], start=1):
         x = layers.conv_bn_relu(x, layers.filters(filters), 3, 'conv1_%d' % number, stride=stride)
     x = tf.nn.max_pool2d(x, 3, 2, 'SAME')
@@ -221,7 +195,7 @@ def _port_features(layers: '_Layers', x: tf.Tensor) -> tf.Tensor:
     return x
 
 
-def _port_split_attention(layers: '_Layers', x: tf.Tensor, filters: int, name: str) -> tf.Tensor:
+def _port_split_attention(layers: Layers, x: tf.Tensor, filters: int, name: str) -> tf.Tensor:
     halves = [layers.conv(half, filters, 3, '%s/%s' % (name, _slim(number)), bias=True) for number, half in enumerate(tf.split(x, 2, 3))]
     halves = tf.split(tf.nn.relu(layers.norm(tf.concat(halves, 3), name + '/BatchNorm')), 2, 3)
     gap = tf.reduce_mean(tf.add(*halves), [1, 2], keepdims=True)
@@ -233,65 +207,6 @@ def _port_split_attention(layers: '_Layers', x: tf.Tensor, filters: int, name: s
 def _slim(number: int) -> str:
     """tf.contrib.slim's name of the conv of that number in a scope."""
     return 'Conv_%d' % number if number else 'Conv'
-
-
-# Layers
-
-class _Layers:
-    """conv, batch norm and ReLU as one variant has them."""
-
-    def __init__(self, variant: _Variant, width: float, training: bool, freeze_bn: bool, batch_norm: Optional[BatchNorm]):
-        self.variant, self._width, self._training = variant, width, training
-        self._update_bn, self._batch_norm = training and not freeze_bn, batch_norm or _batch_norm
-
-    def filters(self, published: int) -> int:
-        return scaled(published, self._width)
-
-    def conv(self, x: tf.Tensor, filters: int, size: int, name: str, stride: int = 1, rate: int = 1, bias: bool = False, fan: int = 1,
-             initializer: Optional[tf.keras.initializers.Initializer] = None) -> tf.Tensor:
-        """fan: in how many convs the authors' grouped conv is stored; its initial kernel counts the filters of all."""
-        variant, padding = self.variant, 'SAME'
-        if variant.pad_all_sides and stride == 2:
-            x, padding = _pad(x, size // 2), 'VALID'
-        if fan > 1:
-            initializer = tf.variance_scaling_initializer(2.0 / fan, 'fan_out', 'untruncated_normal')
-        with tf.variable_scope(name):
-            kernel = tf.get_variable(variant.kernel, [size, size, x.shape[-1].value, filters],
-                                     initializer=initializer or variant.initializer)
-            gradient = {'Conv2D': 'DilatedConv2D'} if self._training and rate > 1 else {}
-            with tf.get_default_graph().gradient_override_map(gradient):
-                x = tf.nn.conv2d(x, kernel, stride, padding, dilations=rate)
-            return tf.nn.bias_add(x, tf.get_variable(variant.bias, [filters], initializer=tf.zeros_initializer())) if bias else x
-
-    def norm(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        return self._batch_norm(x, name, self.variant.decay, 1e-5, self._update_bn)
-
-    def conv_bn(self, x: tf.Tensor, filters: int, size: int, name: str, **options) -> tf.Tensor:
-        return self.norm(self.conv(x, filters, size, name, **options), name + self.variant.norm)
-
-    def conv_bn_relu(self, x: tf.Tensor, filters: int, size: int, name: str, **options) -> tf.Tensor:
-        return tf.nn.relu(self.conv_bn(x, filters, size, name, **options))
-
-
-def _batch_norm(x: tf.Tensor, name: str, decay: float, epsilon: float, training: bool) -> tf.Tensor:
-    return tf.layers.batch_normalization(x, momentum=decay, epsilon=epsilon, training=training, fused=True, name=name)
-
-
-def _pad(x: tf.Tensor, pixels: int) -> tf.Tensor:
-    return tf.pad(x, [[0, 0], [pixels, pixels], [pixels, pixels], [0, 0]])
-
-
-@tf.RegisterGradient('DilatedConv2D')
-def _dilated_conv_gradient(op: tf.Operation, gradient: tf.Tensor) -> List[tf.Tensor]:
-    """Gradients of a "same" conv of stride 1 and odd size by ops that run everywhere: TensorFlow has dilated convs for CPUs in the forward
-    direction only, as have older versions of CANN. (tf.layers wraps them in SpaceToBatchND instead, also at inference.)"""
-    x, kernel = op.inputs
-    rate, size = op.get_attr('dilations')[1], kernel.shape[0].value
-    to_x = tf.nn.conv2d(gradient, tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2]), 1, 'SAME', dilations=rate)
-    padded, height, width = _pad(x, size // 2 * rate), x.shape[1].value, x.shape[2].value
-    windows = [padded[:, rate * i:rate * i + height, rate * j:rate * j + width] for i in range(size) for j in range(size)]
-    to_kernel = tf.stack([tf.tensordot(window, gradient, [[0, 1, 2], [0, 1, 2]]) for window in windows])
-    return [to_x, tf.reshape(to_kernel, kernel.shape)]
 
 
 def _check(images: tf.Tensor, depth: int, width: float, variant: str) -> None:
@@ -310,8 +225,8 @@ def _pooling(image_pooling: Union[int, Sequence[int]], variant: str) -> Optional
     """[h, w], or None for all pixels."""
     pair = list(image_pooling) if isinstance(image_pooling, (list, tuple)) else image_pooling
     if pair != 0 and not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, int) and n > 0 for n in pair)):
-        raise UserError('image_pooling %s is not legal: give 0 for all pixels, or [height, width] in pixels of the features, such as [33, 65]'
-                        % (image_pooling,))
+        raise UserError('image_pooling %s is not legal: give 0 for all pixels, or [height, width] in pixels of the features, such as '
+                        '[33, 65]' % (image_pooling,))
     if variant == 'port':
         if pair not in (0, PORT_POOLING):
             raise UserError("image_pooling %s: the port's graph pools over [7, 7]; leave it out or use --variant paper" % pair)

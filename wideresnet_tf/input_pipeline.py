@@ -3,7 +3,7 @@
 Host: uint8 images, cropped and mirrored. Device: colour, Cutout, mixup and normalisation, so that uint8 crosses to it.
 """
 import functools
-from typing import Dict, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -86,3 +86,11 @@ def normalize(images: tf.Tensor, normalization: str) -> tf.Tensor:
         return centred / tf.maximum(deviation, 1.0 / (SHAPE[0] * SHAPE[1] * SHAPE[2]) ** 0.5)
     mean, std = STATISTICS[normalization]
     return (images - tf.constant(mean) * 255.0) / (tf.constant(std) * 255.0)
+
+
+def constants(normalization: str) -> Optional[Tuple[List[float], List[float]]]:
+    """(mean, deviation) of the channels in units of 0..255 with which `normalize` is (x - mean) / deviation; None: per_image."""
+    if normalization == 'per_image':
+        return None
+    mean, std = STATISTICS.get(normalization, ([0.5] * 3, [0.5] * 3))
+    return [255 * value for value in mean], [255 * value for value in std]

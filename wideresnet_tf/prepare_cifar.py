@@ -25,7 +25,7 @@ import numpy as np
 
 if not __package__:     # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import records  # noqa: E402
+from common import digits, records  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
 
 
@@ -52,7 +52,7 @@ FORMS = [
          ['train.bin'], 'test.bin', 'fine_label_names.txt'),
 ]
 CLASSES = {'cifar10': 10, 'cifar100': 100, 'digits': 10}
-COUNTS = {'cifar10': (50000, 10000), 'cifar100': (50000, 10000), 'digits': (1437, 360)}
+COUNTS = {'cifar10': (50000, 10000), 'cifar100': (50000, 10000), 'digits': (digits.TRAIN, digits.TEST)}
 SCHEMA = {
     'image': {'kind': 'bytes', 'dtype': 'uint8', 'shape': [32, 32, 3]},
     'fine_label': {'kind': 'int64', 'dtype': 'int64', 'shape': []},
@@ -208,26 +208,14 @@ def class_names(content: bytes, form: Form, label: str) -> List[str]:
 # ---- digits ----------------------------------------------------------------------------------------------------------
 
 def write_digits(folder: pathlib.Path) -> None:
-    """Writes scikit-learn's digits as `folder`/data_batch_1..5.bin, test_batch.bin and batches.meta.txt.
-
-    8x8 values of 0..16 become 32x32 of 0..255 by cubic interpolation (strokes stay crisper than with linear), the same in all
-    three planes. The split is stratified and fixed: 1437 to train, 360 to test.
-    """
-    import cv2
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-    digits = load_digits()
-    rows = []
-    for image, label in zip(digits.images, digits.target):
-        large = cv2.resize((image * (255 / 16)).astype(np.float32), (32, 32), interpolation=cv2.INTER_CUBIC)
-        plane = np.clip(np.rint(large), 0, 255).astype(np.uint8).tobytes()
-        rows.append(bytes([label]) + 3 * plane)
-    train, test = train_test_split(rows, test_size=COUNTS['digits'][1], stratify=digits.target, random_state=0)
+    """Writes scikit-learn's digits as `folder`/data_batch_1..5.bin, test_batch.bin and batches.meta.txt, all three planes the same."""
+    splits = digits.load(32)
+    train, test = ([bytes([label]) + 3 * image.tobytes() for image, label in zip(*splits[split])] for split in ('train', 'test'))
     folder.mkdir(parents=True)
     for i in range(5):
         (folder / ('data_batch_%d.bin' % (i + 1))).write_bytes(b''.join(train[len(train) * i // 5:len(train) * (i + 1) // 5]))
     (folder / 'test_batch.bin').write_bytes(b''.join(test))
-    (folder / 'batches.meta.txt').write_text(''.join('%d\n' % name for name in digits.target_names))
+    (folder / 'batches.meta.txt').write_text(''.join('%d\n' % name for name in range(10)))
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

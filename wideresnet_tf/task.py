@@ -25,6 +25,9 @@ class WideResNet(ClassificationTask):
     def normalize(self, images):
         return input_pipeline.normalize(images, self.cfg.normalization)
 
+    def affine_normalization(self):
+        return input_pipeline.constants(self.cfg.normalization)
+
     def network(self, images, training, dropout=None):
         cfg = self.cfg
         return model.wideresnet(

@@ -42,6 +42,10 @@ class Device(abc.ABC):
     def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Sums host arrays over ranks, exactly for counts; every rank must call it, so it is a barrier as well."""
 
+    def peer_ended(self, error: Exception) -> bool:
+        """Whether an error is only the echo of another rank's end."""
+        return False
+
     def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
         """Training steps per session.run: a divisor of every interval {name: steps}; 1 unless the device loops on its own."""
         return 1

@@ -1,6 +1,7 @@
 """What CPU and GPU share: tf.estimator.Estimator, with Horovod where there is more than one process."""
 import multiprocessing
 import os
+import re
 from typing import List, Sequence
 
 import numpy as np
@@ -64,6 +65,9 @@ class HorovodDevice(Device):
 
     def allreduce_sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
         return self._hvd.allreduce(tensor, op=self._hvd.Sum, name=name) if self._hvd else tensor
+
+    def peer_ended(self, error: Exception) -> bool:
+        return self.size > 1 and bool(re.search('Horovod has been shut down|Connection (closed|reset) by peer', str(error)))
 
     def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
         if not self._hvd:

@@ -2,6 +2,7 @@
 
 Written for adapters r1.5.0 to master. `session_config()` serves those who keep a training loop of their own.
 """
+import gc
 import inspect
 import json
 import os
@@ -17,8 +18,11 @@ from common.devices.base import Device
 from common.errors import UserError
 
 
+CM = ('CM_CHIEF_IP', 'CM_CHIEF_PORT', 'CM_CHIEF_DEVICE', 'CM_WORKER_SIZE', 'CM_WORKER_IP')
+
+
 class Place(NamedTuple):
-    """This process's place in the job. size 0: rank and size come from HCCL (CM_* mode)."""
+    """This process's place in the job. rank -1: HCCL gives it (CM_* mode)."""
     rank: int
     size: int
 
@@ -28,43 +32,53 @@ def environment(env=os.environ) -> Place:
 
     One device needs none. Several: RANK_TABLE_FILE with RANK_ID and RANK_SIZE, or all five CM_* and none of these.
     """
-    cm = [name for name in ('CM_CHIEF_IP', 'CM_CHIEF_PORT', 'CM_CHIEF_DEVICE', 'CM_WORKER_SIZE', 'CM_WORKER_IP') if env.get(name)]
+    _check_process(env)
+    cm = [name for name in CM if env.get(name)]
     if cm:
         for name in ('RANK_TABLE_FILE', 'RANK_ID', 'RANK_SIZE'):
-            if env.get(name):
+            if name in env:  # the adapter refuses even an empty one
                 raise UserError('%s and %s are both set: CM_* variables replace the rank table; unset one side' % (cm[0], name))
-        if len(cm) < 5:
-            raise UserError('%s is set: CM_CHIEF_IP, CM_CHIEF_PORT, CM_CHIEF_DEVICE, CM_WORKER_SIZE and CM_WORKER_IP must all be' % cm[0])
-        port = _number(env, 'CM_CHIEF_PORT')
-        if port > 65520:
-            raise UserError('CM_CHIEF_PORT=%d: legal are 0 to 65520' % port)
+        if len(cm) < len(CM):
+            raise UserError('%s is set: %s must all be' % (cm[0], ', '.join(CM)))
+        if _number(env, 'CM_CHIEF_PORT') > 65520:
+            raise UserError('CM_CHIEF_PORT=%s: legal are 0 to 65520' % env['CM_CHIEF_PORT'])
+        _number(env, 'CM_CHIEF_DEVICE')
         size = _number(env, 'CM_WORKER_SIZE')
+        if not size:
+            raise UserError('CM_WORKER_SIZE=0: give the number of devices of all servers')
         return Place(-1 if size > 1 else 0, size)
-    size = _number(env, 'RANK_SIZE', '1')
-    timeout = env.get('HCCL_CONNECT_TIMEOUT')
-    if timeout and not (timeout.isdigit() and 120 <= int(timeout) <= 7200):
-        raise UserError('HCCL_CONNECT_TIMEOUT=%s: legal are 120 to 7200 seconds' % timeout)
-    if size > 1:
-        table = env.get('RANK_TABLE_FILE')
-        if not table:
-            raise UserError('RANK_SIZE=%d but RANK_TABLE_FILE is not set; python -m hccl.launch sets all of them' % size)
-        if not os.path.isfile(table):
-            raise UserError('RANK_TABLE_FILE=%s: no such file; python -m hccl.rank_table generate makes one' % table)
-        if not env.get('RANK_ID'):
-            raise UserError('RANK_SIZE=%d but RANK_ID is not set; python -m hccl.launch sets all of them' % size)
+    size = _number(env, 'RANK_SIZE') if 'RANK_SIZE' in env else 1  # empty, it is no number to the adapter
+    if not size:
+        raise UserError('RANK_SIZE=0: give the number of devices of all servers')
+    table = env.get('RANK_TABLE_FILE')
+    if size > 1 and not table:
+        raise UserError('RANK_SIZE=%d but RANK_TABLE_FILE is not set; python -m hccl.launch sets all of them' % size)
+    if table and not os.path.isfile(table):
+        raise UserError('RANK_TABLE_FILE=%s: no such file; python -m hccl.rank_table generate makes one' % table)
+    if table and not env.get('RANK_ID'):
+        raise UserError('RANK_TABLE_FILE is set but RANK_ID is not; python -m hccl.launch sets all of them')
     rank = _number(env, 'RANK_ID', '0')
     if rank >= size:
         raise UserError('RANK_ID=%d: with RANK_SIZE=%d legal are 0 to %d' % (rank, size, size - 1))
+    return Place(rank, size)
+
+
+def _check_process(env) -> None:
+    """What holds with and without a rank table: the device, time limits, and no parameter servers."""
     if env.get('DEVICE_ID') and env.get('ASCEND_DEVICE_ID') and env['DEVICE_ID'] != env['ASCEND_DEVICE_ID']:
         raise UserError('DEVICE_ID=%s and ASCEND_DEVICE_ID=%s disagree; unset one' % (env['DEVICE_ID'], env['ASCEND_DEVICE_ID']))
     for name in ('DEVICE_ID', 'ASCEND_DEVICE_ID'):
         _number(env, name, '0')
-    return Place(rank, size)
+    timeout = env.get('HCCL_CONNECT_TIMEOUT')
+    if timeout and not (timeout.isdigit() and 120 <= int(timeout) <= 7200):
+        raise UserError('HCCL_CONNECT_TIMEOUT=%s: legal are 120 to 7200 seconds' % timeout)
+    if '"cluster"' in env.get('TF_CONFIG', ''):
+        raise UserError('TF_CONFIG names a cluster: NPURunConfig takes it for a job with parameter servers, which this is not; unset it')
 
 
 def _number(env, name: str, default: Optional[str] = None) -> int:
-    text = env.get(name) or default
-    if not (text or '').isdigit():
+    text = env.get(name) or default or ''
+    if not text.isdigit():
         raise UserError('%s=%s: give a whole number, 0 or more' % (name, text))
     return int(text)
 
@@ -78,10 +92,7 @@ def _job_id() -> None:
 
 def precision(cfg) -> Dict[str, str]:
     """precision_mode or precision_mode_v2 of a configuration."""
-    if cfg.precision_mode_v2:
-        return {'precision_mode_v2': cfg.precision_mode_v2}
-    # float32 is not 'force_fp32': the 910's cube unit has float16 only.
-    return {'precision_mode': cfg.precision_mode or ('allow_fp32_to_fp16' if cfg.precision == 'float32' else 'allow_mix_precision')}
+    return {'precision_mode_v2' if cfg.precision_mode_v2 else 'precision_mode': npu_options.mode(cfg)}
 
 
 def is_mixed(cfg) -> bool:
@@ -168,7 +179,7 @@ class _Broadcast(tf.train.SessionRunHook):
     def begin(self):
         from npu_bridge.hccl import hccl_ops
         sent = {variable.op.name for variable in tf.trainable_variables()} if self._training else ()
-        self._op = tf.group([tf.assign(variable, hccl_ops.broadcast([variable], 0)[0])
+        self._op = tf.group([tf.assign(variable, hccl_ops.broadcast([variable], 0, fusion=0)[0])  # not fused: they are of several types
                              for variable in tf.global_variables() if variable.op.name not in sent])
 
     def after_create_session(self, session, coord):
@@ -189,7 +200,11 @@ class NPU(Device):
                             'ascend-toolkit and tfplugin, or give --device cpu' % error)
         self.rank, self.size = place
         if self.rank < 0:
-            self.rank = self._with_hccl(lambda session: __import__('hccl.manage.api', fromlist=['get_rank_id']).get_rank_id())
+            from hccl.manage.api import get_rank_id
+            from npu_bridge.estimator.npu.npu_config import NPURunConfig
+            if 'aoe_config_file' not in inspect.signature(NPURunConfig.__init__).parameters:
+                raise UserError('CM_CHIEF_IP: TF adapters before r1.11.0 need a rank table; python -m hccl.rank_table generate makes one')
+            self.rank = self._with_hccl(lambda session: get_rank_id())
 
     def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
         longest = int(np.gcd.reduce(np.asarray(list(intervals.values()), np.int64)))
@@ -259,16 +274,15 @@ class NPU(Device):
         return hccl_ops.allreduce(tensor, 'sum', fusion=0)
 
     def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """HCCL sums int32 and float32: int64 travels as base-2^20 digits, float64 as float32 and its remainder."""
+        """HCCL sums neither int64 nor float64 on a 910: their bytes are gathered as int32, and every host sums in the same order."""
         if self.size == 1:
             return list(arrays)
         from npu_bridge.hccl import hccl_ops
-        packed = [_pack(np.asarray(array)) for array in arrays]
-
-        def total(session):
-            return session.run([hccl_ops.allreduce(tf.constant(part), 'sum', fusion=0) for part in packed])
-
-        return [_unpack(part, np.asarray(array)) for part, array in zip(self._with_hccl(total), arrays)]
+        arrays = [np.asarray(array) for array in arrays]
+        words = [np.frombuffer(array.tobytes(), np.int32) for array in arrays]
+        gathered = self._with_hccl(lambda session: session.run([hccl_ops.allgather(tf.constant(part), self.size) for part in words]))
+        return [np.frombuffer(every.tobytes(), array.dtype).reshape((self.size,) + array.shape).sum(axis=0, dtype=array.dtype)
+                for every, array in zip(gathered, arrays)]
 
     def dropout(self, x: tf.Tensor, rate: float, seed) -> tf.Tensor:
         """The device's own generator: its mask follows the graph's seed, not the step, so a resumed run draws others."""
@@ -279,23 +293,10 @@ class NPU(Device):
     def _with_hccl(work):
         """Runs work(session) between initialize_system and shutdown_system: training tears both device and HCCL down at its end."""
         from npu_bridge.estimator import npu_ops
+        gc.collect()  # a closed session that still waits for its deletion would take this one's device down with it
         with tf.Graph().as_default(), tf.Session(config=session_config()) as session:
             session.run(npu_ops.initialize_system())
             try:
                 return work(session)
             finally:
                 session.run(npu_ops.shutdown_system())
-
-
-def _pack(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind in 'iu':
-        digits = [(array.astype(np.int64) >> shift) & (2 ** 20 - 1) for shift in (0, 20, 40)]
-        return np.stack(digits).astype(np.int32)
-    high = array.astype(np.float32)
-    return np.stack([high, (array - high).astype(np.float32)])
-
-
-def _unpack(packed: np.ndarray, like: np.ndarray) -> np.ndarray:
-    if like.dtype.kind in 'iu':
-        return sum(packed[digit].astype(np.int64) << (20 * digit) for digit in range(3)).astype(like.dtype)
-    return packed.astype(np.float64).sum(axis=0).astype(like.dtype)

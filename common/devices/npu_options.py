@@ -55,20 +55,29 @@ class NPUOptions:
         if self.precision_mode and self.precision_mode_v2:
             raise UserError('precision_mode and precision_mode_v2: give one of the two, the adapter takes no both')
         if self.modify_mixlist:
-            mode = self.precision_mode_v2 or self.precision_mode or 'allow_mix_precision'
-            if mode not in MIXED:
-                raise UserError('modify_mixlist: needs mixed precision (%s), found %s' % (', '.join(MIXED), mode))
+            if mode(self) not in MIXED:
+                raise UserError('modify_mixlist: needs mixed precision (%s), found %s' % (', '.join(MIXED), mode(self)))
             _mixlist(self.modify_mixlist)
         if self.over_dump and self.data_dump:
             raise UserError('over_dump and data_dump: give one of the two, the adapter takes no both')
         if self.deterministic > 1:
             raise UserError('deterministic: %d is not legal; give 0 or 1' % self.deterministic)
-        if self.dump_step and not re.fullmatch(r'\d+(-\d+)?(\|\d+(-\d+)?){0,99}', self.dump_step):
-            raise UserError("dump_step: %r is not legal; give at most 100 steps or ranges such as '0|5|10-20'" % self.dump_step)
+        if self.dump_step:
+            if not self.data_dump:
+                raise UserError('dump_step: it chooses steps of --data_dump, which is not given')
+            ranges = re.findall(r'(\d+)-(\d+)', self.dump_step)
+            if not re.fullmatch(r'\d+(-\d+)?(\|\d+(-\d+)?){0,99}', self.dump_step) or any(int(a) >= int(b) for a, b in ranges):
+                raise UserError("dump_step: %r is not legal; give at most 100 steps or ascending ranges such as '0|5|10-20'" % self.dump_step)
         if self.iterations_per_loop and self.iterations_per_loop > 1 and not self.enable_data_pre_proc:
             raise UserError('iterations_per_loop %d: needs --enable_data_pre_proc True' % self.iterations_per_loop)
         if self.hccl_split and self.hccl_split != 'auto':
             split(self.hccl_split)
+
+
+def mode(cfg) -> str:
+    """The adapter's precision mode of a configuration, of precision_mode_v2 if that is given."""
+    # float32 is not 'force_fp32': the 910's cube unit has float16 only.
+    return cfg.precision_mode_v2 or cfg.precision_mode or ('allow_fp32_to_fp16' if cfg.precision == 'float32' else 'allow_mix_precision')
 
 
 def _mixlist(path: str) -> None:
@@ -104,6 +113,8 @@ def split(text: str, gradients: Optional[int] = None) -> Union[List[int], List[f
         raise UserError('hccl_split: %r: indices must ascend' % text)
     if kind == 'index' and gradients is not None and numbers[-1] != gradients - 1:
         raise UserError('hccl_split: %r: the last index must be that of the last gradient, %d' % (text, gradients - 1))
+    if kind == 'size' and min(numbers) <= 0:
+        raise UserError('hccl_split: %r: percentages must be above 0' % text)
     if kind == 'size' and abs(sum(numbers) - 100) > 1e-6:
         raise UserError('hccl_split: %r: percentages sum to %g, not to 100' % (text, sum(numbers)))
     return numbers

@@ -313,10 +313,10 @@ def test_average_of_the_last(last, run_folder, capsys):
 
 
 def test_average_is_not_rounded_on_the_way(tmp_path):
-    for number, value in enumerate([1e8, 1.0, 1.0, 1.0]):
+    for number, value in enumerate([2.0 ** 24, 1.0, 1.0, 1.0]):
         checkpoint.write(str(tmp_path / str(number)), {'w': np.float32([value])})
     checkpoint.average([str(tmp_path / str(number)) for number in range(4)], str(tmp_path / 'mean'))
-    assert Checkpoint(str(tmp_path / 'mean')).read('w')[0] == np.float32((1e8 + 3) / 4)
+    assert Checkpoint(str(tmp_path / 'mean')).read('w')[0] == np.float32((2 ** 24 + 3) / 4) != 2 ** 22
 
 
 @pytest.mark.parametrize('last', [0, 4, -1])

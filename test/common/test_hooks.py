@@ -1,6 +1,7 @@
 """What happens now and then during training, on a toy graph with the tensors that a model has."""
 import json
 import os
+import re
 import signal
 import time
 
@@ -120,6 +121,25 @@ def test_lines_of_progress(tmp_path, capsys, monkeypatch):
         (2, 0.6667, 0.25, 4.0), (4, 1.3333, 4.0, 4.0), (5, 1.6667, 0.125, 8.0)]
     assert all(row['learning_rate'] == pytest.approx(0.0123) for row in found)
     assert (clock.steps, clock.seconds) == (4, 7.0)
+
+
+def test_steps_that_loss_scaling_skips_are_counted(tmp_path, capsys):
+    """Of four runs the second and third do not count; the images of all of them do."""
+    step = tf.train.get_or_create_global_step()
+    tf.constant(1.0, name='train/loss')
+    tf.constant(0.1, name='train/learning_rate')
+    counts = tf.get_variable('counts', [], tf.int64, tf.zeros_initializer())
+    train = tf.assign_add(step, counts)
+    with tf.control_dependencies([train]):
+        tf.identity(step, name='train/global_step')
+    clock = hooks.Clock()
+    with tf.train.MonitoredSession(hooks=[progress(tmp_path, clock)]) as session:
+        for increment in (1, 0, 0, 1):
+            counts.load(increment, session._tf_sess())
+            session.run(train)
+    assert [(row['step'], row['skipped_steps']) for row in rows(tmp_path)] == [(2, 2)]
+    assert re.search('^epoch: 1 step: 2, .*, 2 steps skipped by loss scaling$', capsys.readouterr().out, re.M)
+    assert clock.steps == 3
 
 
 @pytest.mark.parametrize('loss', [float('nan'), float('inf'), -float('inf')])

@@ -1,5 +1,7 @@
 """Checkpoints whose logits are known from elsewhere, and the files made of them."""
+import os
 import pathlib
+import sys
 from typing import Dict, NamedTuple
 
 import numpy as np
@@ -108,3 +110,35 @@ def fails(capsys):
         assert text.startswith('error: ') and text.count('\n') == 1, text
         return text
     return call
+
+
+SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
+
+
+@pytest.fixture
+def sim(monkeypatch):
+    """The stand-ins for atc, msame, npu-smi and ais_bench are there, and run in this Python."""
+    monkeypatch.setenv('PATH', '%s%s%s' % (SIM / 'bin', os.pathsep, os.environ['PATH']))
+    monkeypatch.setenv('PYTHONPATH', str(SIM / 'python'))
+    monkeypatch.setenv('ASCEND_SIM_PYTHON', sys.executable)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    return SIM
+
+
+@pytest.fixture(scope='session')
+def trained(task, images_and_labels, tmp_path_factory):
+    """A WRN-10-1 that is right for some images of the test split and wrong for others: (prefix, logits [21,4], labels [21])."""
+    images, labels = images_and_labels(21, seed=2)
+    random, weights = np.random.RandomState(5), {}
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 32, 32, 3])
+        logits = task().network(x, False)
+        for variable in tf.global_variables():
+            shape = variable.shape.as_list()
+            positive = variable.op.name.endswith(('gamma', 'moving_variance'))
+            weights[variable.op.name] = (random.uniform(0.5, 1.5, shape) if positive else random.normal(0, 0.15, shape)).astype(np.float32)
+            variable.load(weights[variable.op.name], session)
+        values = session.run(logits, {x: images / 127.5 - 1.0})     # normalization: half
+    prefix = str(tmp_path_factory.mktemp('trained') / 'wideresnet.ckpt')
+    checkpoint.write(prefix, weights)
+    return prefix, values, labels

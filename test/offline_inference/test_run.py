@@ -6,31 +6,10 @@ import time
 import numpy as np
 import pytest
 import sklearn.metrics
-import tensorflow as tf
 
-from common import checkpoint
 from offline_inference import run, to_onnx
 
 COUNT = 21      # records of the data set's test split; batches of 8 leave 5 over
-
-
-@pytest.fixture(scope='module')
-def trained(task, images_and_labels, tmp_path_factory):
-    """A WRN-10-1 that is right for some images and wrong for others: (prefix, logits [21,4], labels [21])."""
-    images, labels = images_and_labels(COUNT, seed=2)
-    random, weights = np.random.RandomState(5), {}
-    with tf.Graph().as_default(), tf.Session() as session:
-        x = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        logits = task().network(x, False)
-        for variable in tf.global_variables():
-            shape = variable.shape.as_list()
-            positive = variable.op.name.endswith(('gamma', 'moving_variance'))
-            weights[variable.op.name] = (random.uniform(0.5, 1.5, shape) if positive else random.normal(0, 0.15, shape)).astype(np.float32)
-            variable.load(weights[variable.op.name], session)
-        values = session.run(logits, {x: images / 127.5 - 1.0})     # normalization: half
-    prefix = str(tmp_path_factory.mktemp('trained') / 'wideresnet.ckpt')
-    checkpoint.write(prefix, weights)
-    return prefix, values, labels
 
 
 @pytest.fixture
@@ -78,8 +57,8 @@ def engine(monkeypatch, infer):
     """Puts infer(the frozen graph's logits, call number from 0) in the place of the backend `pb`; returns the shapes of its inputs."""
     shapes, build = [], run.BACKENDS['pb'][1]
 
-    def wrapped(task, frozen):
-        made = build(task, frozen)
+    def wrapped(task, frozen, input_dtype):
+        made = build(task, frozen, input_dtype)
 
         def changed(images):
             assert images.dtype == np.float32
@@ -145,7 +124,7 @@ def test_results_of_another_checkpoint_are_dropped(command, trained, weights, tm
 
 def test_mistakes_are_explained(command, tmp_path, fails, monkeypatch):
     output = tmp_path / 'o'
-    assert "--backend onxx is unknown; legal: onnx, pb; did you mean 'onnx'?" in fails(run.main, command(output, backend='onxx'))
+    assert "--backend onxx is unknown; legal: onnx, pb, msame, ais_bench; did you mean 'onnx'?" in fails(run.main, command(output, backend='onxx'))
     assert 'no such folder' in fails(run.main, command(output, data_path=tmp_path / 'nowhere'))
     assert '21 records' in fails(run.main, command(output, image_num=22))
     assert 'no such checkpoint' in fails(run.main, command(output, model_path=tmp_path / 'no.ckpt'))

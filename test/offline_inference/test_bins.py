@@ -1,0 +1,132 @@
+"""Batches on disk: their bytes against the records, and folders that cannot be used."""
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from offline_inference import bins, freeze
+
+COUNT, SIZE = 21, 8
+
+
+@pytest.fixture(scope='module')
+def command(recipe, data):
+    def call(output, **flags):
+        flags = dict(dict(model='wideresnet', config=recipe(), data_path=data, batch_size=SIZE), **flags)
+        return [str(word) for key, value in dict(flags, output=output).items() for word in ('--' + key, value)]
+    return call
+
+
+@pytest.fixture(scope='module')
+def written(command, tmp_path_factory):
+    """{dtype: folder}: the whole split."""
+    folders = {dtype: tmp_path_factory.mktemp('bins') / dtype for dtype in ('float32', 'uint8')}
+    for dtype, folder in folders.items():
+        bins.main(command(folder, input_dtype=dtype))
+    return folders
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    """A folder of its own, to be spoiled."""
+    shutil.copytree(str(written['uint8']), str(tmp_path / 'copy'))
+    return tmp_path / 'copy'
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'uint8'])
+def test_content(dtype, written, images_and_labels):
+    images, labels = images_and_labels(COUNT, seed=2)
+    files = sorted((written[dtype] / 'batches').iterdir())
+    assert [path.name for path in files] == ['000000.bin', '000001.bin', '000002.bin']
+    values = np.concatenate([np.fromfile(str(path), dtype) for path in files]).reshape(-1, 32, 32, 3)
+    assert len(values) == 24                 # every batch is full
+    if dtype == 'uint8':
+        assert np.array_equal(values[:COUNT], images)
+    else:
+        np.testing.assert_allclose(values[:COUNT], images / 127.5 - 1.0, atol=1e-6)
+    mask = np.load(str(written[dtype] / 'mask.npy'))
+    assert mask.tolist() == [1] * COUNT + [0] * 3
+    assert np.array_equal(np.load(str(written[dtype] / 'labels.npy'))[:COUNT], labels)
+    found = bins.read(written[dtype])
+    assert found['made_of']['logits_shape'] == [SIZE, 4] and found['made_of']['images'] == COUNT
+
+
+def test_complete_folder_is_not_written_again(written, command, capsys, monkeypatch):
+    monkeypatch.setattr(bins, 'write', None)
+    bins.main(command(written['uint8'], input_dtype='uint8'))
+    assert 'complete already' in capsys.readouterr().out
+
+
+def test_another_folder_of_ours_is_replaced(copy, command):
+    (copy / 'batches' / '000009.bin').write_text('left over')
+    bins.main(command(copy, input_dtype='uint8', image_num=5))
+    assert [path.name for path in (copy / 'batches').iterdir()] == ['000000.bin'] and bins.read(copy)['made_of']['images'] == 5
+
+
+def test_interrupted_folder(copy, command):
+    def batches():
+        yield from (freeze.Batch({'image': np.zeros((8, 32, 32, 3), np.uint8), 'label': np.zeros(8, np.int32), 'mask': np.ones(8)}, None, None)
+                    for _ in range(2))
+        raise KeyboardInterrupt
+    made_of = bins.read(copy)['made_of']
+    with pytest.raises(KeyboardInterrupt):
+        bins.write(copy, made_of, batches(), 3)
+    with pytest.raises(UserError, match='not written to its end'):
+        bins.read(copy)
+    assert not bins.is_written(copy, made_of)
+    bins.main(command(copy, input_dtype='uint8'))
+    assert bins.is_written(copy, made_of)
+
+
+def test_things_of_the_users_are_left_alone(command, fails, tmp_path):
+    (tmp_path / 'thesis').mkdir()
+    (tmp_path / 'thesis' / 'main.tex').write_text('')
+    assert 'holds other things; give a new folder' in fails(bins.main, command(tmp_path / 'thesis'))
+    assert (tmp_path / 'thesis' / 'main.tex').exists()
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda folder: (folder / 'batches' / '000001.bin').unlink(),
+    lambda folder: (folder / 'batches' / '000001.bin').write_bytes(b'short'),
+    lambda folder: (folder / 'batches' / '000001.bin').rename(folder / 'batches' / '000001.binx')])
+def test_batches_that_are_not_all_there(spoil, copy):
+    spoil(copy)
+    with pytest.raises(UserError, match='batches/000001.bin.* is missing, too many or has another size than 24576 bytes'):
+        bins.read(copy)
+
+
+def test_labels_of_something_else(copy):
+    np.save(str(copy / 'labels.npy'), np.zeros(24, np.int32))
+    with pytest.raises(UserError, match='labels.npy is missing or does not belong'):
+        bins.arrays(copy, bins.read(copy))
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(UserError, match='holds no batches of this program'):
+        bins.read(tmp_path)
+    (tmp_path / 'manifest.json').write_text('{"complete": tr')
+    with pytest.raises(UserError, match='cannot be read'):
+        bins.read(tmp_path)
+
+
+def test_disk_space(command, fails, tmp_path, monkeypatch):
+    """24 images: 295 kB float32 or 74 kB uint8, beside 1.5 kB of logits."""
+    usage = namedtuple('usage', 'total used free')
+    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8 + 100000))
+    text = fails(bins.main, command(tmp_path / 'b'))
+    assert '24 float32 images of 32x32x3' in text and 'has 0.10 GB free' in text and '--input_dtype uint8 (a quarter)' in text and '--chunk N' in text
+    assert not (tmp_path / 'b').exists()
+    bins.main(command(tmp_path / 'b', input_dtype='uint8'))
+    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8))
+    text = fails(bins.main, command(tmp_path / 'c', input_dtype='uint8'))
+    assert 'uint8 (a quarter)' not in text and '--chunk N' in text
+
+
+def test_size_of_imagenet_is_told(capsys, monkeypatch, tmp_path):
+    usage = namedtuple('usage', 'total used free')
+    facts = dict(input_shape=[50, 299, 299, 3], input_dtype='float32', logits_shape=[50, 1000])
+    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(0, 0, 10 ** 12))
+    bins._check_space(tmp_path, facts, 1000)
+    assert '50000 float32 images of 299x299x3 and their results take 54.04 GB' in capsys.readouterr().out   # 53.64 GB of them images

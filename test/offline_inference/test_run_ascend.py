@@ -1,0 +1,195 @@
+"""From a checkpoint through atc and msame or ais_bench (stand-ins of test/ascend_sim) to offline.json; what is reused, and what is refused."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import tensorflow as tf
+
+from offline_inference import ascend, atc, benchmark, bins, freeze, msame, run, to_onnx
+from common import benchmark as common_benchmark
+
+COUNT = 21      # records of the test split: 3 batches of 8, the last with 5
+
+
+@pytest.fixture
+def words(trained, recipe, data, sim):
+    """words(output, **flags): the words of a run."""
+    def call(output, **flags):
+        flags = dict(dict(model='wideresnet', config=recipe(), model_path=trained[0], data_path=data, batch_size=8), **flags)
+        return [str(word) for key, value in dict(flags, output=output).items() for word in ('--' + key, value)]
+    return call
+
+
+def read(output):
+    return json.loads((output / 'offline.json').read_text())['results']
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory):
+    """Where the first test leaves its results to the others."""
+    return tmp_path_factory.mktemp('done')
+
+
+@pytest.mark.parametrize('backend, dtype', [('pb', 'float32'), ('pb', 'uint8'), ('onnx', 'uint8'), ('msame', 'float32'), ('ais_bench', 'uint8'),
+                                            ('msame', 'uint8'), ('ais_bench', 'float32')])
+def test_engines_agree(backend, dtype, words, trained, done, capfd):
+    _, logits, labels = trained
+    right = sklearn.metrics.accuracy_score(labels, logits.argmax(axis=1))
+    assert 0 < right < 1
+    run.main(words(done, backend=backend, input_dtype=dtype))
+    assert capfd.readouterr().out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % right
+    result = read(done)[backend + ('_uint8' if dtype == 'uint8' else '')]
+    assert result['images'] == COUNT and result['equal_predictions'] == 1.0
+    assert result['offline']['top1'] == result['online']['top1'] == pytest.approx(right)
+    latency, largest = result['latency_ms'], np.abs(logits).max()
+    assert 0 < latency['p50'] <= latency['p90'] <= latency['p99'] and result['images_per_second'] == pytest.approx(8000 / latency['mean'], rel=1e-2)
+    if backend in ('pb', 'onnx'):
+        assert result['least_equal'] == 0.999 and result['max_abs_logit_difference'] < 1e-4 * largest
+    else:
+        assert result['precision_mode'] == 'force_fp16' and result['least_equal'] == 0.99 and set(result['size_bytes']) == {'pb', 'om'}
+        assert 1e-6 * largest < result['max_abs_logit_difference'] < 2e-2 * largest     # float16
+        assert result['software']['soc_version'] == 'Ascend910A'        # from npu-smi
+
+
+def test_finished_steps_are_not_repeated(words, done, monkeypatch, capfd):
+    run.main(words(done, backend='msame'))
+    before = read(done)['msame']
+    monkeypatch.setattr(freeze, 'freeze', None)
+    monkeypatch.setattr(atc.subprocess, 'run', None)
+    run.main(words(done, backend='msame', soc_version='Ascend910A'))
+    assert read(done)['msame'] == before and capfd.readouterr().out.count('taken from an earlier run') >= 3
+
+
+def test_goes_on_after_an_interruption(words, tmp_path, monkeypatch, capfd):
+    """Stopped in msame, then in the scoring: the batches, then the results too, are there already."""
+    def stop(*_):
+        raise KeyboardInterrupt
+    flags = words(tmp_path, backend='msame', soc_version='Ascend310')
+    calls, tool, online = [], msame._msame, freeze.online
+    monkeypatch.setattr(msame, '_msame', stop)
+    with pytest.raises(SystemExit):
+        run.main(flags)
+    monkeypatch.setattr(freeze, 'online', None)
+    monkeypatch.setattr(msame, '_msame', lambda *args: calls.append('msame') or tool(*args))
+    compare = ascend.results.compare
+    monkeypatch.setattr(ascend.results, 'compare', stop)
+    with pytest.raises(SystemExit):
+        run.main(flags)
+    assert calls == ['msame'] and not (tmp_path / 'offline.json').exists()
+    monkeypatch.setattr(ascend.results, 'compare', compare)
+    run.main(flags)
+    assert calls == ['msame'] and read(tmp_path)['msame']['equal_predictions'] == 1.0
+    assert online is not freeze.online
+
+
+def test_chunks(words, done, tmp_path, monkeypatch):
+    """2 batches, then 1; stopped between the two. Batches are never all on the disk, and the sums are those of the whole."""
+    seen, tool = [], msame._msame
+
+    def watch(scratch, device_id):
+        seen.append(sorted(path.name for path in (scratch / 'batches').iterdir()))
+        assert len(list(tmp_path.glob('msame/*/bins/batches/*.bin'))) == len(seen[-1])
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return tool(scratch, device_id)
+    monkeypatch.setattr(msame, '_msame', watch)
+    flags = words(tmp_path, backend='msame', chunk=2)
+    with pytest.raises(SystemExit):
+        run.main(flags)
+    run.main(flags)
+    assert [len(names) for names in seen] == [2, 1, 1]
+    assert not list(tmp_path.glob('msame/*/bins')) and not list(tmp_path.glob('msame/*/results'))
+    result, whole = read(tmp_path)['msame'], read(done)['msame']
+    for key in ('images', 'online', 'offline', 'equal_predictions', 'max_abs_logit_difference'):
+        assert result[key] == pytest.approx(whole[key]), key
+
+
+def test_another_checkpoint_repeats_everything(words, trained, weights, done, tmp_path, capfd):
+    from common import checkpoint
+    output = tmp_path / 'o'
+    shutil.copytree(str(done), str(output))
+    other = {name: value * (1.5 if name == 'output/bias' else 1) + (1 if name == 'output/bias' else 0) for name, value in weights(trained[0]).items()}
+    checkpoint.write(str(tmp_path / 'other.ckpt'), {name: np.asarray(value, np.float32) for name, value in other.items()})
+    run.main(words(output, backend='msame', model_path=tmp_path / 'other.ckpt'))
+    assert 'taken from an earlier run' not in capfd.readouterr().out
+    assert set(read(output)) == {'msame'}
+
+
+def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
+    """One prediction of 21: more than the 1 % that float16 is allowed."""
+    shutil.copytree(str(done), str(tmp_path / 'o'))
+    logits = ascend.results.logits
+
+    def swapped(path, shape):
+        values = logits(path, shape).copy()
+        if path.name.startswith('000001'):
+            values[3, [values[3].argmax(), values[3].argmin()]] = values[3].min(), values[3].max()
+        return values
+    monkeypatch.setattr(ascend.results, 'logits', swapped)
+    for path in (tmp_path / 'o').glob('msame/*/score.json'):
+        path.unlink()
+    with pytest.raises(SystemExit) as exit_:
+        run.main(words(tmp_path / 'o', backend='msame'))
+    assert '95.238 % of the predictions are equal, 99.0 % are needed' in str(exit_.value.code)
+
+
+def test_float32_engine_is_held_to_the_strict_rule(words, tmp_path):
+    run.main(words(tmp_path, backend='msame', atc_precision_mode='force_fp32'))
+    result = read(tmp_path)['msame']
+    assert result['least_equal'] == 0.999 and result['precision_mode'] == 'force_fp32' and result['max_abs_logit_difference'] < 1e-4
+
+
+def test_mistakes_before_anything_is_done(words, recipe, fails, tmp_path, monkeypatch):
+    output = tmp_path / 'o'
+    assert '--soc_version is for msame and ais_bench' in fails(run.main, words(output, backend='onnx', soc_version='Ascend310'))
+    assert '--chunk 0' in fails(run.main, words(output, backend='msame', chunk=0))
+    assert 'has no constants for its normalisation' in fails(run.main, words(output, backend='msame', input_dtype='uint8',
+                                                                            config=recipe(normalization='per_image')))
+    monkeypatch.setenv('PATH', '/nowhere')
+    assert 'atc is not on PATH' in fails(run.main, words(output, backend='msame'))
+    assert not output.exists()
+
+
+def test_per_image_normalisation_goes_into_the_graph(words, recipe, tmp_path):
+    run.main(words(tmp_path, backend='pb', input_dtype='uint8', config=recipe(normalization='per_image')))
+    assert read(tmp_path)['pb_uint8']['equal_predictions'] == 1.0
+    graph = tf.GraphDef.FromString((tmp_path / 'wideresnet_uint8.pb').read_bytes())
+    placeholder, = (node for node in graph.node if node.op == 'Placeholder')
+    assert placeholder.name == 'inputx' and placeholder.attr['dtype'].type == tf.uint8.as_datatype_enum
+
+
+def test_graph_with_the_other_input(words, recipe, trained, tmp_path, fails):
+    flags = words(tmp_path / 'w.pb', input_dtype='uint8')
+    freeze.main(flags)
+    convert = [word for word in words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', soc_version='Ascend310')]
+    assert 'its input_dtype is uint8' in fails(atc.main, convert)
+    to_onnx.main(words(tmp_path / 'w.onnx', frozen=tmp_path / 'w.pb'))
+    assert (tmp_path / 'w.onnx').stat().st_size > 10000
+
+
+def test_step_by_step(words, trained, data, recipe, tmp_path, capsys):
+    """Each command by itself gives what run gives."""
+    from offline_inference import score
+    freeze.main(words(tmp_path / 'w.pb'))
+    atc.main(words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', input_dtype='uint8'))
+    bins.main(words(tmp_path / 'bins', input_dtype='uint8'))
+    msame.main(['--om', str(tmp_path / 'w.om'), '--bins', str(tmp_path / 'bins'), '--output', str(tmp_path / 'results')])
+    score.main(words(tmp_path)[:-2] + ['--bins', str(tmp_path / 'bins'), '--results', str(tmp_path / 'results')])
+    right = (trained[1].argmax(1) == trained[2]).mean()
+    assert capsys.readouterr().out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % right
+
+
+def test_benchmark(recipe, trained, capsys):
+    for path in (trained[0], 'none'):
+        common_benchmark.main(['inference', '--config', str(recipe()), '--model_path', path, '--batch_size', '2', '--rounds', '1', '--round_steps', '2'])
+        result = json.loads(capsys.readouterr().out)
+        assert result['batch_size'] == 2 and result['onnx_to_pb'] == pytest.approx(
+            result['onnx_images_per_second'] / result['pb_images_per_second'], rel=1e-2)
+
+
+def test_rate(monkeypatch):
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr(benchmark.time, 'perf_counter', lambda: next(clock))
+    assert benchmark.rate(lambda images: None, np.zeros((4, 1)), 5) == 10.0     # 20 images in 2 s
