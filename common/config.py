@@ -109,7 +109,7 @@ def _nearest(kind: str, name: str, fields: Sequence[str], where: str) -> UserErr
 
 
 def _parser(config_class: Type[ConfigType], aliases: Dict[str, str]) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description='Fields of a recipe, each a flag of the same name.')
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, description='Fields of a recipe, each a flag of the same name. Classifiers also take --predict PATH ...; see --predict --help.')
     parser.add_argument('--config', default=None, help='recipe: a YAML file of the fields below')
     hints = get_type_hints(config_class)
     published = {field: flag for flag, field in aliases.items()}

@@ -53,17 +53,17 @@ def _gpu() -> Finding:
         MISSING, 'gpu', 'none', 'tensorflow-gpu==1.15.0 with CUDA 10.0 and cuDNN 7.6')
 
 
-def _command(words: List[str]) -> Optional[str]:
-    try:
-        return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20).stdout.decode(errors='replace')
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-
-
 def _driver(root: str = '/usr/local/Ascend') -> Finding:
-    table = _command(['npu-smi', 'info'])
-    if table is None:
+    try:
+        answer = subprocess.run(['npu-smi', 'info'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+    except OSError:
         return Finding(MISSING, 'Ascend driver', 'npu-smi is not on PATH', '. %s/driver/bin/setenv.bash' % root)
+    except subprocess.TimeoutExpired:
+        return Finding(BROKEN, 'Ascend driver', 'npu-smi does not answer', 'look at `dmesg`; install driver and firmware anew')
+    table = answer.stdout.decode(errors='replace')
+    if answer.returncode:
+        return Finding(BROKEN, 'Ascend driver', 'npu-smi: ' + ' '.join(table.split())[-110:],
+                       'install driver and firmware anew; in a container, pass /dev/davinci* and the driver in')
     chips = sorted({word for line in table.splitlines() for word in line.split() if word[:1].isdigit() and word[-1:] in 'AB' and len(word) >= 4})
     version = next((line.strip() for path in glob.glob(root + '/driver/version.info') for line in open(path) if 'ersion' in line), '')
     return Finding(OK, 'Ascend driver', ' '.join(['npu-smi answers', version] + chips).strip())

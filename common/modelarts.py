@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import zipfile
@@ -106,11 +107,19 @@ def transfer(cfg, rank: int) -> Iterator[None]:
         yield
         return
     cfg.output_path = str(_cache() / ('run-' + hashlib.sha256(cfg.train_url.encode()).hexdigest()[:16]))
-    if rank == 0 and not os.path.exists(cfg.output_path) and exists(cfg.train_url):
-        copy(cfg.train_url, cfg.output_path)
+    previous = signal.signal(signal.SIGTERM, _stop)  # while it trains, training stops by itself
     try:
+        if rank == 0 and not os.path.exists(cfg.output_path) and exists(cfg.train_url):
+            with atomic(cfg.output_path) as temporary:
+                temporary.mkdir()
+                copy(cfg.train_url, str(temporary))
         yield
     finally:
         if rank == 0 and os.path.isdir(cfg.output_path):
             copy(cfg.output_path, cfg.train_url)
             sys.stderr.write('results copied to %s\n' % cfg.train_url)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _stop(number, _frame):
+    sys.exit(128 + number)

@@ -148,6 +148,9 @@ def run(task_class: type, argv: Sequence[str]) -> None:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument('--predict', nargs='+', required=True, metavar='PATH', help='image files, and folders of them')
     parser.add_argument('--class_names', metavar='FILE', help='text with one name a line; default: those in the dataset.json of --data_path')
+    if '-h' in argv or '--help' in argv:
+        parser.print_help()
+        return
     options, flags = parser.parse_known_args(argv)
     task = tasks.build(task_class.name, flags)
     if not isinstance(task, ClassificationTask):

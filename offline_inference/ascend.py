@@ -41,6 +41,7 @@ def run(task: Task, found: checkpoint.Match, folder: records.Folder, frozen: pat
         options: Options) -> Tuple[results.Scored, List[float], atc.Request]:
     """Returns the sums over the split, the execution times of the batches in ms, and the conversion. stem: OUT/MODEL without a suffix."""
     conversion = atc.request(task, frozen, stem.with_suffix('.om'), options.soc_version, options.input_dtype, options.atc_precision_mode)
+    print(atc.shell(conversion.command()), flush=True)       # which takes minutes
     print(atc.convert(task, conversion))
     total = bins.count(task, folder)
     size = options.chunk or total

@@ -19,6 +19,7 @@ from common.errors import UserError, entry_point, suggest
 from common.files import atomic
 from common.task import Task
 from offline_inference import aipp, freeze, manifest, pb
+from offline_inference.atc_errors import failure, refuse
 
 SUCCESS = 'ATC run success'     # its exit status says less
 FLOAT_MODES = ('force_fp32', 'must_keep_origin_dtype', 'origin')    # nothing is rounded to float16
@@ -27,43 +28,6 @@ _PATH = re.compile('[\u4e00-\u9fa5A-Za-z0-9./_-]+')
 # What the parser of inference graphs does not know: variables, data, training.
 _NOT_FROZEN = re.compile('Variable|VarHandleOp|VarIsInit|ReadVariableOp|IsVariableInit|Assign|Assert$|Print|NoOp$|Dropout$|Apply|ResourceApply|'
                          '.*(Iterator|Dataset|Queue|Summary|PyFunc|Grad$)')
-_AGAIN = 'python -m offline_inference.freeze makes a graph that fits'
-CURES = {
-    'E10001': 'the value is not legal for this version of CANN; the line says which are',
-    'E10002': 'write --input_shape "name:N,H,W,C"; several inputs are separated by ;',
-    'E10003': 'the line names the flag and what is legal', 'E10014': 'the line names the flag and what is legal',
-    'E10007': 'give --framework=3 (TensorFlow)',
-    'E10009': 'give only one of --dynamic_batch_size, --dynamic_image_size and --dynamic_dims',
-    'E10011': 'give whole numbers above 0, or -1 with --dynamic_batch_size, --dynamic_image_size or --dynamic_dims',
-    'E10016': 'take the name of a node of the graph, and separate several with ;',
-    'E10017': '--input_shape may name Placeholders only: inputx',
-    'E10018': 'with --dynamic_batch_size only the first number of a shape may be -1',
-    'E10019': 'with --dynamic_image_size height and width must be -1, and nothing else',
-    'E10021': 'give a shorter path', 'E10022': 'name a file, not a folder',
-    'E10031': 'write --input_shape "inputx:-1,H,W,C" with --dynamic_batch_size',
-    'E10034': 'leave --input_fp16_nodes out: AIPP makes the input itself',
-    'E10035': 'give at least 2 profiles, or a fixed shape', 'E10036': 'give at most 100 profiles',
-    'E10038': 'sizes are whole numbers above 0', 'E10039': 'name every profile once',
-    'E10041': 'the file is no TensorFlow graph, or damaged; ' + _AGAIN,
-    'E10044': 'the host has too little memory: stop other programs, or a smaller --batch_size',
-    'E10047': 'leave one of the two flags out',
-    'E10049': 'the shape needs as many numbers as the placeholder has dimensions: N,H,W,C',
-    'E10052': 'the AIPP file is not legal for this model; leave it to --input_dtype uint8',
-    'E10054': 'a flag is empty: put values with ; into quotation marks',
-    'E10055': 'this version of CANN cannot do it; the line says what',
-    'E11005': 'name every placeholder in --input_shape', 'E11017': 'take the name of a node of the graph',
-    'E12009': 'the file is not complete; ' + _AGAIN,
-    'E12013': 'the graph calls functions; ' + _AGAIN, 'E12029': 'the graph calls functions (while, cond); ' + _AGAIN,
-    'E19005': 'the file is no TensorFlow graph, or damaged; ' + _AGAIN, 'E19015': 'the file is empty; ' + _AGAIN,
-    'E19018': 'the AIPP file is not legal; leave it to --input_dtype uint8',
-    'E19010': 'the graph is not frozen, or holds what only training needs; ' + _AGAIN,
-    'EZ9010': 'the graph is not frozen, or holds what only training needs; ' + _AGAIN,
-    'E10501': 'the chip has no such operation; a newer CANN may', 'EZ0501': 'the chip has no such operation; a newer CANN may',
-    'EZ3002': 'no engine of the chip takes this operation with these types; try --atc_precision_mode allow_fp32_to_fp16',
-    'EZ3003': 'no engine of the chip takes this operation with these types; try --atc_precision_mode allow_fp32_to_fp16',
-    'E20101': 'give the chip as --soc_version: "Ascend" and the Name that npu-smi info shows, such as Ascend310, Ascend310P3, Ascend910A',
-    'E19999': 'an error inside atc: see its log (~/ascend/log/debug/plog), and try --log debug',
-}
 
 
 class Request(NamedTuple):
@@ -79,13 +43,15 @@ class Request(NamedTuple):
     aipp: Optional[pathlib.Path] = None
     dynamic: Dict[str, str] = {}        # one of DYNAMIC -> profiles
 
+    def flags(self) -> Dict[str, Any]:
+        """atc's flags but for paths."""
+        flags = dict(framework=3, soc_version=self.soc_version, input_format='ND' if 'dynamic_dims' in self.dynamic else 'NHWC',
+                     input_shape=self.input_shape, out_nodes=self.out_nodes, output_type=self.output_type, log=self.log, **self.dynamic)
+        return dict(flags, precision_mode=self.precision_mode) if self.precision_mode else flags
+
     def command(self) -> List[str]:
         """The words of the command; atc itself appends .om to --output."""
-        flags = dict(model=self.frozen, framework=3, output=self.output.with_suffix(''), soc_version=self.soc_version,
-                     input_format='ND' if 'dynamic_dims' in self.dynamic else 'NHWC', input_shape=self.input_shape, out_nodes=self.out_nodes,
-                     output_type=self.output_type, log=self.log, **self.dynamic)
-        if self.precision_mode:
-            flags['precision_mode'] = self.precision_mode
+        flags = dict(model=self.frozen, output=self.output.with_suffix(''), **self.flags())
         if self.aipp:
             flags['insert_op_conf'] = self.aipp
         return ['atc'] + ['--%s=%s' % item for item in flags.items()]
@@ -114,12 +80,6 @@ def soc_version() -> str:
     if len(names) != 1:
         raise UserError('npu-smi info names %s; %s' % (' and '.join(names) or 'no chip', cure))
     return names[0] if names[0].startswith('Ascend') else 'Ascend' + names[0]
-
-
-def refuse(code: str, text: str) -> UserError:
-    """An error of atc with its cure."""
-    cure = CURES.get(code)
-    return UserError('%s: %s%s' % (code, text.rstrip('. '), '; ' + cure if cure else ''))
 
 
 def check(request: Request) -> None:
@@ -251,18 +211,19 @@ def request(task: Task, frozen: pathlib.Path, output: pathlib.Path, soc: Optiona
 
 def convert(task: Task, conversion: Request) -> str:
     """Runs atc; returns what to tell. Skips it if the .om is there and was made of the same. UserError says what atc refused and the cure."""
-    wanted = dict(description(task, conversion), pb_sha256=manifest.sha256(conversion.frozen), command=shell(conversion.command()))
+    wanted = dict(description(task, conversion), pb_sha256=manifest.sha256(conversion.frozen), flags=conversion.flags())
     if conversion.aipp:
         wanted['aipp_sha256'] = manifest.sha256(conversion.aipp)
     if manifest.is_made_of(conversion.output, **wanted):
-        return '%s: taken from an earlier run (the same graph, the same command)' % conversion.output
+        return '%s: taken from an earlier run (the same graph, the same flags)' % conversion.output
     require()
     freeze.make_folder(conversion.output.parent)
     if conversion.output.exists():
         conversion.output.unlink()      # or a failure would leave the old one
     log = conversion.output.with_suffix('.atc.log')
     with tempfile.TemporaryDirectory(prefix='atc-') as scratch:     # atc leaves files where it is started
-        done = subprocess.run(conversion.command(), cwd=scratch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, errors='replace')
+        done = subprocess.run(conversion.command(), cwd=scratch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+                              errors='replace')
     log.write_text(shell(conversion.command()) + '\n' + done.stdout)
     if SUCCESS not in done.stdout:
         raise failure(done.stdout, done.returncode, log)
@@ -279,17 +240,6 @@ def description(task: Task, conversion: Request) -> Dict[str, Any]:
     facts = dict(model=task.name, input_shape=shape, input_dtype='uint8' if conversion.aipp else 'float32',
                  precision_mode=conversion.precision_mode or 'force_fp16', soc_version=conversion.soc_version)
     return dict(facts, **{key: entry[key] for key in ('checkpoint', 'normalization') if key in entry})
-
-
-def failure(text: str, status: int, log: pathlib.Path) -> UserError:
-    """What atc's output says of its failure, with the cure of its code."""
-    # CANN 8 puts [PID: n] and the time between the code and the sentence.
-    for match in re.finditer(r'^\s*(E[A-Z]?\d{4,5})\s*:\s*(?:\[PID: \d+\]\s*\S+\s*)?(.*)$', text, re.M):
-        if match.group(1) in CURES:
-            return UserError('atc: %s (all of its output: %s)' % (refuse(*match.groups()), log))
-    lines = [line for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r'error|E[A-Z]?\d{4,5}', line, re.I)] or lines
-    return UserError('atc failed with status %d: %s; see %s' % (status, (errors or ['it printed nothing'])[0].strip(), log))
 
 
 @entry_point

@@ -53,7 +53,7 @@ def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tens
     text, number = tf.io.FixedLenFeature([], tf.string, ''), tf.io.FixedLenFeature([], tf.int64, -1)
     found = tf.io.parse_example(batch['record'], {
         'image/encoded': text, 'image/class/label': number, 'image/filename': text, 'image': text, 'label': number, 'filename': text})
-    is_slim = tf.not_equal(found['image/encoded'], '')
+    is_slim = tf.logical_or(tf.not_equal(found['image/encoded'], ''), tf.not_equal(found['image/class/label'], -1))
 
     def load(jpegs, labels, names, ids, draws, is_slim):
         offsets = is_slim.astype(np.int64) if cfg.label_offset is None else np.full(batch_size, cfg.label_offset)
@@ -142,10 +142,11 @@ def _decode(data: bytes, choose: Callable[[int, int], Tuple[int, int, int, int]]
         pixels = images.decode(data)
         top, left, height, width = choose(*pixels.shape[:2])
         return pixels[top:top + height, left:left + width]
-    window = choose(*_jpeg_size(data))
-    shrink = next((n for n in (8, 4, 2) if shrink_above and min(window[2:]) >= n * shrink_above), 1)
+    top, left, height, width = choose(*_jpeg_size(data))
+    shrink = next((n for n in (8, 4, 2) if shrink_above and min(height, width) >= n * shrink_above), 1)
+    top, left, bottom, right = (int(round(edge / shrink)) for edge in (top, left, top + height, left + width))
     try:
-        return _jpeg_decoder(shrink)(np.array(data, object), np.array(window, np.int32) // shrink)
+        return _jpeg_decoder(shrink)(np.array(data, object), np.array([top, left, bottom - top, right - left], np.int32))
     except tf.errors.InvalidArgumentError:
         raise ValueError('the JPEG is cut off or damaged')
 

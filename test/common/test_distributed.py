@@ -223,5 +223,5 @@ def test_a_mistake_is_said_once_and_ends_both(launch, recipe, data, tmp_path):
     status, out, error = launch(tmp_path, *flags).finish(60)
     assert status != 0
     assert (out + error).count('error: --model_path nowhere.ckpt: no such checkpoint') == 1
-    assert 'rank 1 stops because another rank has ended' in out + error and '>:Traceback' not in out + error
+    assert '>:Traceback' not in out + error
     assert not (tmp_path / 'rank0' / 'run').exists()

@@ -203,6 +203,68 @@ def test_write_refuses(tmp_path):
         write(tmp_path / 'file' / 'train', 5)
 
 
+def test_corrupt_items_are_left_out_if_allowed(tmp_path, capsys):
+    path = write(tmp_path / 'train', kind='bad', skip_corrupt=1, metadata={'label_offset': 1})
+    assert 'warning: left out: item-9.jpg: not an image' in capsys.readouterr().err
+    folder = records.Folder.open(path)
+    assert (folder.count, folder.metadata['count'], folder.metadata['label_offset']) == (22, 22, 1)
+    assert [shard['records'] for shard in folder.metadata['shards']] == [7, 7, 8]
+    found = tensorflow_reads(folder.files)
+    assert folder.read(range(22)) == found
+    labels = [tf.train.Example.FromString(record).features.feature['label'].int64_list.value[0] for record in found]
+    assert labels == [n for n in range(23) if n != 9]
+
+
+RESTARTABLE = """
+import pathlib, sys, time
+from common import records
+
+def encode(n):
+    time.sleep(0.02 if SLOW else 0)
+    return {'label': n}
+
+SLOW = len(sys.argv) > 2
+if __name__ == '__main__':
+    records.write(sys.argv[1], range(100), encode, name='x', split='train', schema={'label': {}}, shards=10, workers=1, restartable=True)
+"""
+
+
+def test_a_killed_preparation_goes_on(tmp_path):
+    (tmp_path / 'restartable.py').write_text(RESTARTABLE)
+    environment = dict(os.environ, PYTHONPATH=str(pathlib.Path(records.__file__).resolve().parents[1]))
+    start = [sys.executable, str(tmp_path / 'restartable.py')]
+    subprocess.run(start + [str(tmp_path / 'clean')], env=environment, check=True)
+    process = subprocess.Popen(start + [str(tmp_path / 'train'), 'slow'], env=environment)
+    deadline = time.time() + 30
+    unfinished = tmp_path / '.train.unfinished'
+    while not list(unfinished.glob('train-00002-*')) and time.time() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = {path.name: path.stat().st_ino for path in unfinished.glob('train-*.tfrecord')}
+    assert 3 <= len(kept) < 10 and not (tmp_path / 'train').exists()
+    subprocess.run(start + [str(tmp_path / 'train')], env=environment, check=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / 'train').iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / 'clean').iterdir()}
+    assert {name: (tmp_path / 'train' / name).stat().st_ino for name in kept} == kept and not unfinished.exists()
+
+
+def test_what_is_kept_is_of_the_same_items(tmp_path, capsys):
+    options = dict(shards=5, restartable=True)
+    with pytest.raises(UserError, match='item-9.jpg'):
+        write(tmp_path / 'train', kind='bad', **options)
+    unfinished = tmp_path / '.train.unfinished'
+    assert str(unfinished) in capsys.readouterr().err
+    kept = {path.name: path.stat().st_mtime_ns for path in unfinished.glob('train-*')}
+    assert sorted(kept) == ['train-00000-of-00005.tfrecord', 'train-00001-of-00005.tfrecord']
+    with pytest.raises(UserError, match='item-9.jpg'):
+        write(tmp_path / 'train', kind='bad', **options)
+    assert {path.name: path.stat().st_mtime_ns for path in unfinished.glob('train-*')} == kept
+    path, other = write(tmp_path / 'train', 20, **options), write(tmp_path / 'other', 20, **options)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {file.name: file.read_bytes() for file in other.iterdir()}
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ['other', 'train']
+
+
 # ---- opening and reading ---------------------------------------------------------------------------------------------
 
 def test_reads_what_tensorflow_writes(tmp_path):
@@ -249,6 +311,13 @@ def test_folders_that_are_none(tmp_path):
     refusal(tmp_path / 'cat.jpg', 'is a file')
     write_foreign(tmp_path / 'train' / 'a.tfrecord', [])
     refusal(tmp_path / 'train', 'no TFRecord', 'a.tfrecord')
+
+
+def test_several_sets_in_one_folder(tmp_path):
+    """As TF-slim writes ImageNet: training on it all would train on the validation images."""
+    for name in ('train-00000-of-00002', 'train-00001-of-00002', 'validation-00000-of-00001'):
+        write_foreign(tmp_path / name)
+    refusal(tmp_path, 'holds several sets of records: train-*-of-00002, validation-*-of-00001; move each into a folder of its own')
 
 
 def test_stray_files_are_named_once_and_skipped(tmp_path, capsys):

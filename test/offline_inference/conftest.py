@@ -1,4 +1,5 @@
 """Checkpoints whose logits are known from elsewhere, and the files made of them."""
+import contextlib
 import os
 import pathlib
 import sys
@@ -115,14 +116,29 @@ def fails(capsys):
 SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
 
 
+def use_sim(patch):
+    """Makes the stand-ins for atc, msame, npu-smi and ais_bench those of this machine, and runs them in this Python."""
+    patch.setenv('PATH', '%s%s%s' % (SIM / 'bin', os.pathsep, os.environ['PATH']))
+    patch.setenv('PYTHONPATH', str(SIM / 'python'))
+    patch.setenv('ASCEND_SIM_PYTHON', sys.executable)
+    patch.setenv('CUDA_VISIBLE_DEVICES', '')
+
+
 @pytest.fixture
 def sim(monkeypatch):
-    """The stand-ins for atc, msame, npu-smi and ais_bench are there, and run in this Python."""
-    monkeypatch.setenv('PATH', '%s%s%s' % (SIM / 'bin', os.pathsep, os.environ['PATH']))
-    monkeypatch.setenv('PYTHONPATH', str(SIM / 'python'))
-    monkeypatch.setenv('ASCEND_SIM_PYTHON', sys.executable)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    use_sim(monkeypatch)
     return SIM
+
+
+@pytest.fixture(scope='module')
+def sim_for_module():
+    """The same for a fixture of a whole module; use it as `with sim_for_module():`."""
+    @contextlib.contextmanager
+    def use():
+        with pytest.MonkeyPatch.context() as patch:
+            use_sim(patch)
+            yield
+    return use
 
 
 @pytest.fixture(scope='session')

@@ -42,7 +42,7 @@ def graph(path, build):
 
 def test_command(convert, frozen, tmp_path):
     assert convert().command() == [
-        'atc', '--model=%s' % frozen('paper'), '--framework=3', '--output=%s' % (tmp_path / 'net'), '--soc_version=Ascend310', '--input_format=NHWC',
+        'atc', '--model=%s' % frozen('paper'), '--output=%s' % (tmp_path / 'net'), '--framework=3', '--soc_version=Ascend310', '--input_format=NHWC',
         '--input_shape=inputx:4,32,32,3', '--out_nodes=output/BiasAdd:0', '--output_type=FP32', '--log=error']
     words = convert(precision_mode='allow_fp32_to_fp16', input_dtype='uint8', log='debug', output_type='FP16').command()
     assert {'--precision_mode=allow_fp32_to_fp16', '--insert_op_conf=%s' % (tmp_path / 'net.aipp.cfg'), '--log=debug', '--output_type=FP16'} <= set(words)

@@ -7,19 +7,24 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
-from offline_inference import ascend, atc, benchmark, bins, freeze, msame, run, to_onnx
-from common import benchmark as common_benchmark
+from common import checkpoint
+from offline_inference import ascend, atc, bins, freeze, msame, run, score, to_onnx
 
 COUNT = 21      # records of the test split: 3 batches of 8, the last with 5
 
 
-@pytest.fixture
-def words(trained, recipe, data, sim):
-    """words(output, **flags): the words of a run."""
+@pytest.fixture(scope='module')
+def command(trained, recipe, data):
+    """command(output, **flags): the words of a run."""
     def call(output, **flags):
         flags = dict(dict(model='wideresnet', config=recipe(), model_path=trained[0], data_path=data, batch_size=8), **flags)
         return [str(word) for key, value in dict(flags, output=output).items() for word in ('--' + key, value)]
     return call
+
+
+@pytest.fixture
+def words(command, sim):
+    return command
 
 
 def read(output):
@@ -27,9 +32,22 @@ def read(output):
 
 
 @pytest.fixture(scope='module')
-def done(tmp_path_factory):
-    """Where the first test leaves its results to the others."""
-    return tmp_path_factory.mktemp('done')
+def done(command, sim_for_module, tmp_path_factory):
+    """A folder in which msame ran."""
+    folder = tmp_path_factory.mktemp('done')
+    with sim_for_module():
+        run.main(command(folder, backend='msame'))
+    return folder
+
+
+@pytest.fixture
+def converted(done, tmp_path):
+    """A folder with the frozen graph and the .om, and nothing else."""
+    folder = tmp_path / 'o'
+    folder.mkdir()
+    for name in ('manifest.json', 'wideresnet.pb', 'wideresnet.om'):
+        shutil.copy(str(done / name), str(folder / name))
+    return folder
 
 
 @pytest.mark.parametrize('backend, dtype', [('pb', 'float32'), ('pb', 'uint8'), ('onnx', 'uint8'), ('msame', 'float32'), ('ais_bench', 'uint8'),
@@ -62,12 +80,12 @@ def test_finished_steps_are_not_repeated(words, done, monkeypatch, capfd):
     assert read(done)['msame'] == before and capfd.readouterr().out.count('taken from an earlier run') >= 3
 
 
-def test_goes_on_after_an_interruption(words, tmp_path, monkeypatch, capfd):
+def test_goes_on_after_an_interruption(words, converted, monkeypatch):
     """Stopped in msame, then in the scoring: the batches, then the results too, are there already."""
     def stop(*_):
         raise KeyboardInterrupt
-    flags = words(tmp_path, backend='msame', soc_version='Ascend310')
-    calls, tool, online = [], msame._msame, freeze.online
+    flags = words(converted, backend='msame')
+    calls, tool = [], msame._msame
     monkeypatch.setattr(msame, '_msame', stop)
     with pytest.raises(SystemExit):
         run.main(flags)
@@ -77,37 +95,36 @@ def test_goes_on_after_an_interruption(words, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(ascend.results, 'compare', stop)
     with pytest.raises(SystemExit):
         run.main(flags)
-    assert calls == ['msame'] and not (tmp_path / 'offline.json').exists()
+    assert calls == ['msame'] and not (converted / 'offline.json').exists()
     monkeypatch.setattr(ascend.results, 'compare', compare)
     run.main(flags)
-    assert calls == ['msame'] and read(tmp_path)['msame']['equal_predictions'] == 1.0
-    assert online is not freeze.online
+    assert calls == ['msame'] and read(converted)['msame']['equal_predictions'] == 1.0
 
 
-def test_chunks(words, done, tmp_path, monkeypatch):
+def test_chunks(words, done, converted, monkeypatch):
     """2 batches, then 1; stopped between the two. Batches are never all on the disk, and the sums are those of the whole."""
     seen, tool = [], msame._msame
 
     def watch(scratch, device_id):
         seen.append(sorted(path.name for path in (scratch / 'batches').iterdir()))
-        assert len(list(tmp_path.glob('msame/*/bins/batches/*.bin'))) == len(seen[-1])
+        assert len(list(converted.glob('msame/*/bins/batches/*.bin'))) == len(seen[-1])
         if len(seen) == 2:
             raise KeyboardInterrupt
         return tool(scratch, device_id)
     monkeypatch.setattr(msame, '_msame', watch)
-    flags = words(tmp_path, backend='msame', chunk=2)
+    flags = words(converted, backend='msame', chunk=2)
     with pytest.raises(SystemExit):
         run.main(flags)
+    shutil.rmtree(str(converted / 'msame' / '000002-000003' / 'bins'))      # as if it had been stopped earlier
     run.main(flags)
     assert [len(names) for names in seen] == [2, 1, 1]
-    assert not list(tmp_path.glob('msame/*/bins')) and not list(tmp_path.glob('msame/*/results'))
-    result, whole = read(tmp_path)['msame'], read(done)['msame']
+    assert not list(converted.glob('msame/*/bins')) and not list(converted.glob('msame/*/results'))
+    result, whole = read(converted)['msame'], read(done)['msame']
     for key in ('images', 'online', 'offline', 'equal_predictions', 'max_abs_logit_difference'):
         assert result[key] == pytest.approx(whole[key]), key
 
 
 def test_another_checkpoint_repeats_everything(words, trained, weights, done, tmp_path, capfd):
-    from common import checkpoint
     output = tmp_path / 'o'
     shutil.copytree(str(done), str(output))
     other = {name: value * (1.5 if name == 'output/bias' else 1) + (1 if name == 'output/bias' else 0) for name, value in weights(trained[0]).items()}
@@ -119,7 +136,7 @@ def test_another_checkpoint_repeats_everything(words, trained, weights, done, tm
 
 def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
     """One prediction of 21: more than the 1 % that float16 is allowed."""
-    shutil.copytree(str(done), str(tmp_path / 'o'))
+    shutil.copytree(str(done), str(tmp_path / 'o'))     # with its batches and results
     logits = ascend.results.logits
 
     def swapped(path, shape):
@@ -135,9 +152,9 @@ def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
     assert '95.238 % of the predictions are equal, 99.0 % are needed' in str(exit_.value.code)
 
 
-def test_float32_engine_is_held_to_the_strict_rule(words, tmp_path):
-    run.main(words(tmp_path, backend='msame', atc_precision_mode='force_fp32'))
-    result = read(tmp_path)['msame']
+def test_float32_engine_is_held_to_the_strict_rule(words, converted):
+    run.main(words(converted, backend='msame', atc_precision_mode='force_fp32'))
+    result = read(converted)['msame']
     assert result['least_equal'] == 0.999 and result['precision_mode'] == 'force_fp32' and result['max_abs_logit_difference'] < 1e-4
 
 
@@ -171,25 +188,10 @@ def test_graph_with_the_other_input(words, recipe, trained, tmp_path, fails):
 
 def test_step_by_step(words, trained, data, recipe, tmp_path, capsys):
     """Each command by itself gives what run gives."""
-    from offline_inference import score
-    freeze.main(words(tmp_path / 'w.pb'))
+    freeze.main(words(tmp_path / 'w.pb', data_path=data))
     atc.main(words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', input_dtype='uint8'))
     bins.main(words(tmp_path / 'bins', input_dtype='uint8'))
     msame.main(['--om', str(tmp_path / 'w.om'), '--bins', str(tmp_path / 'bins'), '--output', str(tmp_path / 'results')])
     score.main(words(tmp_path)[:-2] + ['--bins', str(tmp_path / 'bins'), '--results', str(tmp_path / 'results')])
     right = (trained[1].argmax(1) == trained[2]).mean()
     assert capsys.readouterr().out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % right
-
-
-def test_benchmark(recipe, trained, capsys):
-    for path in (trained[0], 'none'):
-        common_benchmark.main(['inference', '--config', str(recipe()), '--model_path', path, '--batch_size', '2', '--rounds', '1', '--round_steps', '2'])
-        result = json.loads(capsys.readouterr().out)
-        assert result['batch_size'] == 2 and result['onnx_to_pb'] == pytest.approx(
-            result['onnx_images_per_second'] / result['pb_images_per_second'], rel=1e-2)
-
-
-def test_rate(monkeypatch):
-    clock = iter([10.0, 12.0])
-    monkeypatch.setattr(benchmark.time, 'perf_counter', lambda: next(clock))
-    assert benchmark.rate(lambda images: None, np.zeros((4, 1)), 5) == 10.0     # 20 images in 2 s

@@ -52,3 +52,8 @@ def test_relative_difference_is_of_the_images_own_scale():
 
 def test_published_line():
     assert score.published_line(50000, 0.78806) == '>>>>>  共 50000 测试样本    accuracy:0.788060'
+
+
+def test_published_line_of_a_segmenter():
+    assert score.published(500, {'loss': 1.0, 'miou': 0.6645}) == '>>>>>  共 500 测试样本    mIoU:0.664500'
+    assert score.published(500, {'top1': 0.5}) == score.published_line(500, 0.5) and score.published(500, {'loss': 1.0}) == ''

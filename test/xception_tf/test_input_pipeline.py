@@ -3,7 +3,6 @@ import io
 import json
 import pathlib
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -166,7 +165,7 @@ def damaged():
             'flat': good[:good.index(b'\xff\xc0') + 5] + bytes(4) + good[good.index(b'\xff\xc0') + 9:]}
 
 
-@pytest.mark.parametrize('way', ['random', 'plain', 'resize_crop', 'bicubic_crop'])
+@pytest.mark.parametrize('way', ['random', 'plain', 'resize_crop'])
 @pytest.mark.parametrize('kind', sorted(damaged()))
 def test_damaged_images_are_named(tmp_path, kind, way):
     data = damaged()[kind]
@@ -180,7 +179,7 @@ def test_damaged_images_are_named(tmp_path, kind, way):
 
 
 @pytest.mark.parametrize('kind', ['png', 'cmyk', 'grey', 'progressive', '420'])
-@pytest.mark.parametrize('way', ['random', 'plain', 'resize_crop', 'bicubic_crop'])
+@pytest.mark.parametrize('way', ['random', 'plain', 'resize_crop'])
 def test_unusual_images_are_read(tmp_path, kind, way):
     pixels = picture(140, 150, seed=2)
     if kind == 'grey':
@@ -298,36 +297,36 @@ def test_of_extreme_images_the_centre_is_taken(height, width, expected):
 def test_random_resized_crop(flip, draw, mirrored, area, top, left):
     data, draws = photo(100, 130), draws_for(area, 0.3, top, left, draw)
     y, x, height, width = input_pipeline.random_window(100, 130, draws, 0.08)
-    expected = bilinear(by_pillow(data)[y:y + height, x:x + width], SIZE, SIZE)
+    with tf.Session() as session:
+        whole = session.run(tf.image.decode_jpeg(data, channels=3))
+    expected = bilinear(whole[y:y + height, x:x + width], SIZE, SIZE)
     found = input_pipeline.random_resized_crop(data, draws, cfg(flip=flip))
-    difference = np.abs(found[:, ::-1] if mirrored else found - expected) if not mirrored else np.abs(found[:, ::-1] - expected)
-    assert difference.max() < 6 and difference.mean() < 1      # TensorFlow's default DCT is the fast one
+    assert np.abs((found[:, ::-1] if mirrored else found) - expected).max() <= 1
+    assert np.abs((found if mirrored else found[:, ::-1]) - expected).max() > 50
 
 
 @pytest.mark.parametrize('factor', [2, 4, 8, 9])
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG'])
-def test_large_crops_are_shrunk_without_aliasing(factor, kind):
+def test_large_crops_are_shrunk_without_aliasing(factor, kind, monkeypatch):
     """Against the mean over the pixels that an output pixel covers, with stripes that plain interpolation would turn into bands."""
     side = SIZE * factor
-    pixels = picture(side + 40, side + 60, seed=3)
+    pixels = picture(side + 48, side + 64, seed=3)      # the centre begins at multiples of 8
     pixels[::2] = np.minimum(pixels[::2] + 60, 255)
     draws = draws_for(area=0.0, aspect=0.5, top=0.5, left=0.5)
     share = side ** 2 / (pixels.shape[0] * pixels.shape[1])
     y, x, height, width = input_pipeline.random_window(*pixels.shape[:2], draws, share)
     assert (height, width) == (side, side)
+    decoders, shrunk = input_pipeline._jpeg_decoder, []
+    monkeypatch.setattr(input_pipeline, '_jpeg_decoder', lambda shrink: shrunk.append(shrink) or decoders(shrink))
     expected = pixels[y:y + side, x:x + side].reshape(SIZE, factor, SIZE, factor, 3).mean((1, 3))
     found = input_pipeline.random_resized_crop(encoded(pixels, kind), draws, cfg(min_area=share, flip=False))
-    assert np.abs(found - expected).mean() < 3
-    if factor < 9 and kind == 'JPEG':       # decoded small, not resized after
-        assert input_pipeline._jpeg_decoder(factor) and input_pipeline._jpeg_decoder.cache_info().currsize >= 1
+    assert np.abs(found - expected).mean() < (3 if factor < 9 else 5)      # JPEGs by 8 and then by 9/8, from an edge half a pixel off
+    assert shrunk == ([min(factor, 8)] if kind == 'JPEG' else [])       # while it is decoded, which is what makes it cheap
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_record(tmp_path):
-    folder = write(tmp_path, [photo(90, 100 + i, seed=i) for i in range(12)], [1] * 12)
-    for i, payload in enumerate(folder.glob('*')):
-        assert i == 0
+    folder = write(tmp_path, [photo(90, 100 + i, seed=i) for i in range(12)], range(1, 13))
     settings = cfg(num_classes=12, color_jitter=0.4)
-    write(folder, [photo(90, 100 + i, seed=i) for i in range(12)], range(1, 13))
 
     def epoch(batch_size, start, steps, seed=3, **place):
         return {int(label): (image.tobytes(), draws.tobytes()) for batch in run(folder, settings, True, batch_size, steps, start_step=start, seed=seed, **place)

@@ -182,6 +182,8 @@ def test_recipe_is_legal_and_says_what_to_expect(path):
         assert any(line.startswith('# ' + word) for line in head), word
     assert path.name in head[1] + head[2] or 'default of run_xception.py' in head[0]
     cfg = config.parse(Xception.config_class, ['--config', str(path)], 'xception', Xception.aliases)
+    keys = re.findall(r'^(\w+):', path.read_text(), re.MULTILINE)
+    assert len(keys) == len(set(keys))      # YAML takes the last of two, silently
     assert set(yaml.safe_load(path.read_text())) > {'model', 'num_classes', 'image_size', 'epochs'}
     assert all(0 < value < 1 for row in cfg.published.values() for value in row.values())
 

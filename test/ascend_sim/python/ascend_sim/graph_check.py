@@ -107,6 +107,12 @@ def _check_strings(op: tf.Operation) -> None:
             raise errors.invalid('the training step cannot run on the device: %s (%s) has a string output' % (op.name, op.type), op)
 
 
+def _known(tensor: tf.Tensor, original: tf.Operation) -> bool:
+    """True for a shape that importing a graph forgets: those in tf.while_loop, which Python sets when it makes the loop."""
+    return (original is not None and tensor.value_index < len(original.outputs)
+            and original.outputs[tensor.value_index].shape.is_fully_defined())
+
+
 def _check_shapes(roots: List[tf.Operation], originals: Dict[str, tf.Operation]) -> None:
     """Shapes are judged after TensorFlow's own constant folding, which is what the real adapter gets to see."""
     graph = roots[0].graph
@@ -123,7 +129,8 @@ def _check_shapes(roots: List[tf.Operation], originals: Dict[str, tf.Operation])
         tf.import_graph_def(tf_optimizer.OptimizeGraph(config, meta), name='')
     unknown = {op.name: (op, tensor) for op in folded.get_operations() if marks.kind(op) is None and op.type not in _SHAPELESS
                for tensor in op.outputs if (op.type, tensor.value_index) not in _SCRATCH
-               and tensor.dtype.base_dtype not in (tf.resource, tf.variant) and not tensor.shape.is_fully_defined()}
+               and tensor.dtype.base_dtype not in (tf.resource, tf.variant) and not tensor.shape.is_fully_defined()
+               and not _known(tensor, originals.get(op.name))}
     if unknown:
         # The op that was made first is the cause; the others follow from it.
         op, tensor = min(unknown.values(), key=lambda pair: originals[pair[0].name]._id if pair[0].name in originals else len(originals) << 8)
