@@ -143,7 +143,7 @@ class Progress(tf.train.SessionRunHook):
 
     def _log(self, loss: float, learning_rate: float) -> None:
         rate = self._recent.steps / self._recent.seconds if self._recent.seconds else 0.0
-        eta = (self._total - self._step) / rate if rate else 0.0
+        eta = max(0, self._total - self._step) / rate if rate else 0.0  # a device that loops may end a few steps late
         skipped = {'skipped_steps': self._skipped} if self._skipped else {}
         self._journal.say('epoch: %d step: %d, loss is %.7f, %.1f img/s, lr %.6g, ETA %s%s' % (
             (self._step - 1) // self._steps_per_epoch + 1, (self._step - 1) % self._steps_per_epoch + 1, loss, rate * self._batch,
@@ -185,7 +185,8 @@ class StopOnSignal(tf.train.SessionRunHook):
         self._told = False
         self._wish = tf.get_variable('stop_wish', [], tf.int32, tf.zeros_initializer(), trainable=False,
                                      collections=[tf.GraphKeys.LOCAL_VARIABLES])
-        self._total = self._device.allreduce_sum(self._wish + 0, 'stop_wish_sum')
+        # Not the variable itself, which HCCL does not take; and wish + 0 would be rewritten to a Snapshot, which an NPU may not know.
+        self._total = self._device.allreduce_sum(tf.maximum(self._wish, 0), 'stop_wish_sum')
 
     def before_run(self, run_context):
         if self._device.size == 1:

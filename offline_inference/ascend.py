@@ -4,7 +4,6 @@ What was done is not done again: each step's product carries a manifest. OUT/MOD
 a folder for each chunk of batches (one, if there is no --chunk): bins/, results/ and score.json. With --chunk the first two are
 deleted once the third is written.
 """
-import itertools
 import json
 import pathlib
 import shutil

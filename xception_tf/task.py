@@ -38,6 +38,9 @@ class Xception(ClassificationTask):
     def normalize(self, images):
         return input_pipeline.normalize(images)
 
+    def affine_normalization(self):
+        return [127.5] * 3, [127.5] * 3
+
     def decode(self, data):
         return input_pipeline.decode_eval(data, self.cfg)
 

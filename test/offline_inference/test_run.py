@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from offline_inference import run, to_onnx
+from offline_inference import run
 
 COUNT = 21      # records of the data set's test split; batches of 8 leave 5 over
 
