@@ -28,7 +28,7 @@ class Config(NPUOptions):
     # What to do, with what
     do_train: bool = option(False, 'True trains (and evaluates at the end), False evaluates --model_path')
     data_path: str = option('./data', 'folder of TFRecords, or one that holds train/ and test/')
-    image_num: Optional[PositiveInt] = option(None, 'use the first N records (published flag); more than there are is an error')
+    image_num: Optional[PositiveInt] = option(None, 'use the first N records, in training of the training split; more than there are is an error')
     output_path: Optional[str] = option(None, "the run's folder; evaluation writes beside the checkpoint by default")
     data_url: Optional[str] = option(None, 'ModelArts: obs:// folder or zip that is copied in as --data_path')
     train_url: Optional[str] = option(None, 'ModelArts: obs:// folder that the run is copied out to')
@@ -120,11 +120,22 @@ def _parser(config_class: Type[ConfigType], aliases: Dict[str, str]) -> jsonargp
     return parser
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML takes the last of two equal keys in silence; here the second is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError('key %r stands in it twice' % key)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
     """Returns a YAML mapping; UserError if the file is missing, no YAML or no mapping."""
     path = pathlib.Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _UniqueKeys)
     except OSError as error:
         near = suggest(path.name, (p.name for p in path.parent.glob('*.yaml'))) if path.parent.is_dir() else ''
         raise UserError('--config %s: %s%s' % (path, error.strerror, near))

@@ -91,9 +91,6 @@ def train(task: tasks.Task, device: devices.Device) -> None:
         report.write(pathlib.Path(output))
 
 
-
-
-
 def _agreed(value: int, device: devices.Device) -> int:
     """Rank 0's value on every rank."""
     return int(device.sum_over_ranks([np.array(value if device.is_chief else 0, np.int64)])[0])

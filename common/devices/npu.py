@@ -221,6 +221,8 @@ class NPU(Device):
     def estimator(self, model_fn, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1) -> tf.estimator.Estimator:
         from npu_bridge.estimator.npu.npu_config import DumpConfig, NPURunConfig, ProfilingConfig
         from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
+        if cfg.accumulate > 1:  # a loop of TensorFlow 1: the adapter hands it to the device as one While only if told so
+            os.environ.setdefault('ENABLE_FORCE_V2_CONTROL', '1')
         options = adapter_options(cfg)
         if cfg.profiling:
             options['profiling_config'] = ProfilingConfig(enable_profiling=True, profiling_options=profiling_options(cfg))

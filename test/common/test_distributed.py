@@ -124,7 +124,8 @@ features = {'image': tf.zeros([4, 32, 32, 3], tf.uint8), 'label': tf.constant([d
 spec = model_fn.build(task, device, total_steps=9)(features, None, tf.estimator.ModeKeys.TRAIN)
 summed = device.allreduce_sum(tf.constant(10.0 + device.rank), 'check')
 with tf.train.MonitoredTrainingSession(checkpoint_dir=folder if device.is_chief else None, hooks=device.broadcast_hooks(True),
-                                       config=device.session_config(), save_checkpoint_secs=None, save_summaries_steps=None, log_step_count_steps=None) as session:
+                                       config=device.session_config(), save_checkpoint_secs=None, save_summaries_steps=None,
+                                       log_step_count_steps=None) as session:
     raw = session._tf_sess()
     result.update({v.op.name: raw.run(v) for v in tf.global_variables()}, summed=raw.run(summed))
     losses = [session.run([spec.loss, spec.train_op])[0] for _ in range(2)]

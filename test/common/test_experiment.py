@@ -476,8 +476,11 @@ def corrupt(data, tmp_path):
 
 
 def test_corrupt_records_stop_training_and_evaluation(fails, flags, recipe, corrupt, finished, tmp_path):
-    for words in (flags(tmp_path / 'run', '--data_path', corrupt), ['--config', recipe(), '--model_path', finished / 'wideresnet.ckpt', '--data_path', corrupt]):
-        assert re.search(r'tfrecord: the record at byte \d+ does not match its checksum .*--skip_corrupt', fails(*words, '--output_path', tmp_path / 'run'))
+    training = flags(tmp_path / 'run')
+    evaluation = ['--config', recipe(), '--model_path', finished / 'wideresnet.ckpt', '--output_path', tmp_path / 'evaluation']
+    for words in (training, evaluation):
+        line = fails(*words, '--data_path', corrupt)
+        assert re.search(r'tfrecord: the record at byte \d+ does not match its checksum .*--skip_corrupt', line)
 
 
 def test_skip_corrupt_leaves_them_out_and_image_num_limits_training_alone(run, flags, corrupt, tmp_path, capsys):
