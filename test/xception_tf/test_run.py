@@ -44,8 +44,8 @@ def data(tmp_path_factory):
 
 
 def call(*flags):
-    tf.reset_default_graph()
-    experiment.run(Xception, ['--width', str(WIDTH), '--image_size', str(SIZE), '--device', 'cpu'] + [str(flag) for flag in flags])
+    with tf.Graph().as_default():
+        experiment.run(Xception, ['--width', str(WIDTH), '--image_size', str(SIZE), '--device', 'cpu'] + [str(flag) for flag in flags])
 
 
 @pytest.fixture(scope='module')
