@@ -173,6 +173,8 @@ def read_meta(content: bytes, place: pathlib.Path) -> Tuple[Dict[int, str], Dict
 
 def read_words(source: pathlib.Path, words: Optional[pathlib.Path]) -> Dict[str, str]:
     """{synset or folder: readable name}, from --words or what lies in the source; {} if nothing does."""
+    if words and not words.is_file():
+        raise UserError('--words %s: no such file' % words)
     found = _texts(words or source)
     for name in [words.name] if words else WORDS:
         if name in found:

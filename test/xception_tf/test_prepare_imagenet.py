@@ -402,6 +402,16 @@ def test_splits_number_classes_alike(tmp_path, capsys):
     assert [record['class/label'] for record in read(tmp_path / 'out' / 'val')] == [2, 2]
 
 
+def test_names_of_own_classes(tmp_path, capsys):
+    source = own(tmp_path / 'pets' / 'train', d1=2, c1=1).parent
+    assert '--words absent: no such file' in refused(capsys, source, tmp_path / 'out', '--words', 'absent')
+    write(tmp_path, {'names.txt': 'd1\tDackel, böse\nx1 unused\n'.encode()})
+    run(source, tmp_path / 'out', '--words', tmp_path / 'names.txt')
+    metadata = described(tmp_path / 'out' / 'train')
+    assert metadata['classes'] == ['c1', 'Dackel, böse'] and metadata['synsets'] == ['c1', 'd1']
+    assert {record['class/text'] for record in read(tmp_path / 'out' / 'train')} == {'c1', 'Dackel, böse'}
+
+
 def test_holdout(tmp_path, capsys):
     source = own(tmp_path / 'pets', dog=10, cat=6, bird=1)
     line = refused(capsys, source, tmp_path / 'out')
