@@ -58,11 +58,12 @@ Match = collections.namedtuple('Match', 'checkpoint names report')
 Match.__doc__ = """How a checkpoint fits a network. names: {variable: name in the checkpoint}; report: one line that says what was restored."""
 
 
-def match(checkpoint: Checkpoint, variables: Dict[str, Sequence[int]], head: Optional[str] = None, hint: str = '') -> Match:
+def match(checkpoint: Checkpoint, variables: Dict[str, Sequence[int]], optional: Sequence[str] = (), hint: str = '',
+          dead: Sequence[str] = ()) -> Match:
     """Finds every variable of a network in a checkpoint; averaged weights are taken where they exist.
 
-    variables: {name: shape}. head: scope whose variables may be missing or of another shape and stay as initialised
-    (--reinit_head); None: everything must be there. hint: the task's words on what the checkpoint is.
+    variables: {name: shape}. optional: scopes whose variables may be missing or of another shape and stay as initialised.
+    hint: the task's words on what the checkpoint is. dead: those of its variables that had no effect, for the report.
     Raises UserError that names what is missing or has another shape: a restore is never silently partial.
     """
     names, left_out, missing, shapes = {}, [], [], []
@@ -70,7 +71,7 @@ def match(checkpoint: Checkpoint, variables: Dict[str, Sequence[int]], head: Opt
         source = name + AVERAGE if name + AVERAGE in checkpoint.shapes else name
         if source in checkpoint.shapes and list(checkpoint.shapes[source]) == list(shape):
             names[name] = source
-        elif head is not None and name.startswith(head + '/'):
+        elif name.startswith(tuple(scope + '/' for scope in optional)):
             left_out.append(name)
         elif source in checkpoint.shapes:
             shapes.append('%s is %s, the network wants %s' % (name, checkpoint.shapes[source], list(shape)))
@@ -88,10 +89,15 @@ def match(checkpoint: Checkpoint, variables: Dict[str, Sequence[int]], head: Opt
     averaged = sum(source.endswith(AVERAGE) for source in names.values())
     report = '%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))
     report += ' (%d of them averaged)' % averaged if averaged else ''
-    report += '; initialised anew: %s' % ', '.join(left_out) if left_out else ''
-    unused = [n for n in checkpoint.shapes if n not in set(names.values()) and n not in variables]
+    report += '; initialised anew: %s' % _few(left_out) if left_out else ''
+    report += '; dropped: %d that had no effect (%s)' % (len(dead), _few(dead)) if dead else ''
+    unused = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(dead)
     report += '; not used: %d others (optimizer, step)' % len(unused) if unused else ''
     return Match(checkpoint, names, report)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ', '.join(names[:4]) + (', ...' if len(names) > 4 else '')
 
 
 def latest(folder: str) -> Optional[str]:

@@ -29,8 +29,8 @@ class ClassificationTask(Task):
         height, width, _ = self.input_shape
         return cv2.resize(images.decode(data), (width, height), interpolation=cv2.INTER_AREA)
 
-    def loss(self, logits: tf.Tensor, features: Features) -> tf.Tensor:
-        cfg = self.cfg
+    def loss(self, outputs: tf.Tensor, features: Features) -> tf.Tensor:
+        cfg, logits = self.cfg, outputs
         if cfg.loss == 'focal':
             return losses.focal(logits, features['label'], cfg.focal_gamma)
         return losses.cross_entropy(logits, features['label'], cfg.label_smoothing, labels_b=features.get('label_b'), lam=features.get('mixup'))

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -20,12 +20,12 @@ from common.task import Task
 
 
 class _Counter(tf.train.SessionRunHook):
-    """Sums an evaluation graph's counts on the host, exactly: int64 for whole numbers, float64 else."""
+    """Sums what `tally` makes of an evaluation graph's counts on the host, exactly: int64 for whole numbers, float64 else."""
 
-    def __init__(self, title: str, batches: int, chief: bool):
+    def __init__(self, title: str, batches: int, chief: bool, tally: Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]):
         self.totals: Dict[str, np.ndarray] = {}
         self.seconds, self.first = 0.0, True
-        self._title, self._batches, self._chief = title, batches, chief
+        self._title, self._batches, self._chief, self._tally = title, batches, chief, tally
 
     def begin(self):
         self._tensors = dict(tf.get_collection(model_fn.COUNTS))
@@ -37,12 +37,12 @@ class _Counter(tf.train.SessionRunHook):
         return tf.train.SessionRunArgs(self._tensors)
 
     def after_run(self, run_context, run_values):
+        for key, value in self._tally(run_values.results).items():
+            wide = np.asarray(value, np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64)
+            self.totals[key] = self.totals.get(key, 0) + wide
         if not self.first:  # the first batch includes compilation
             self.seconds += time.perf_counter() - self._start
         self.first = False
-        for key, value in run_values.results.items():
-            wide = np.asarray(value, np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64)
-            self.totals[key] = self.totals.get(key, 0) + wide
         self._bar.update()
 
     def end(self, session):
@@ -54,10 +54,11 @@ def write_json(path: str, content: Dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2) + '\n')
 
 
-def match(task: Task, path: str, reinit_head: bool = False) -> checkpoint.Match:
-    """How a checkpoint fits the task's network; UserError if it does not."""
+def match(task: Task, path: str, training: bool = False) -> checkpoint.Match:
+    """How a checkpoint fits the task's network, for training the one with all that only training has; UserError if it does not."""
     found = checkpoint.Checkpoint(path)
-    return checkpoint.match(found, task.variables(), task.head if reinit_head else None, task.explain_checkpoint(found.shapes))
+    optional = (tuple(task.may_be_missing(found.shapes)) + tuple(task.heads if task.cfg.reinit_head else ())) if training else ()
+    return checkpoint.match(found, task.variables(training), optional, task.explain_checkpoint(found.shapes), task.dead(found.shapes))
 
 
 @contextlib.contextmanager
@@ -85,11 +86,12 @@ def evaluate(task: Task, device: devices.Device, path: Optional[str], folder: Op
     cfg = task.cfg
     folder = folder or task.folder(task.eval_split)
     found = match(task, path) if device.is_chief else None  # rank 0 reads the checkpoint, which others may not see, and sends it
-    batches = math.ceil(folder.count / (cfg.batch_size * device.size))
-    counter = _Counter('evaluating', batches, device.is_chief)
+    images = task.eval_batch_size * device.size
+    batches = math.ceil(folder.count / images)
+    counter = _Counter('evaluating', batches, device.is_chief, task.tally(folder, device.is_chief))
 
     def input_fn():
-        return task.dataset(folder, cfg.batch_size, False, rank=device.rank, size=device.size)
+        return task.dataset(folder, task.eval_batch_size, False, rank=device.rank, size=device.size)
 
     # The Estimator wants a folder of its own: a foreign checkpoint's is not written to.
     with tempfile.TemporaryDirectory(prefix='evaluation-') as scratch, reading(task, found and found.checkpoint.path):
@@ -99,7 +101,7 @@ def evaluate(task: Task, device: devices.Device, path: Optional[str], folder: Op
     keys = sorted(counter.totals)
     counts = dict(zip(keys, device.sum_over_ranks([np.asarray(counter.totals[key]) for key in keys])))
     names = {'classes': folder.metadata['classes']} if 'confusion' in counts and folder.metadata.get('classes') else {}
-    measured = (batches - 1) * cfg.batch_size * device.size
+    measured = (batches - 1) * images
     source = dict(checkpoint=os.path.abspath(found.checkpoint.path), step=found.checkpoint.step) if found else {}
     return dict(source, model=task.name, **task.metrics(counts),
                 seconds=round(counter.seconds, 3), images_per_second=round(measured / counter.seconds, 2) if measured else None,

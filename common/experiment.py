@@ -26,12 +26,12 @@ def train(task: tasks.Task, device: devices.Device) -> None:
     per_epoch = records.steps_per_epoch(folder.count, global_batch)
     total = cfg.steps or max(1, int(round(cfg.epochs * per_epoch)))
     model_fn.learning_rate(cfg, 0, total, per_epoch)  # raises what is wrong with it before anything is written
-    parameters = sum(int(np.prod(shape)) for name, shape in task.variables().items() if 'moving_' not in name)
+    parameters = sum(int(np.prod(shape)) for name, shape in task.variables(training=True).items() if 'moving_' not in name)
     start = _agreed_start(output, device)
     save_steps = cfg.save_checkpoints_steps or max(1, int(round(cfg.save_interval * per_epoch)))
     final = os.path.join(output, task.final_checkpoint)
 
-    warm = evaluation.match(task, cfg.model_path, cfg.reinit_head) if cfg.model_path and not start and device.is_chief else None
+    warm = evaluation.match(task, cfg.model_path, training=True) if cfg.model_path and not start and device.is_chief else None
     changed = _changed(task, output) if start else {}
     done = start >= total and _agreed(_step(final) >= total if device.is_chief else 0, device)
     journal = hooks.Journal(output, device.is_chief, start, evaluates_again=start >= total and not done)
@@ -42,6 +42,8 @@ def train(task: tasks.Task, device: devices.Device) -> None:
         config.save(cfg, pathlib.Path(output, 'config.yaml'), task.name)
     journal.say('%s  device=%s x %d  global batch %d  %d steps/epoch  %d steps  %.2f M parameters' % (
         config.summary(cfg), device.name, device.size, global_batch, per_epoch, total, parameters / 1e6))
+    for warning in task.warnings(folder, device):
+        journal.say('warning: ' + warning)
     if start:
         journal.say('resuming at step %d of %s' % (start, output))
         for key, (old, new) in changed.items():
@@ -166,7 +168,7 @@ def _finish(task, device, journal, final: str, eval_folder, per_epoch: int) -> N
             evaluation.write(result, task.cfg.output_path)
     if device.is_chief:
         newest = checkpoint.latest(task.cfg.output_path)
-        checkpoint.export(evaluation.match(task, newest), final)
+        checkpoint.export(evaluation.match(task, newest, training=True), final)
         journal.say('final checkpoint: %s (weights only)' % final)
 
 

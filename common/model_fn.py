@@ -42,10 +42,10 @@ def build(task: Task, device, *, total_steps: int = 0, steps_per_epoch: int = 1,
                 return device.dropout(x, rate, (cfg.seed * 7919 + layer * 104729 + device.rank * 1299709 + micro * 15485863, step))
 
             part = task.augment(dict(part, image=tf.cast(part['image'], tf.float32)))
-            logits = task.network(task.normalize(part['image']), True, dropout)
+            outputs = task.network(task.normalize(part['image']), True, dropout, device)
             if initialize and not tf.is_tensor(index):  # once, and before averages copy the initial values
                 initialize()
-            data = task.loss(logits, part)
+            data = task.loss(outputs, part)
             return optimizer.Losses(data, data + optimizer.l2_loss(cfg))
 
         train_op, loss = optimizer.train_op(cfg, device, losses_of, rate)
@@ -57,7 +57,7 @@ def build(task: Task, device, *, total_steps: int = 0, steps_per_epoch: int = 1,
         return tf.estimator.EstimatorSpec(tf.estimator.ModeKeys.TRAIN, loss=loss, train_op=train_op)
 
     def evaluation(features):
-        logits = task.network(task.normalize(tf.cast(features['image'], tf.float32)), False)
+        logits = task.inference(task.normalize(tf.cast(features['image'], tf.float32)))
         for item in sorted(task.counts(logits, features).items()):
             tf.add_to_collection(COUNTS, item)
         tf.train.get_or_create_global_step()

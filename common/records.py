@@ -248,7 +248,7 @@ def has_split(data_path, split: str) -> bool:
 
 
 class Folder:
-    """A validated folder of TFRecords. `read` gives any records by number; numbers count through the files in order.
+    """A validated folder of TFRecords, or one such file. `read` gives any records by number; numbers count through the files in order.
 
     Attributes: path; metadata (the content of dataset.json, {} without one); files (in dataset.json's order, else in the
     natural order of their names); count (records that can be read: corrupt ones that were left out have no number).
@@ -275,11 +275,11 @@ class Folder:
 
     @classmethod
     def _open(cls, path: pathlib.Path, skip_corrupt: int) -> 'Folder':
-        if not path.is_dir():
-            raise UserError('%s: %s; name the folder that holds the TFRecords' % (
-                path, 'is a file' if path.exists() else 'no such folder'))
+        if not path.is_dir() and not (path.is_file() and _is_record_file(path)):
+            raise UserError('%s: %s; name the folder that holds the TFRecords, or one TFRecord file' % (
+                path, 'is no TFRecord' if path.exists() else 'no such folder'))
         metadata = _metadata(path)
-        paths = [path / shard['file'] for shard in metadata['shards']] if metadata else _find(path)
+        paths = [path] if path.is_file() else [path / shard['file'] for shard in metadata['shards']] if metadata else _find(path)
         _warn_strays(path, paths)
         if metadata and not skip_corrupt and (path / 'index.npy').exists():
             frames = _load_index(path / 'index.npy', metadata['shards'])
@@ -353,17 +353,23 @@ def _metadata(path: pathlib.Path) -> Dict:
     return metadata
 
 
+def _is_record_file(file: pathlib.Path) -> bool:
+    """Whether a file starts as a TFRecord does."""
+    with open(str(file), 'rb') as source:
+        head = source.read(12)
+    return len(head) == 12 and head[8:] == _checksum(head[:8])
+
+
 def _find(path: pathlib.Path) -> List[pathlib.Path]:
     """The TFRecord files of a folder without dataset.json, by name or else by content, in the natural order of their names."""
     found = []
     for file in path.iterdir():
         if file.is_file() and not file.name.startswith('.') and file.stat().st_size:
             named = _RECORD_NAME.search(file.name) and file.suffix.lower() not in _NOTE_SUFFIXES
-            with open(str(file), 'rb') as source:
-                head = source.read(12)
-            if named and head[:2] == b'\x1f\x8b':
-                raise UserError('%s: is gzip-compressed, which cannot be read at random; decompress it (gunzip)' % file)
-            if named or head[8:] == _checksum(head[:8]):
+            if named or _is_record_file(file):
+                with open(str(file), 'rb') as source:
+                    if source.read(2) == b'\x1f\x8b':
+                        raise UserError('%s: is gzip-compressed, which cannot be read at random; decompress it (gunzip)' % file)
                 found.append(file)
     if not found:
         inside = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
@@ -377,7 +383,7 @@ def _find(path: pathlib.Path) -> List[pathlib.Path]:
 
 
 def _warn_strays(path: pathlib.Path, used: List[pathlib.Path]) -> None:
-    strays = {entry.name for entry in path.iterdir()} - {file.name for file in used} - {'dataset.json', 'index.npy'}
+    strays = {entry.name for entry in (path.iterdir() if path.is_dir() else ())} - {file.name for file in used} - {'dataset.json', 'index.npy'}
     if strays:
         sys.stderr.write('warning: %s: not used, as they are no TFRecords of this dataset: %s\n' % (path, _names(strays)))
 

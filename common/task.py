@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from common import config, records
+from common import config, devices, records
 from common.errors import UserError, suggest
 
 Features = Dict[str, tf.Tensor]
@@ -23,7 +23,7 @@ class Task(abc.ABC):
       config_class, aliases ({published flag: field}), default_recipe (read when there is no --config).
       output_name: the inference graph's output, e.g. 'output/BiasAdd'; the input is always 'inputx'.
       train_split, eval_split: folders below --data_path.
-      head: scope of the classifier, which --reinit_head may leave out of a warm start.
+      heads: scopes of the classifiers, which --reinit_head may leave out of a warm start.
       best_metric: key of metrics() by which the best checkpoint is kept, higher is better.
       atc_precision_mode: what ATC must be told for the model to keep its accuracy; None: its default, force_fp16.
       swap_channels: normalize() reverses the order of the channels.
@@ -33,7 +33,7 @@ class Task(abc.ABC):
     aliases: Dict[str, str] = {}
     default_recipe: pathlib.Path
     output_name: str
-    head: str
+    heads: Sequence[str]
     train_split, eval_split = 'train', 'test'
     best_metric = 'top1'
     atc_precision_mode: Optional[str] = None
@@ -42,7 +42,7 @@ class Task(abc.ABC):
 
     def __init__(self, cfg):
         self.cfg = cfg
-        self._variables: Optional[Dict[str, List[int]]] = None
+        self._variables: Dict[bool, Dict[str, List[int]]] = {}
 
     @property
     def final_checkpoint(self) -> str:
@@ -62,7 +62,7 @@ class Task(abc.ABC):
         """uint8 or float [B,H,W,C] in 0..255 -> the network's float32 input. The first op on the device; export may keep or drop it."""
 
     def affine_normalization(self) -> Optional[Tuple[List[float], List[float]]]:
-        """(mean, deviation) of each channel, in units of 0..255, if normalize() is (x - mean) / deviation; None if it is not."""
+        """(mean, deviation) of each channel, after the swap, in units of 0..255, if normalize() is (x - mean) / deviation; None if it is not."""
         return None
 
     def augment(self, features: Features) -> Features:
@@ -70,16 +70,36 @@ class Task(abc.ABC):
         return features
 
     @abc.abstractmethod
-    def network(self, images: tf.Tensor, training: bool, dropout: Optional[Callable] = None) -> tf.Tensor:
-        """Normalised float32 images -> logits. dropout(x, rate, index) is stateless."""
+    def network(self, images: tf.Tensor, training: bool, dropout: Optional[Callable] = None, device: Optional[devices.Device] = None) -> Any:
+        """Normalised float32 images -> logits; in training, what `loss` takes.
+
+        dropout(x, rate, index) is stateless. device: its ranks may share batch norm's statistics; None: this process trains alone.
+        """
 
     @abc.abstractmethod
-    def loss(self, logits: tf.Tensor, features: Features) -> tf.Tensor:
-        """Training loss: float32 scalar, mean over the batch."""
+    def loss(self, outputs: Any, features: Features) -> tf.Tensor:
+        """Training loss of what `network` gave: float32 scalar, mean over the batch."""
+
+    def warnings(self, folder: records.Folder, device: devices.Device) -> List[str]:
+        """What whoever starts this training should know. UserError for what cannot work."""
+        return []
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Images per device in evaluation."""
+        return self.cfg.batch_size
+
+    def inference(self, images: tf.Tensor) -> tf.Tensor:
+        """Normalised images -> the logits that evaluation scores: the network's, unless a task averages several views."""
+        return self.network(images, False)
 
     @abc.abstractmethod
     def counts(self, logits: tf.Tensor, features: Features) -> Dict[str, tf.Tensor]:
-        """Evaluation counts of one batch: sums that add up over batches and ranks. Masked records count nothing."""
+        """What evaluation brings to the host of each batch, for `tally`. Masked records count nothing."""
+
+    def tally(self, folder: records.Folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Dict[str, np.ndarray]]:
+        """What turns the `counts` of one batch into sums that add up over batches and ranks; nothing to do if they are sums."""
+        return lambda counts: counts
 
     @abc.abstractmethod
     def offline_counts(self, logits: np.ndarray, features: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
@@ -96,6 +116,14 @@ class Task(abc.ABC):
     def explain_checkpoint(self, shapes: Dict[str, Sequence[int]]) -> str:
         """Says what a checkpoint that does not fit is, by its variables: a hint for the error message."""
         return ''
+
+    def may_be_missing(self, shapes: Dict[str, Sequence[int]]) -> Sequence[str]:
+        """Scopes that training from this checkpoint initialises anew because it has nothing of them by design."""
+        return ()
+
+    def dead(self, shapes: Dict[str, Sequence[int]]) -> List[str]:
+        """Variables of this checkpoint that had no effect where it comes from."""
+        return []
 
     def folder(self, split: str) -> records.Folder:
         """Opens and validates the split's records; --image_num takes the first N, of the training split if that is trained on."""
@@ -117,13 +145,16 @@ class Task(abc.ABC):
         """Pipelines to measure `dataset` against, by name: infinite batches of cfg.batch_size with a 'label'. For common.benchmark."""
         return {}
 
-    def variables(self) -> Dict[str, List[int]]:
-        """{name: shape} of the network's variables, weights and batch-norm statistics, in creation order."""
-        if self._variables is None:  # building the graph takes a second
+    def variables(self, training: bool = False) -> Dict[str, List[int]]:
+        """{name: shape} of the network's variables, weights and batch-norm statistics, in creation order.
+
+        training: with those that only training has, as an auxiliary head's.
+        """
+        if training not in self._variables:  # building the graph takes a second
             with tf.Graph().as_default():
-                self.network(tf.placeholder(tf.float32, (1,) + tuple(self.input_shape)), False)
-                self._variables = collections.OrderedDict((v.op.name, v.shape.as_list()) for v in tf.global_variables())
-        return self._variables
+                self.network(tf.placeholder(tf.float32, (1,) + tuple(self.input_shape)), training, lambda x, rate, index: x)
+                self._variables[training] = collections.OrderedDict((v.op.name, v.shape.as_list()) for v in tf.global_variables())
+        return self._variables[training]
 
 
 def find(name: str) -> type:

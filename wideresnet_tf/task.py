@@ -12,7 +12,7 @@ class WideResNet(ClassificationTask):
     aliases = {'depths': 'depth', 'ks': 'widen_factor', 'epoch': 'epochs'}
     default_recipe = pathlib.Path(__file__).parent / 'configs' / 'wrn28_10_cifar100_port.yaml'
     output_name = 'output/BiasAdd'
-    head = 'output'
+    heads = ('output',)
     input_shape = input_pipeline.SHAPE
     draws = input_pipeline.DRAWS
 
@@ -28,7 +28,7 @@ class WideResNet(ClassificationTask):
     def affine_normalization(self):
         return input_pipeline.constants(self.cfg.normalization)
 
-    def network(self, images, training, dropout=None):
+    def network(self, images, training, dropout=None, device=None):
         cfg = self.cfg
         return model.wideresnet(
             images, depth=cfg.depth, widen_factor=cfg.widen_factor, num_classes=cfg.num_classes, variant=cfg.variant, training=training,

@@ -13,7 +13,7 @@ class Xception(ClassificationTask):
     default_recipe = pathlib.Path(__file__).parent / 'configs' / 'xception_imagenet_port.yaml'
     final_checkpoint = 'xception_model.ckpt'
     output_name = 'dense/BiasAdd'
-    head = 'dense'
+    heads = ('dense',)
     eval_split = 'val'
     draws = input_pipeline.DRAWS
 
@@ -44,7 +44,7 @@ class Xception(ClassificationTask):
     def decode(self, data):
         return input_pipeline.decode_eval(data, self.cfg)
 
-    def network(self, images, training, dropout=None):
+    def network(self, images, training, dropout=None, device=None):
         cfg = self.cfg
         return model.xception(
             images, num_classes=cfg.num_classes, width=cfg.width, dropout_rate=cfg.dropout_rate, dropout=dropout, training=training,

@@ -176,18 +176,18 @@ def test_another_head_says_how_to_start_anew(tmp_path):
 @pytest.mark.parametrize('there', [SHAPES, {name: shape for name, shape in SHAPES.items() if not name.startswith('output')}])
 def test_reinit_head_leaves_out_the_head_alone(there, tmp_path):
     path = saved(tmp_path / 'c', values(there))
-    found = match(Checkpoint(path), OTHER_HEAD, head='output')
+    found = match(Checkpoint(path), OTHER_HEAD, optional=('output',))
     assert found.names == {'stem/kernel': 'stem/kernel', 'bn/moving_mean': 'bn/moving_mean'}
     assert 'restored 2 of 4' in found.report and 'initialised anew: output/kernel, output/bias' in found.report
     with pytest.raises(UserError, match='1 of other shape .stem/kernel'):
-        match(Checkpoint(path), dict(OTHER_HEAD, **{'stem/kernel': [1, 1, 3, 4]}), head='output')
+        match(Checkpoint(path), dict(OTHER_HEAD, **{'stem/kernel': [1, 1, 3, 4]}), optional=('output',))
     with pytest.raises(UserError, match='1 missing .output_2/kernel'):
-        match(Checkpoint(path), dict(OTHER_HEAD, **{'output_2/kernel': [1]}), head='output')
+        match(Checkpoint(path), dict(OTHER_HEAD, **{'output_2/kernel': [1]}), optional=('output',))
 
 
 def test_reinit_head_keeps_a_head_that_fits(tmp_path):
     path = saved(tmp_path / 'c', values())
-    assert match(Checkpoint(path), SHAPES, head='output').names == {name: name for name in SHAPES}
+    assert match(Checkpoint(path), SHAPES, optional=('output',)).names == {name: name for name in SHAPES}
 
 
 def test_averaged_weights_are_preferred(tmp_path):

@@ -188,7 +188,7 @@ def test_layers_ranks_and_micro_batches_drop_differently_and_steps_anew():
         def normalize(self, images):
             return images
 
-        def network(self, images, training, dropout):
+        def network(self, images, training, dropout, device):
             w = tf.get_variable('w', [1])
             for layer in range(18):
                 dropout(images, 0.5, layer)

@@ -310,9 +310,17 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'cat.jpg').write_bytes(b'\xff\xd8' + bytes(100))
     refusal(tmp_path, 'no TFRecord', 'cat.jpg, train/')
-    refusal(tmp_path / 'cat.jpg', 'is a file')
+    refusal(tmp_path / 'cat.jpg', 'is no TFRecord', 'one TFRecord file')
     write_foreign(tmp_path / 'train' / 'a.tfrecord', [])
     refusal(tmp_path / 'train', 'no TFRecord', 'a.tfrecord')
+
+
+def test_one_file_among_others(tmp_path):
+    """The published ResNeSt port names the file itself."""
+    write_foreign(tmp_path / 'cityscapes_train.tfrecords', [b'a', b'bc'])
+    write_foreign(tmp_path / 'cityscapes_val.tfrecords', [b'd'])
+    folder = records.Folder.open(tmp_path / 'cityscapes_train.tfrecords')
+    assert folder.count == 2 and folder.read([1, 0]) == [b'bc', b'a']
 
 
 def test_several_sets_in_one_folder(tmp_path):

@@ -124,7 +124,7 @@ def test_network_with_an_assertion_is_refused(known, task, tmp_path):
     class Asserting(type(of)):
         output_name = 'checked'
 
-        def network(self, images, training, dropout=None):
+        def network(self, images, training, dropout=None, device=None):
             logits = super().network(images, training, dropout)
             with tf.control_dependencies([tf.Assert(tf.reduce_all(tf.is_finite(logits)), [logits])]):
                 return tf.identity(logits, name='checked')

@@ -150,7 +150,7 @@ def test_other_classes_say_how_to_start_with_a_new_classifier(run_folder, data):
         evaluation.match(task(data, num_classes=9), path)
     assert 'dense/kernel is [128, 6], the network wants [128, 9]' in str(error.value)
     assert 'it is an Xception with 6 classes; use --num_classes 6 --width 0.0625; --reinit_head True initialises the classifier anew' in str(error.value)
-    found = evaluation.match(task(data, num_classes=9), path, reinit_head=True)
+    found = evaluation.match(task(data, num_classes=9, reinit_head=True), path, training=True)
     assert len(found.names) == 234 and 'initialised anew: dense/kernel, dense/bias' in found.report
 
 
