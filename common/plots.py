@@ -107,8 +107,8 @@ def throughput(minutes: np.ndarray, rate: np.ndarray, resumed: Sequence[float], 
 
 
 @_saved
-def confusion(matrix: np.ndarray, classes: List[str]) -> Figure:
-    """Confusion matrix [C, C] (row = true class) as shares of each row."""
+def confusion(matrix: np.ndarray, classes: List[str], counted: str) -> Figure:
+    """Confusion matrix [C, C] (row = true class) as shares of each row; counted: 'images' or 'pixels'."""
     size = len(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     few = size <= CELL_TEXT_LIMIT
@@ -134,7 +134,7 @@ def confusion(matrix: np.ndarray, classes: List[str]) -> Figure:
     axes.tick_params(length=2 if few or not named else 1, pad=2)
     axes.set_xlabel('predicted class')
     axes.set_ylabel('true class')
-    axes.set_title('Confusion: %% of the images of each true class (%d images)' % matrix.sum())
+    axes.set_title('Confusion: %% of the %s of each true class (%s %s)' % (counted, '{:,}'.format(int(matrix.sum())), counted))
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.set_ticks(np.sqrt([0, 0.01, 0.05, 0.2, 0.5, 1]))
     bar.set_ticklabels(['0 %', '1 %', '5 %', '20 %', '50 %', '100 %'])

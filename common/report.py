@@ -110,7 +110,7 @@ def _offline(results: List[Dict[str, Any]]) -> str:
     for result in results:
         facts = columns.setdefault('.%s' % result.get('backend', '?'), {})
         if 'equal_predictions' in result:
-            facts['same prediction as online'] = '%.2f %% of the images' % (100 * result['equal_predictions'])
+            facts['same prediction as online'] = '%.2f %% of the %s' % (100 * result['equal_predictions'], 'pixels' if 'miou' in (result.get('offline') or {}) else 'images')
         if 'max_abs_logit_difference' in result:
             facts['largest difference of a logit'] = '%.3g' % result['max_abs_logit_difference']
         latency = result.get('latency_ms') or {}
@@ -150,10 +150,11 @@ def _figures(run: RunFolder, folder: pathlib.Path) -> List[str]:
              run.column('train', 'images_per_second'), [row['minutes'] for row in run.lines['run'][1:]],
              run.session.get('ranks', 1))
     if run.confusion.size:
-        draw('confusion.png', 'confusion matrix', plots.confusion, run.confusion, run.classes)
+        draw('confusion.png', 'confusion matrix', plots.confusion, run.confusion, run.classes, run.counted)
     if isinstance(run.eval.get('iou'), dict):
         draw('iou.png', 'intersection over union of each class', plots.iou,
              {name: number(value) for name, value in run.eval['iou'].items()})
+    drawn += ['![sample %s](samples/%s)' % (name, name) for name in run.samples]
     return ['## Figures'] + drawn if drawn else []
 
 
@@ -163,7 +164,7 @@ def _confused(run: RunFolder, most: int = 5) -> str:
     if not wrong.any():
         return ''
     recall, precision = metrics.recall(run.confusion), metrics.precision(run.confusion)
-    lines = ['## Where it errs', '', '| true class | taken for | images | of the class |', '|---|---|--:|--:|']
+    lines = ['## Where it errs', '', '| true class | taken for | %s | of the class |' % run.counted, '|---|---|--:|--:|']
     for cell in np.argsort(-wrong, axis=None, kind='stable')[:most]:
         row, column = divmod(int(cell), len(wrong))
         if wrong[row, column]:

@@ -23,6 +23,8 @@ class RunFolder:
         self.offline: List[Dict[str, Any]] = [result for path in (folder / 'offline.json', folder / 'offline' / 'offline.json')
                                               for result in self._load(path, _offline_results, list)]   # one of each backend
         self.confusion: np.ndarray = self._load(folder / 'confusion.npy', np.load, np.ndarray)
+        self.counted = 'pixels' if 'miou' in self.eval else 'images'   # what the confusion matrix counts
+        self.samples: List[str] = sorted(path.name for path in (folder / 'samples').glob('*.png'))
         self.lines: Dict[str, List[Dict[str, Any]]] = {'run': [], 'train': [], 'eval': [], 'end': []}
         self.ended = False      # the latest session wrote its last line
         self._read_lines(folder / 'metrics.jsonl')

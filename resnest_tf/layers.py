@@ -1,9 +1,9 @@
 """What ResNeSt's two graphs are made of: convs, batch norm, and how a variant makes and names them."""
-from typing import Callable, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 import tensorflow as tf
 
-BatchNorm = Callable[[tf.Tensor, str, float, float, bool], tf.Tensor]
+from common.batch_norm import BatchNorm, local
 
 
 class Variant(NamedTuple):
@@ -37,7 +37,7 @@ class Layers:
 
     def __init__(self, variant: Variant, width: float, training: bool, freeze_bn: bool, batch_norm: Optional[BatchNorm]):
         self.variant, self._width, self._training = variant, width, training
-        self._update_bn, self._batch_norm = training and not freeze_bn, batch_norm or _batch_norm
+        self._update_bn, self._batch_norm = training and not freeze_bn, batch_norm or local
 
     def filters(self, published: int) -> int:
         return scaled(published, self._width)
@@ -66,10 +66,6 @@ class Layers:
 
     def conv_bn_relu(self, x: tf.Tensor, filters: int, size: int, name: str, **options) -> tf.Tensor:
         return tf.nn.relu(self.conv_bn(x, filters, size, name, **options))
-
-
-def _batch_norm(x: tf.Tensor, name: str, decay: float, epsilon: float, training: bool) -> tf.Tensor:
-    return tf.layers.batch_normalization(x, momentum=decay, epsilon=epsilon, training=training, fused=True, name=name)
 
 
 def pad(x: tf.Tensor, pixels: int) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """The interface that every device fulfils. Only the files of this folder know Horovod or npu_bridge."""
 import abc
-from typing import Callable, Dict, List, Sequence, Union
+import contextlib
+from typing import Callable, ContextManager, Dict, List, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -49,6 +50,10 @@ class Device(abc.ABC):
     def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
         """Training steps per session.run: a divisor of every interval {name: steps}; 1 unless the device loops on its own."""
         return 1
+
+    def full_precision(self) -> ContextManager:
+        """A context: ops that are made in it keep their dtype where mixed precision would give them float16."""
+        return contextlib.nullcontext()
 
     def dropout(self, x: tf.Tensor, rate: float, seed: Sequence[Union[int, tf.Tensor]]) -> tf.Tensor:
         """Zeroes a share `rate` of x and scales the rest by 1/(1-rate); the mask is a function of `seed` (two integers)."""

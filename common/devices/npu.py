@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -274,6 +274,10 @@ class NPU(Device):
             return tensor
         from npu_bridge.hccl import hccl_ops
         return hccl_ops.allreduce(tensor, 'sum', fusion=0)
+
+    def full_precision(self) -> ContextManager:
+        from npu_bridge.estimator.npu import npu_scope
+        return npu_scope.keep_dtype_scope()
 
     def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
         """HCCL sums neither int64 nor float64 on a 910: their bytes are gathered as int32, and every host sums in the same order."""

@@ -1,0 +1,311 @@
+"""run_resnest.py from flags to files, on narrow networks and drawn blobs of 64x96 pixels in the published port's schema."""
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+from common import checkpoint, config, evaluation, experiment, reload
+from common.errors import UserError
+from resnest_tf import cityscapes, model
+from resnest_tf.task import ResNeSt
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+RECIPES = sorted((ROOT / 'resnest_tf' / 'configs').glob('*.yaml'))
+RUN = ROOT / 'resnest_tf' / 'run_resnest.py'
+HEIGHT, WIDTH = 64, 96
+SMALL = dict(model='resnest', depth=14, width=1 / 16, crop_height=64, crop_width=64, image_height=HEIGHT, image_width=WIDTH, batch_size=4,
+             steps=4, learning_rate=0.05, optimizer='momentum', schedule='polynomial', eval_interval=0, log_interval=1)
+
+
+def blobs(count, seed):
+    """(BGR image, trainIds): four classes in rectangles, each of its own colour under noise, a border that does not count."""
+    random = np.random.RandomState(seed)
+    colours = np.array([[60, 60, 60], [180, 40, 40], [40, 180, 40], [60, 60, 200]])
+    for _ in range(count):
+        label = np.zeros([HEIGHT, WIDTH], np.uint8)
+        for kind in (1, 2, 3):
+            top, left = random.randint(0, HEIGHT - 24), random.randint(0, WIDTH - 24)
+            label[top:top + 24, left:left + 24] = kind
+        image = (colours[label] + random.normal(0, 20, [HEIGHT, WIDTH, 3])).clip(0, 255).astype(np.uint8)
+        label[-4:] = cityscapes.IGNORE
+        yield image, label
+
+
+def write_records(path, count, seed):
+    def bytes_of(array):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[array.tobytes()]))
+
+    def number(value):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    path.parent.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for image, label in blobs(count, seed):
+            writer.write(tf.train.Example(features=tf.train.Features(feature={
+                'image': bytes_of(image), 'label': bytes_of(label), 'height': number(HEIGHT), 'width': number(WIDTH),
+                'channels': number(3)})).SerializeToString())
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """train/ (9 records) and val/ (3) in the published port's schema, written by TensorFlow."""
+    folder = tmp_path_factory.mktemp('data')
+    write_records(folder / 'train' / 'cityscapes_train.tfrecords', 9, 1)
+    write_records(folder / 'val' / 'cityscapes_val.tfrecords', 3, 2)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+    """small(field=value, ...): path of a small recipe with these changes."""
+    folder = tmp_path_factory.mktemp('recipes')
+
+    def make(**changes):
+        path = folder / ('%d.yaml' % len(list(folder.iterdir())))
+        path.write_text(yaml.safe_dump(dict(SMALL, **changes)))
+        return path
+    return make
+
+
+def call(*flags):
+    with tf.Graph().as_default():
+        experiment.run(ResNeSt, ['--device', 'cpu'] + [str(flag) for flag in flags])
+
+
+def task(recipe, *flags):
+    return ResNeSt(config.parse(ResNeSt.config_class, ['--config', str(recipe)] + [str(flag) for flag in flags], 'resnest', ResNeSt.aliases))
+
+
+@pytest.fixture(scope='module')
+def finished(small, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    call('--config', small(), '--data_path', data, '--output_path', folder, '--do_train', 'True')
+    return folder
+
+
+def predictions(prefix, **network):
+    """[3, H, W] classes of val/'s images, by a graph and a normalisation of the test's own."""
+    images = np.stack([image[..., ::-1] for image, _ in blobs(3, 2)])   # RGB
+    normal = (images / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits, _ = model.deeplab_resnest(tf.constant(normal, tf.float32), **dict(dict(depth=14, width=1 / 16, aux_head=False), **network))
+        tf.train.Saver().restore(session, str(prefix))
+        return session.run(logits).argmax(axis=-1)
+
+
+def confusion(found):
+    matrix = np.zeros([19, 19], int)
+    for (_, label), classes in zip(blobs(3, 2), found):
+        for row, column in zip(label[label != 255], classes[label != 255]):
+            matrix[row, column] += 1
+    return matrix
+
+
+# Training and evaluation
+
+def test_run_ends_in_a_checkpoint_whose_evaluation_is_that_of_its_network(finished):
+    matrix = confusion(predictions(finished / 'resnest.ckpt'))
+    np.testing.assert_array_equal(np.load(str(finished / 'confusion.npy')), matrix)
+    result = json.loads((finished / 'eval.json').read_text())
+    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    assert result['images'] == 3 and result['miou'] == pytest.approx(np.mean(np.diag(matrix)[union > 0] / union[union > 0]))
+    assert result['accuracy'] == pytest.approx(np.trace(matrix) / matrix.sum())
+    names = dict(tf.train.list_variables(str(finished / 'resnest.ckpt')))
+    assert 'auxiliary/logits/kernel' in names and not any('Momentum' in name for name in names)
+
+
+def test_run_draws_samples_into_its_report(finished):
+    samples = sorted((finished / 'samples').glob('*.png'))
+    assert len(samples) == 3 and all(cv2.imread(str(path)) is not None for path in samples)
+    report = (finished / 'report.md').read_text()
+    assert 'samples/%s' % samples[0].name in report and 'plots/iou.png' in report and 'mIoU' in report
+
+
+def test_run_that_was_interrupted_ends_in_the_same_weights(finished, small, data, tmp_path):
+    for steps in (2, 4):
+        call('--config', small(), '--data_path', data, '--output_path', tmp_path, '--do_train', 'True', '--steps', steps, '--end_learning_rate',
+             0.05)
+    straight = tmp_path / 'straight'
+    call('--config', small(), '--data_path', data, '--output_path', straight, '--do_train', 'True', '--end_learning_rate', 0.05)
+    one, two = checkpoint.Checkpoint(str(straight / 'resnest.ckpt')), checkpoint.Checkpoint(str(tmp_path / 'resnest.ckpt'))
+    for name in one.shapes:
+        np.testing.assert_allclose(one.read(name), two.read(name), atol=1e-6, err_msg=name)
+
+
+def test_evaluation_saves_what_it_predicts(finished, small, data, tmp_path, capsys):
+    call('--config', small(), '--data_path', data, '--model_path', finished / 'resnest.ckpt', '--output_path', tmp_path, '--save_predictions',
+         tmp_path / 'png')
+    files = sorted((tmp_path / 'png' / 'labelIds').glob('*.png'))
+    assert len(files) == 3
+    wanted = cityscapes.LABEL_IDS[predictions(finished / 'resnest.ckpt')]
+    np.testing.assert_array_equal([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in files], wanted)
+    miou = json.loads((tmp_path / 'eval.json').read_text())['miou']
+    assert 'miou %.6f' % miou in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('changes', [dict(loss='ohem', ohem_min_kept=100), dict(loss='focal'), dict(aux_weight=0.0), dict(accumulate=2, batch_size=2),
+                                     dict(optimizer='adam', ema_decay=0.9), dict(dropout_rate=0.5), dict(freeze_bn=True, batch_size=1)])
+def test_every_way_of_training_lowers_the_loss(small, data, tmp_path, changes):
+    flags = dict(dict(photometric=False, steps=6, learning_rate=0.01), **changes)
+    call('--config', small(**flags), '--data_path', data / 'train', '--output_path', tmp_path, '--do_train', 'True')
+    losses = [json.loads(line)['loss'] for line in (tmp_path / 'metrics.jsonl').read_text().splitlines() if json.loads(line)['kind'] == 'train']
+    assert len(losses) == 6 and np.isfinite(losses).all() and np.mean(losses[-2:]) < losses[0]
+
+
+def test_all_views_together_come_near_the_single_one(finished, small, data, tmp_path):
+    """Sliding windows, scales and mirrors see the same blobs: most pixels keep their class."""
+    call('--config', small(), '--data_path', data, '--model_path', finished / 'resnest.ckpt', '--output_path', tmp_path, '--eval_mode', 'slide',
+         '--eval_scales', '[0.75,1.0]', '--eval_flip', 'True')
+    one, many = (json.loads((folder / 'eval.json').read_text()) for folder in (finished, tmp_path))
+    assert many['images'] == 3 and abs(one['accuracy'] - many['accuracy']) < 0.3
+
+
+# The published port's flags, records and checkpoints
+
+def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
+    narrow = ['--width', 1 / 64, '--optimizer', 'sgd', '--eval_interval', 0]
+    call('--train_data', data / 'train' / 'cityscapes_train.tfrecords', '--model_save_dir', tmp_path / 'save' / 'resnest.ckpt', '--is_training', 'True',
+         '--num_class', 19, '--img_N', 9, '--img_H', 64, '--img_W', 64, '--batch_size', 4, '--epochs', 1, '--learning_rate', 0.00001, *narrow)
+    saved = yaml.safe_load((tmp_path / 'save' / 'config.yaml').read_text())
+    assert (saved['crop_height'], saved['crop_width'], saved['variant'], saved['loss']) == (64, 64, 'port', 'focal')
+    port = {name for name, _, _ in json.loads((ROOT / 'test' / 'data' / 'resnest_port_variables.json').read_text())}
+    ours = dict(tf.train.list_variables(str(tmp_path / 'save' / 'resnest.ckpt')))
+    assert ours.pop('global_step') == [] and set(ours) < port
+
+    # A checkpoint of the port: all of its variables, also those without effect.
+    found = checkpoint.Checkpoint(str(tmp_path / 'save' / 'resnest.ckpt'))
+    dead = sorted(port - set(ours))
+    checkpoint.write(str(tmp_path / 'port' / 'resnest.ckpt-182'),
+                     dict({name: found.read(name) for name in ours}, **{name: np.full([3], 7, np.float32) for name in dead}))
+    capsys.readouterr()
+    call('--train_data', data / 'val' / 'cityscapes_val.tfrecords', '--model_path', tmp_path / 'port' / 'resnest.ckpt-182', '--is_training', 'False',
+         '--num_class', 19, '--img_H', HEIGHT, '--img_W', WIDTH, '--batch_size', 1, *narrow)
+    assert 'miou' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'port' / 'eval.json').read_text())['images'] == 3
+
+    call('--train_data', data / 'train', '--model_save_dir', tmp_path / 'again', '--pre_model', tmp_path / 'port' / 'resnest.ckpt-182', '--is_training',
+         'True', '--img_H', 64, '--img_W', 64, '--batch_size', 4, '--steps', 1, *narrow)
+    log = (tmp_path / 'again' / 'log.txt').read_text()
+    assert 'restored %d of %d variables; dropped: %d that had no effect' % (len(ours), len(ours), len(dead)) in log
+    assert len(dead) == 80
+
+
+# Starting from a checkpoint
+
+def test_backbone_starts_training_and_both_heads_are_new(finished, small, data, tmp_path):
+    whole = checkpoint.Checkpoint(str(finished / 'resnest.ckpt'))
+    backbone = {name: whole.read(name) for name in whole.shapes if name.split('/')[0] not in ('head', 'auxiliary', 'global_step')}
+    checkpoint.write(str(tmp_path / 'backbone.ckpt'), backbone)
+    call('--config', small(steps=1, freeze_bn=True, learning_rate=1e-9), '--data_path', data, '--output_path', tmp_path / 'run', '--do_train', 'True',
+         '--model_path', tmp_path / 'backbone.ckpt')
+    log = (tmp_path / 'run' / 'log.txt').read_text()
+    assert 'restored %d of %d variables; initialised anew: head/' % (len(backbone), len(whole.shapes) - 1) in log
+    after = checkpoint.Checkpoint(str(tmp_path / 'run' / 'resnest.ckpt'))
+    for name, value in backbone.items():
+        np.testing.assert_allclose(after.read(name), value, atol=1e-6, err_msg=name)
+    with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without head'):
+        evaluation.match(task(small()), str(tmp_path / 'backbone.ckpt'))
+
+
+def test_reload_writes_the_network_alone(finished, small, tmp_path, capsys):
+    recipe = small()
+    reload.main(['--model', 'resnest', '--config', str(recipe), '--model_path', str(finished / 'model.ckpt-4'), '--output', str(tmp_path / 'premodel' / 'resnest.ckpt')])
+    assert 'weights only' in capsys.readouterr().out
+    old, new = checkpoint.Checkpoint(str(finished / 'model.ckpt-4')), checkpoint.Checkpoint(str(tmp_path / 'premodel' / 'resnest.ckpt'))
+    assert set(new.shapes) == set(task(recipe).variables(training=True)) | {'global_step'} and len(old.shapes) > len(new.shapes)
+    for name in new.shapes:
+        np.testing.assert_array_equal(new.read(name), old.read(name))
+
+
+def test_reinit_head_trains_other_classes(finished, small, data):
+    prefix = str(finished / 'resnest.ckpt')
+    with pytest.raises(UserError, match='19 classes.*--num_classes 19'):
+        evaluation.match(task(small(num_classes=5)), prefix, training=True)
+    found = evaluation.match(task(small(num_classes=5, reinit_head=True)), prefix, training=True)
+    left = set(task(small(num_classes=5)).variables(training=True)) - set(found.names)
+    assert left == {'head/logits/kernel', 'head/logits/bias', 'auxiliary/logits/kernel', 'auxiliary/logits/bias'}
+
+
+# Mistakes
+
+@pytest.mark.parametrize('flags, message', [
+    (dict(batch_size=1), 'batch_size: 1 image at a time cannot train'), (dict(min_scale=3.0), 'min_scale: 3 is above max_scale, 2'),
+    (dict(eval_scales=[0.25]), 'eval_scales'), (dict(crop_height=16), 'crop_height: 16 is not legal; give at least 32'),
+    (dict(variant='port'), "depth: the port's network has depth 50"), (dict(slide_stride=1.5), 'slide_stride'), (dict(image_pooling=[3]), 'image_pooling'),
+    (dict(loss='ohem', label_smoothing=0.1), 'label_smoothing'), (dict(num_classes=256), 'num_classes'), (dict(ohem_threshold=2.0), 'ohem_threshold'),
+    (dict(crop_hight=64), 'crop_height')])
+def test_what_cannot_be_is_said_in_a_line(small, data, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit) as stop:
+        call('--config', small(**flags), '--data_path', data, '--output_path', tmp_path / 'run', '--do_train', 'True')
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and len(error.strip().splitlines()) == 1
+
+
+def test_small_batch_is_warned_about(finished, small, data, tmp_path):
+    assert 'warning: batch norm sees 4 images at a time' in (finished / 'log.txt').read_text()
+    call('--config', small(batch_size=8, steps=1), '--data_path', data / 'train', '--output_path', tmp_path, '--do_train', 'True')
+    assert 'warning' not in (tmp_path / 'log.txt').read_text()
+
+
+def test_images_of_another_size_than_evaluated_are_named(finished, small, data, capsys):
+    with pytest.raises(SystemExit):
+        call('--config', small(image_height=128), '--data_path', data, '--model_path', finished / 'resnest.ckpt')
+    assert '--image_height' in capsys.readouterr().err
+
+
+# Recipes
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
+def test_recipe_says_what_it_is(path):
+    head = [line for line in path.read_text().splitlines() if line.startswith('#')]
+    for word in ('command:', 'expected:', 'hardware:', 'duration:', 'source:'):
+        assert any(line.startswith('# ' + word) for line in head), word
+    cfg = config.parse(ResNeSt.config_class, ['--config', str(path)], 'resnest', ResNeSt.aliases)
+    assert ResNeSt(cfg).variables()
+
+
+# Two processes
+
+several = [pytest.mark.processes, pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed')]
+
+
+@pytest.fixture(scope='module')
+def alone(small, data, tmp_path_factory):
+    """One process with batches of 4."""
+    folder = tmp_path_factory.mktemp('alone')
+    call('--config', small(photometric=False, learning_rate=0.01), '--data_path', data, '--output_path', folder, '--do_train', 'True')
+    return folder
+
+
+def assert_same(found, expected):
+    logged = [[json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()] for folder in (found, expected)]
+    losses = [[row['loss'] for row in rows if row['kind'] == 'train'] for rows in logged]
+    assert logged[0][0]['ranks'] == 2 and len(losses[0]) == 4
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
+    one, two = checkpoint.Checkpoint(str(expected / 'resnest.ckpt')), checkpoint.Checkpoint(str(found / 'resnest.ckpt'))
+    for name in one.shapes:
+        np.testing.assert_allclose(two.read(name), one.read(name), atol=1e-4, rtol=1e-3, err_msg=name)
+    assert json.loads((found / 'eval.json').read_text())['images'] == 3
+
+
+@pytest.mark.parametrize('device', [pytest.param('cpu', marks=several), pytest.param('npu', marks=several)])
+def test_two_processes_train_and_evaluate_as_one(alone, small, data, start, tmp_path, device):
+    words = ['--config', small(batch_size=2, photometric=False, learning_rate=0.01), '--data_path', data, '--output_path', tmp_path / 'run', '--do_train', 'True']
+    if device == 'cpu':
+        launcher = [pathlib.Path(sys.executable).parent / 'horovodrun', '-np', '2', '--gloo']
+    else:
+        foreign = ('RANK_', 'CM_', 'HCCL_', 'DEVICE_', 'ASCEND_', 'HOROVOD_', 'JOB_ID', 'POD_NAME', 'TF_CONFIG')
+        launcher = ['env'] + [word for name in os.environ if name.startswith(foreign) for word in ('-u', name)] + [
+            'PYTHONPATH=%s' % ROOT, 'ASCEND_SIM=1', 'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'), 'OMP_NUM_THREADS=1',
+            sys.executable, '-m', 'hccl.launch', '--devices', '0-1', '--log_dir', tmp_path / 'logs', '--']
+        words += ['--device', 'npu', '--precision', 'float32']
+    status, out, error = start(*words, cwd=tmp_path, launcher=launcher, script=RUN).finish(400)
+    assert status == 0, out + error
+    assert_same(tmp_path / 'run', alone)
