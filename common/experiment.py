@@ -145,6 +145,8 @@ def _evaluate_between(task, device, journal, eval_folder, step: int, per_epoch: 
 
 
 def _keep_best(task: tasks.Task, result: Dict[str, Any]) -> None:
+    if task.best_metric not in result:   # a split without labels
+        return
     best = pathlib.Path(task.cfg.output_path, 'best')
     best.mkdir(exist_ok=True)
     note = best / 'best.json'

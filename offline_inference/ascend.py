@@ -1,8 +1,8 @@
 """Frozen graph -> .om -> batches on disk -> msame or ais_bench -> figures, for offline_inference.run.
 
 What was done is not done again: each step's product carries a manifest. OUT/MODEL.om, OUT/MODEL.aipp.cfg and OUT/TOOL/ with
-a folder for each chunk of batches (one, if there is no --chunk): bins/, results/ and score.json. With --chunk the first two are
-deleted once the third is written.
+a folder for each chunk of batches: bins/, results/ and score.json. If there are several chunks, or --chunk is given, the first two
+are deleted once the third is written.
 """
 import json
 import pathlib
@@ -16,6 +16,7 @@ from common.task import Task
 from offline_inference import aipp, atc, bins, freeze, manifest, msame, results, score
 
 TOOLS = ('msame', 'ais_bench')
+CHUNK_BYTES = 4e9       # on the disk; 500 photographs of 1024x2048 and their logits would be 170 GB
 
 
 class Options(NamedTuple):
@@ -23,7 +24,7 @@ class Options(NamedTuple):
     input_dtype: str = 'float32'
     soc_version: Optional[str] = None
     atc_precision_mode: Optional[str] = None
-    chunk: Optional[int] = None
+    chunk: Optional[int] = None         # batches; None: what CHUNK_BYTES hold
     device_id: int = 0
 
 
@@ -42,9 +43,12 @@ def run(task: Task, found: checkpoint.Match, folder: records.Folder, frozen: pat
     conversion = atc.request(task, frozen, stem.with_suffix('.om'), options.soc_version, options.input_dtype, options.atc_precision_mode)
     print(atc.shell(conversion.command()), flush=True)       # which takes minutes
     print(atc.convert(task, conversion))
-    total = bins.count(task, folder)
-    size = options.chunk or total
     made_of = dict(bins.identity(task, folder, options.input_dtype), checkpoint=freeze.checksum(found))
+    total, each = bins.count(task, folder), bins.batch_bytes(made_of)
+    size = options.chunk or max(1, min(total, int(CHUNK_BYTES // each)))
+    if size < total:
+        print('%d batches and their results, %.1f GB, are written, run, scored and deleted %d at a time, %.1f GB%s' % (
+            total, total * each / 1e9, size, size * each / 1e9, '' if options.chunk else ' (--chunk)'))
     om = manifest.sha256(conversion.output)
     work = stem.parent / (tool + stem.name[len(task.name):])
     scored, milliseconds = results.Scored(), []
@@ -69,7 +73,7 @@ def run(task: Task, found: checkpoint.Match, folder: records.Folder, frozen: pat
             _save(place / 'score.json', key, *done)
         else:
             print('%s: taken from an earlier run; delete it to run the model again' % (place / 'score.json'))
-        if options.chunk:
+        if options.chunk or size < total:
             for name in ('bins', 'results'):
                 shutil.rmtree(str(place / name), ignore_errors=True)
         scored, milliseconds = scored.add(done[0]), milliseconds + done[1]

@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import sys
 import zlib
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -25,8 +25,6 @@ from common.errors import UserError, entry_point
 from common.task import Task
 from offline_inference import freeze, manifest
 
-KNOWN = ('labels', 'mask', 'logits')    # .npy files, rows as in the batches
-CHUNKS = '--chunk N of offline_inference.run (writes, runs and deletes N batches at a time)'
 
 
 def count(task: Task, folder: records.Folder) -> int:
@@ -40,12 +38,28 @@ def logits_shape(task: Task) -> List[int]:
         return task.network(tf.placeholder(tf.float32, [task.cfg.batch_size] + list(task.input_shape)), False).shape.as_list()
 
 
+def _label_bytes(task: Task, folder: records.Folder) -> int:
+    """Size of the labels of one batch."""
+    with tf.Graph().as_default():
+        dataset = task.dataset(folder, task.cfg.batch_size, False)
+        types, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
+    return types['label'].size * shapes['label'].num_elements()
+
+
+def batch_bytes(made_of: Dict[str, Any]) -> int:
+    """What one batch takes on the disk: images, labels, mask, the checkpoint's logits if there is one, and the results, float32."""
+    images = int(np.prod(made_of['input_shape'])) * np.dtype(made_of['input_dtype']).itemsize
+    logits = 4 * int(np.prod(made_of['logits_shape']))
+    return images + made_of['label_bytes'] + 4 * made_of['input_shape'][0] + logits * (2 if 'checkpoint' in made_of else 1)
+
+
 def identity(task: Task, folder: records.Folder, input_dtype: str) -> Dict[str, Any]:
-    """What the content of the files depends on, but for the part of the split that is taken."""
+    """What the content of the files depends on, but for the part of the split that is taken and the checkpoint, if there is one."""
     data = manifest.digest([(path.name, path.stat().st_size) for path in folder.files] + [folder.count, task.cfg.skip_corrupt])
     return manifest.plain(dict(
         model=task.name, records=str(folder.path.resolve()), images=folder.count, data=data, normalization=task.affine_normalization(),
-        input_shape=[task.cfg.batch_size] + list(task.input_shape), input_dtype=input_dtype, logits_shape=logits_shape(task)))
+        input_shape=[task.cfg.batch_size] + list(task.input_shape), input_dtype=input_dtype, logits_shape=logits_shape(task),
+        label_bytes=_label_bytes(task, folder)))
 
 
 def is_written(output: pathlib.Path, wanted: Dict[str, Any]) -> bool:
@@ -68,21 +82,20 @@ def write(output: pathlib.Path, made_of: Dict[str, Any], batches: Iterable[freez
     (output / 'batches').mkdir(parents=True)
     manifest.write(output, {'complete': False})
     size, dtype, known, files = made_of['input_shape'][0], made_of['input_dtype'], {}, {}
-    for number, batch in enumerate(tqdm.tqdm(itertools.islice(batches, total), total=total, desc='writing', unit=' batches', disable=None, leave=False)):
-        data = np.ascontiguousarray(batch.given(dtype), dtype).tobytes()
-        name = '%06d.bin' % number      # in the order of numbers and of letters
-        (output / 'batches' / name).write_bytes(data)
-        files[name] = zlib.crc32(data)
-        rows = dict(labels=batch.features['label'], mask=batch.features['mask'], logits=batch.logits)
-        for key, value in rows.items():
-            if value is not None:
-                if key not in known:
-                    known[key] = np.lib.format.open_memmap(str(output / (key + '.npy')), 'w+', value.dtype, (total * size,) + value.shape[1:])
-                known[key][number * size:(number + 1) * size] = value
+    with contextlib.ExitStack() as stack:
+        for number, batch in enumerate(tqdm.tqdm(itertools.islice(batches, total), total=total, desc='writing', unit=' batches', disable=None, leave=False)):
+            data = np.ascontiguousarray(batch.given(dtype), dtype).tobytes()
+            name = '%06d.bin' % number      # in the order of numbers and of letters
+            (output / 'batches' / name).write_bytes(data)
+            files[name] = zlib.crc32(data)
+            for key, value in dict(labels=batch.features['label'], mask=batch.features['mask'], logits=batch.logits).items():
+                if value is not None:
+                    if key not in known:
+                        known[key] = stack.enter_context(open(str(output / (key + '.npy')), 'wb'))
+                        _header(known[key], value.dtype, (total * size,) + value.shape[1:])
+                    known[key].write(np.ascontiguousarray(value).data)
     if len(files) != total:
         raise ValueError('%d batches were announced, %d came' % (total, len(files)))
-    for array in known.values():
-        array.flush()
     content = dict(complete=True, made_of=made_of, bytes=len(data), crc32=files, known={key: manifest.sha256(output / (key + '.npy')) for key in known})
     manifest.write(output, dict(content, id=manifest.digest(content)))
 
@@ -100,13 +113,20 @@ def read(folder: pathlib.Path) -> Dict[str, Any]:
     return found
 
 
-def arrays(folder: pathlib.Path, found: Dict[str, Any]) -> Dict[str, np.ndarray]:
-    """'labels', 'mask' and, if there are any, 'logits', a row each image; read from the disk as they are used."""
+def _header(file: BinaryIO, dtype: np.dtype, shape: Sequence[int]) -> None:
+    """Begins a .npy file whose values follow; open_memmap would hold all that was written in memory."""
+    np.lib.format.write_array_header_1_0(file, {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False, 'shape': tuple(shape)})
+
+
+def known(folder: pathlib.Path, found: Dict[str, Any]) -> Iterator[Dict[str, np.ndarray]]:
+    """'labels', 'mask' and, if there are any, 'logits' of each batch in turn."""
     for key, checksum in found['known'].items():
         path = folder / (key + '.npy')
         if not path.is_file() or manifest.sha256(path) != checksum:
             raise UserError('--bins %s: %s is missing or does not belong to the batches; write the folder anew' % (folder, path.name))
-    return {key: np.load(str(folder / (key + '.npy')), mmap_mode='r') for key in found['known']}
+    size = found['made_of']['input_shape'][0]
+    for start in range(0, size * len(found['crc32']), size):    # mapped anew each time: what was read of a mapping stays in memory with it
+        yield {key: np.array(np.load(str(folder / (key + '.npy')), mmap_mode='r')[start:start + size]) for key in found['known']}
 
 
 def _wrong_files(folder: pathlib.Path, found: Dict[str, Any]) -> List[str]:
@@ -115,15 +135,15 @@ def _wrong_files(folder: pathlib.Path, found: Dict[str, Any]) -> List[str]:
 
 
 def _check_space(folder: pathlib.Path, made_of: Dict[str, Any], total: int) -> None:
-    """UserError if the batches and their results, float32, would not leave a tenth of a GB on the disk."""
+    """UserError if the batches and their results would not leave a tenth of a GB on the disk."""
     size, height, width, channels = made_of['input_shape']
-    # Inputs, the checkpoint's logits, the results.
-    batch = size * height * width * channels * np.dtype(made_of['input_dtype']).itemsize + 8 * int(np.prod(made_of['logits_shape']))
-    needed, free = total * batch, shutil.disk_usage(str(folder)).free
+    needed, free = total * batch_bytes(made_of), shutil.disk_usage(str(folder)).free
     text = '%d %s images of %dx%dx%d and their results take %.2f GB' % (total * size, made_of['input_dtype'], height, width, channels, needed / 1e9)
     if needed + 1e8 > free:
-        raise UserError('%s, %s has %.2f GB free; give %s%s, or another --output' % (
-            text, folder, free / 1e9, '' if made_of['input_dtype'] == 'uint8' else '--input_dtype uint8 (a quarter), ', CHUNKS))
+        as_bytes, fits = total * batch_bytes(dict(made_of, input_dtype='uint8')), int((free - 1e8) // batch_bytes(made_of))
+        cures = ['--input_dtype uint8 (%.2f GB)' % (as_bytes / 1e9)] * (as_bytes < needed and as_bytes + 1e8 <= free)
+        cures += ['--chunk %d of offline_inference.run (writes, runs and deletes so many batches at a time)' % fits] * (fits > 0)
+        raise UserError('%s, %s has %.2f GB free; give %s' % (text, folder, free / 1e9, ', or '.join(cures + ['another --output'])))
     if needed > 1e9:
         print(text)
 

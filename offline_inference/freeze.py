@@ -2,8 +2,8 @@
 
     python -m offline_inference.freeze --model wideresnet --config C --model_path CKPT --batch_size N --output F.pb [--input_dtype uint8]
 
-Every other flag is one of the model's configuration (--depth 16). With --data_path the proof runs on the evaluation split's
-first records, else on random images.
+Every other flag is one of the model's configuration (--depth 16). Without --batch_size: as many images as evaluation takes at a time.
+With --data_path the proof runs on the evaluation split's first records, else on random images.
 """
 import argparse
 import contextlib
@@ -25,6 +25,7 @@ from offline_inference import fold, manifest, pb, score
 
 TOLERANCE = 1e-4        # of the largest logit of an image; rounding gives 1e-7 to 1e-5
 PROOF_IMAGES = 16
+PROOF_PIXELS = 1 << 22      # of large images fewer: 2 of 1024x2048, which take a minute
 # What an engine for inference has no use for, or does not know.
 _DYNAMIC = {'Variable', 'VariableV2', 'VarHandleOp', 'ReadVariableOp', 'Assign', 'NoOp', 'Assert', 'PlaceholderWithDefault', 'Switch', 'Merge',
             'Enter', 'Exit', 'If', 'StatelessIf', 'While', 'StatelessWhile', 'PartitionedCall', 'StatefulPartitionedCall'}
@@ -88,8 +89,8 @@ def prove(task: Task, found: checkpoint.Match, frozen: pathlib.Path, folder: Opt
 
     Raises UserError if they differ by more than TOLERANCE (see score.relative_difference), or if anything is not finite.
     """
-    size = task.cfg.batch_size
-    batches = -(-PROOF_IMAGES // size)
+    size, (height, width, _) = task.cfg.batch_size, task.input_shape
+    batches = -(-min(PROOF_IMAGES, max(1, PROOF_PIXELS // (height * width))) // size)
 
     def dataset():
         if folder:
@@ -182,7 +183,12 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, Task, bool]:
         """Returns the flags, the task that the others configure, and whether --data_path is among them."""
         args, rest = self.parse_known_args(argv)
-        return args, tasks.build(args.model, rest), any(word.split('=')[0] == '--data_path' for word in rest)
+        task = tasks.build(args.model, ['--do_train', 'False'] + rest)     # which the config.yaml of a run says otherwise
+        words = [word[2:].split('=')[0] for word in rest if word.startswith('--')]
+        given = [task.aliases.get(word, word) for word in words]
+        if 'batch_size' not in given:
+            task.cfg.batch_size = task.eval_batch_size
+        return args, task, 'data_path' in given
 
     def error(self, message: str) -> None:
         raise UserError('%s; --help lists the flags' % message)

@@ -29,7 +29,7 @@ def logits(path: pathlib.Path, shape: List[int]) -> np.ndarray:
         if size not in (2, 4):
             raise UserError('%s has %d bytes; %s logits are %d in float32, %d in float16' % (
                 path, path.stat().st_size, shape, 4 * np.prod(shape), 2 * np.prod(shape)))
-        values = np.fromfile(str(path), np.float16 if size == 2 else np.float32).astype(np.float32)
+        values = np.fromfile(str(path), np.float16 if size == 2 else np.float32).astype(np.float32, copy=False)
     if values.size != int(np.prod(shape)):
         raise UserError('%s holds %d numbers, wanted are logits %s' % (path, values.size, shape))
     return values.reshape(shape)
@@ -61,9 +61,8 @@ def compare(task: Task, folder: pathlib.Path, results: pathlib.Path, files: Opti
         if len(files) != len(stems) or any(not path.name.startswith(stem + '_') for path, stem in zip(files, stems)):
             raise UserError('--results %s: %d files from %s to %s, wanted is one for each of the %d batches %s to %s; run the model on %s'
                             % (results, len(files), files[0].name, files[-1].name, len(stems), stems[0], stems[-1], folder))
-    known, size, total = bins.arrays(folder, found), facts['input_shape'][0], Scored()
-    for number, path in enumerate(files):
-        rows = {key: np.asarray(value[number * size:(number + 1) * size]) for key, value in known.items()}
+    total = Scored()
+    for path, rows in zip(files, bins.known(folder, found)):
         features = {'label': rows['labels'], 'mask': rows['mask']}
         offline = logits(path, facts['logits_shape'])
         part = Scored({}, task.offline_counts(offline, features))

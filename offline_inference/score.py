@@ -7,11 +7,13 @@ RESULTS is what offline_inference.msame wrote, or a folder that msame or ais_ben
 import json
 import pathlib
 import sys
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from common.errors import entry_point
+
+PIECE = 1 << 18     # logits that are compared at a time
 
 
 class Agreement(NamedTuple):
@@ -37,24 +39,38 @@ def agreement(online: np.ndarray, offline: np.ndarray, mask: np.ndarray) -> Agre
         mask: [B], 0 for padding, which is left out.
     A prediction is the class of the largest logit, the first of equals; where a logit is NaN there is none, so nothing equals it.
     """
-    keep = np.asarray(mask) > 0
-    online, offline = np.asarray(online, np.float64)[keep], np.asarray(offline, np.float64)[keep]
-    if not online.size:
-        return Agreement()
-    difference = np.abs(online - offline)
-    equal = (online.argmax(axis=-1) == offline.argmax(axis=-1)) & ~np.isnan(difference).any(axis=-1)
-    return Agreement(equal.size, int(equal.sum()), float(difference.max()))
+    total = Agreement()
+    for image, other, keep in zip(online, offline, mask):
+        if keep > 0:
+            for one, two in _pieces(image, other):
+                difference = np.abs(one - two)
+                equal = (one.argmax(axis=-1) == two.argmax(axis=-1)) & ~np.isnan(difference).any(axis=-1)
+                total = total.add(Agreement(equal.size, int(equal.sum()), float(difference.max())))
+    return total
 
 
 def relative_difference(reference: np.ndarray, logits: np.ndarray) -> float:
-    """Largest difference of a logit, of the largest magnitude among the same image's reference logits; both [B, ...].
+    """Largest difference of a logit, of the largest magnitude among the same image's reference logits; both [B, ..., C].
 
     Zero logits that should be zero differ by 0; NaN or infinity in either array gives NaN.
     """
-    reference, logits = (np.asarray(array, np.float64).reshape(len(array), -1) for array in (reference, logits))
-    with np.errstate(invalid='ignore'):
-        difference = np.abs(logits - reference).max(axis=1) / np.maximum(np.abs(reference).max(axis=1), np.finfo(np.float64).tiny)
-    return float(difference.max()) if np.isfinite(logits).all() and np.isfinite(reference).all() else float('nan')
+    worst = 0.0
+    for image, other in zip(reference, logits):
+        difference = largest = 0.0
+        for one, two in _pieces(image, other):
+            if not (np.isfinite(one).all() and np.isfinite(two).all()):
+                return float('nan')
+            difference, largest = max(difference, np.abs(two - one).max()), max(largest, np.abs(one).max())
+        worst = max(worst, difference / max(largest, np.finfo(np.float64).tiny))
+    return float(worst)
+
+
+def _pieces(one: np.ndarray, two: np.ndarray) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """Two arrays [..., C] in float64, some [n, C] at a time: a photograph's logits, a class for each pixel, have 160 MB in float32."""
+    one, two = (array.reshape(-1, array.shape[-1]) for array in (one, two))
+    rows = max(1, PIECE // one.shape[1])
+    for start in range(0, len(one), rows):
+        yield one[start:start + rows].astype(np.float64), two[start:start + rows].astype(np.float64)
 
 
 def published_line(images: int, value: float, name: str = 'accuracy') -> str:

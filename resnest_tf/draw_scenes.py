@@ -34,7 +34,7 @@ SKIES = [(235, 190, 140), (225, 205, 180), (205, 200, 195), (165, 160, 158), (19
 SLABS = [(150, 150, 150), (120, 125, 130), (130, 150, 165), (110, 118, 140), (95, 95, 98)]
 ASPHALTS = [(85, 82, 80), (105, 102, 100), (125, 122, 120), (95, 105, 115)]
 PANES = [(90, 75, 60), (45, 45, 45), (200, 190, 175), (120, 180, 215), (160, 150, 140)]
-LEAVES = [(40, 95, 60), (50, 120, 85), (35, 75, 45), (55, 110, 110), (60, 120, 150)]
+LEAVES = [(40, 95, 60), (50, 120, 85), (35, 75, 45), (55, 110, 110)]
 BARKS = [(45, 60, 80), (60, 70, 80), (80, 90, 95)]
 SKINS = [(140, 170, 215), (110, 140, 190), (60, 85, 125)]
 
@@ -150,7 +150,7 @@ class Scene:
 
     def houses(self, side: int) -> None:
         light = {side: 0.75, -side: 1.15, 0: 1.0}[self.sun]
-        edge, z, row = self.kerbs[side] + side * self.uniform(2.5, 5), self.uniform(2, 6), []
+        edge, z, row = self.kerbs[side] + side * self.uniform(3.5, 7), self.uniform(2, 6), []
         while z < FAR - 5:
             row.append((z, min(z + self.uniform(6, 16), FAR)))
             z = row[-1][1] + (0 if self.chance(0.6) else self.uniform(3, 14))
@@ -176,7 +176,7 @@ class Scene:
             self.blob(x + shift, trunk + rise, z, (radius, radius * 0.85), leaf * (0.7 + 0.035 * i), VEGETATION)
 
     def pole(self, x: float, z: float) -> None:
-        half, height, colour = max(0.14, 0.0115 * z), self.uniform(4, 7), self.tint(PAINTS[:6] + LEAVES[:1] + BARKS, 12)     # 4 pixels at least
+        half, height, colour = max(0.18, 0.0156 * z), self.uniform(4, 7), self.tint(PAINTS[:6], 12)     # 6 pixels at least
         if self.chance(0.5):    # a lamp over the road
             self.front((x, x - np.sign(x) * self.uniform(1, 2)), (height - 1.4 * half, height), z, colour, POLE)
         self.front((x - half, x + half), (0, height), z, colour, POLE)
@@ -245,13 +245,13 @@ class Scene:
             if self.sun == side:
                 self.shade(sorted((kerb + side * 5, kerb - side * self.uniform(-1, 4))), (1, FAR), self.uniform(0.5, 0.75))
             if self.chance(0.6):
-                things += [(z, self.car, kerb - side * 1.1) for z in np.arange(self.uniform(5, 11), 45, self.uniform(6, 9)) if self.chance(0.6)]
-            things += [(z, self.tree if self.chance(0.5) else self.pole, kerb + side * self.uniform(0.6, 1.2))
-                       for z in np.arange(self.uniform(5, 14), 45, self.uniform(8, 14))]
-            things += [(self.uniform(6, 17), self.person, kerb + side * self.uniform(0.4, 3)) for _ in range(self.random.randint(1, 5))]
+                things += [(z, self.car, kerb - side * 1.1) for z in np.arange(self.uniform(6, 11), 30, self.uniform(6, 9)) if self.chance(0.6)]
+            things += [(z, self.tree if z > 25 or self.chance(0.5) else self.pole, kerb + side * self.uniform(0.6, 1.2))
+                       for z in np.arange(self.uniform(6, 12), 40, self.uniform(6, 11))]
+            things += [(self.uniform(6.5, 13), self.person, kerb + side * self.uniform(0.4, 3)) for _ in range(self.random.randint(1, 5))]
             things += [(self.uniform(6, 14), self.bin, kerb + side * self.uniform(0.8, 2))] if self.chance(0.3) else []
-            things += [(self.uniform(8, 35), self.car, kerb * 0.4)] if self.chance(0.6) else []
-        things += [(self.uniform(7, 15), self.person, self.uniform(self.kerbs[-1], self.kerbs[1]))] if self.chance(0.3) else []
+            things += [(self.uniform(8, 28), self.car, kerb * 0.4)] if self.chance(0.6) else []
+        things += [(self.uniform(7, 13), self.person, self.uniform(self.kerbs[-1], self.kerbs[1]))] if self.chance(0.3) else []
         for z, draw_thing, x in sorted(things, key=lambda thing: -thing[0]):
             draw_thing(x, z)
         self.bonnet()
@@ -260,7 +260,7 @@ class Scene:
         """The picture as a camera gives it: exposure, colour cast, uneven light, blur and noise."""
         patches = cv2.resize(self.random.normal(1, 0.07, (4, 8)).astype(np.float32), (self.width, self.height), interpolation=cv2.INTER_CUBIC)
         light = patches * (1 + self.uniform(-0.15, 0.15) * np.linspace(-1, 1, self.width, dtype=np.float32))
-        gain = (self.uniform(0.6, 1.15) * self.random.uniform(0.92, 1.08, 3)).astype(np.float32)
+        gain = (self.uniform(0.7, 1.15) * self.random.uniform(0.92, 1.08, 3)).astype(np.float32)
         image = 255 * (np.clip(self.image * light[:, :, None] * gain, 0, 255) / 255) ** self.uniform(0.85, 1.2)
         noise = self.uniform(2, 7) * self.random.normal(size=image.shape)
         return np.rint(np.clip(cv2.GaussianBlur(image, (0, 0), self.uniform(0.4, 0.8)) + noise, 0, 255)).astype(np.uint8)

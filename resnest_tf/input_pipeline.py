@@ -1,10 +1,10 @@
 """Cityscapes records -> batches: scaling, cropping, photometric distortion, normalisation, and the published port's pipeline.
 
-Host: uint8 RGB crops, of which only the part of the photograph that a crop shows is touched. Device: normalisation.
+Host: uint8 RGB; of a training image only the pixels that its crop shows are worked on. Device: normalisation, so that uint8 crosses to it.
 """
 import concurrent.futures
 import os
-from typing import Callable, Dict, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from common import records
 from common.errors import UserError
+from resnest_tf.cityscapes import IGNORE
 
 # ImageNet's statistics, RGB, in units of 0..255.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-IGNORE = 255
 # Columns of the draws.
 SCALE, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, CONTRAST_LAST, SATURATION, HUE = range(9)
 DRAWS = 9
@@ -124,7 +124,7 @@ def random_crop(image: np.ndarray, label: np.ndarray, draws: Sequence[float], cf
     x, width, left, filled_width = window(image.shape[1], cfg.crop_width, scale, draws[LEFT])
     size = filled_width, filled_height
     crop = cv2.resize(image[y:y + height, x:x + width], size, interpolation=cv2.INTER_LINEAR)
-    # Not INTER_NEAREST, which takes the pixel up to one further to the left and top than the image's.
+    # Not INTER_NEAREST, whose places are half a pixel of the crop further left and up than INTER_LINEAR's.
     crop_label = cv2.resize(label[y:y + height, x:x + width], size, interpolation=cv2.INTER_NEAREST_EXACT)
     crop = distort(crop, draws) if cfg.photometric else cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
     if cfg.flip and draws[FLIP] < 0.5:
@@ -169,11 +169,16 @@ def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 # ---- on the device ---------------------------------------------------------------------------------------------------
 
 def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
-    """RGB in 0..255, uint8 or float [B,H,W,3] -> float32 of mean 0 and deviation 1; in BGR order for the variant 'port', which was trained so."""
-    images, mean, std = tf.cast(images, tf.float32), MEAN, STD
-    if cfg.variant == 'port':
-        images, mean, std = images[..., ::-1], MEAN[::-1], STD[::-1]
-    return (images - tf.constant(mean)) / tf.constant(std)
+    """RGB in 0..255, uint8 or float [B,H,W,3] -> float32, less the mean, by the deviation; for variant 'port', which learnt from BGR, in BGR."""
+    images = tf.cast(images, tf.float32)
+    mean, deviation = constants(cfg)
+    return ((images[..., ::-1] if cfg.variant == 'port' else images) - tf.constant(mean)) / tf.constant(deviation)
+
+
+def constants(cfg) -> Tuple[List[float], List[float]]:
+    """(mean, deviation) of the channels in units of 0..255, in the order in which `normalize` gives them."""
+    order = -1 if cfg.variant == 'port' else 1
+    return list(MEAN[::order]), list(STD[::order])
 
 
 # ---- what the pipeline is measured against -----------------------------------------------------------------------------

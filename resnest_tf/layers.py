@@ -79,7 +79,15 @@ def _dilated_conv_gradient(op: tf.Operation, gradient: tf.Tensor) -> List[tf.Ten
     x, kernel = op.inputs
     rate, size = op.get_attr('dilations')[1], kernel.shape[0].value
     to_x = tf.nn.conv2d(gradient, tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2]), 1, 'SAME', dilations=rate)
-    padded, height, width = pad(x, size // 2 * rate), x.shape[1].value, x.shape[2].value
-    windows = [padded[:, rate * i:rate * i + height, rate * j:rate * j + width] for i in range(size) for j in range(size)]
-    to_kernel = tf.stack([tf.tensordot(window, gradient, [[0, 1, 2], [0, 1, 2]]) for window in windows])
+    height, width, channels, filters = x.shape[1].value, x.shape[2].value, kernel.shape[2].value, kernel.shape[3].value
+    taps = []
+    for down in range(-(size // 2) * rate, size // 2 * rate + 1, rate):
+        for right in range(-(size // 2) * rate, size // 2 * rate + 1, rate):
+            if abs(down) >= height or abs(right) >= width:   # this tap saw nothing but padding
+                taps.append(tf.zeros([channels, filters], x.dtype))
+                continue
+            seen = x[:, max(0, down):height + min(0, down), max(0, right):width + min(0, right)]
+            made = gradient[:, max(0, -down):height - max(0, down), max(0, -right):width - max(0, right)]
+            taps.append(tf.matmul(tf.reshape(seen, [-1, channels]), tf.reshape(made, [-1, filters]), transpose_a=True))
+    to_kernel = tf.stack(taps)
     return [to_x, tf.reshape(to_kernel, kernel.shape)]

@@ -66,9 +66,11 @@ class ResNeSt(Task):
         cfg = self.cfg
         if cfg.loss == 'ohem':
             return losses.ohem(logits, labels, cfg.ohem_threshold, cfg.ohem_min_kept, ignore_label=IGNORE)
-        if cfg.loss == 'focal':   # the port divides by the number of all pixels
-            return losses.focal(logits, labels, cfg.focal_gamma, IGNORE, average='all' if cfg.variant == 'port' else 'valid')
-        return losses.cross_entropy(logits, labels, cfg.label_smoothing, ignore_label=IGNORE)
+        # Pixels that do not count add 0 but are divided by, as in mmsegmentation and the published port: a rank's mean then weighs as much
+        # as any other's, however many of its pixels count.
+        if cfg.loss == 'focal':
+            return losses.focal(logits, labels, cfg.focal_gamma, IGNORE, average='all')
+        return losses.cross_entropy(logits, labels, cfg.label_smoothing, ignore_label=IGNORE, average='all')
 
     def warnings(self, folder, device):
         cfg = self.cfg

@@ -29,7 +29,7 @@ def logits(network: Network, images: tf.Tensor, cfg) -> tf.Tensor:
       float32 [1, H, W, C]: logits if there is one scale and no mirror, else the logarithm of the mean probability.
     """
     size = images.shape.as_list()[1:3]
-    views = [(scaled(size, scale), mirrored) for scale in cfg.eval_scales for mirrored in ([False, True] if cfg.eval_flip else [False])]
+    views = [(_scaled(size, scale), mirrored) for scale in cfg.eval_scales for mirrored in ([False, True] if cfg.eval_flip else [False])]
 
     def score(view):
         return _slide(network, view, cfg) if cfg.eval_mode == 'slide' else network(view)
@@ -47,7 +47,7 @@ def logits(network: Network, images: tf.Tensor, cfg) -> tf.Tensor:
     return tf.log(tf.maximum(total / len(views), np.finfo(np.float32).tiny))
 
 
-def scaled(size: List[int], scale: float) -> List[int]:
+def _scaled(size: List[int], scale: float) -> List[int]:
     """[height, width] at a scale, to the nearest pixel."""
     return [int(side * scale + 0.5) for side in size]
 
@@ -75,8 +75,9 @@ def _slide(network: Network, images: tf.Tensor, cfg) -> tf.Tensor:
         places = tf.stack(tf.meshgrid(top + tf.range(window_height), left + tf.range(window_width), indexing='ij'), axis=2)
         return index + 1, tf.tensor_scatter_nd_add(total, places, found[0])    # in place; padded windows would each take the whole's memory
 
+    # Zeros, but of the image: TensorFlow would make those of all views at once, before it starts, if it knew them for constants.
+    start = tf.fill([height, width, cfg.num_classes], tf.minimum(tf.abs(images[0, 0, 0, 0]), 0.0))
     # TensorFlow creates variables outside of the loop even if the network is built in the loop alone.
-    start = tf.zeros([height, width, cfg.num_classes])
     _, total = tf.while_loop(lambda index, _: index < len(corners), body, (0, start), parallel_iterations=1, back_prop=False)
     covered = [np.sum([(np.arange(side) >= first) & (np.arange(side) < first + window) for first in starts], axis=0, dtype=np.float32)
                for side, window, starts in ((height, window_height, tops), (width, window_width, lefts))]

@@ -348,7 +348,8 @@ def test_each_distortion_and_its_bounds(column, draw, name, value, last):
 
 
 @pytest.mark.parametrize('last', [False, True])
-@pytest.mark.parametrize('brightness, contrast, saturation, hue', [(32, 1.5, 1.5, 36), (-32, 1.5, 0.5, -36), (32, 0.5, 1.5, 0), (20, 1.4, 1, 0), (0, 0.6, 0.7, 20)])
+@pytest.mark.parametrize('brightness, contrast, saturation, hue', [
+    (32, 1.5, 1.5, 36), (-32, 1.5, 0.5, -36), (32, 0.5, 1.5, 0), (20, 1.4, 1, 0), (0, 0.6, 0.7, 20)])
 def test_distortions_in_their_order(last, brightness, contrast, saturation, hue):
     def draw(value, low, high):
         return min(LAST, 0.5 + 0.5 * (value - low) / (high - low))
@@ -416,6 +417,10 @@ def test_normalize(dtype):
     np.testing.assert_allclose(paper, expected, atol=1e-5)
     bgr = (images[..., [2, 1, 0]].astype(np.float64) / 255 - [0.406, 0.456, 0.485]) / [0.225, 0.224, 0.229]
     np.testing.assert_allclose(port, bgr, atol=1e-5)
+    for variant, normalised in (('paper', paper), ('port', port)):
+        mean, deviation = input_pipeline.constants(cfg(variant=variant))
+        ordered = images if variant == 'paper' else images[..., ::-1]
+        np.testing.assert_allclose(normalised, (ordered - np.array(mean)) / deviation, atol=1e-5)
 
 
 # Measurement

@@ -211,13 +211,20 @@ def before(op):
 LOOP = {'Enter', 'Exit', 'NextIteration', 'LoopCond', 'Switch', 'Merge', 'While'}
 
 
-def test_whole_images_have_no_control_flow_and_come_one_after_another(graph):
-    logits(network, tf.placeholder(tf.float32, [1, 16, 16, 3]), settings(scales=[0.5, 1.0, 1.5], flip=True))
-    assert not LOOP & {op.type for op in graph.get_operations()}
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+def test_views_come_one_after_another_and_whole_images_without_control_flow(graph, mode):
+    x = tf.placeholder(tf.float32, [1, 40, 40, 3])
+    logits(network, x, settings(mode, [0.5, 1.0, 1.5], True))
+    assert bool(LOOP & {op.type for op in graph.get_operations()}) == (mode == 'slide')
     views = convs(graph)
     assert len(views) == 6 and len(tf.global_variables()) == 1
     for earlier, later in zip(views, views[1:]):
         assert earlier in before(later) and later not in before(earlier)
+    # The windows' sums start when their view does, and are no constants, which TensorFlow would make before.
+    starts = [op for op in graph.get_operations() if op.type == 'Fill' and op.outputs[0].shape.as_list()[2:] == [CLASSES]]
+    assert len(starts) == (6 if mode == 'slide' else 0)
+    for number, start in enumerate(starts):
+        assert x.op in before(start) and (number == 0 or views[number - 1] in before(start))
 
 
 def test_the_graph_does_not_grow_with_the_number_of_windows(graph):
