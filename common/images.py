@@ -1,4 +1,6 @@
 """Image files -> pixels."""
+from typing import Tuple
+
 import cv2
 import numpy as np
 
@@ -22,3 +24,11 @@ def decode(data: bytes) -> np.ndarray:
     if pixels is None:
         raise ValueError('it is no image that OpenCV can decode')
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def aligned(shape: Tuple[int, ...]) -> np.ndarray:
+    """Uninitialised uint8, where TensorFlow takes it over: an array that starts elsewhere is copied, which costs as much as resizing."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start:start + size].reshape(shape)

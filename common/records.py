@@ -518,4 +518,8 @@ def user_error(exception: BaseException) -> Optional[UserError]:
     if isinstance(exception, UserError):
         return exception
     line = re.search(r'\bUserError: (.+)', str(exception))
-    return UserError(line.group(1)) if line else None
+    if line:
+        return UserError(line.group(1))
+    feature = re.search(r"Key: ([^\s.,]+).*(?:Data types don't match|Can't parse|Number of \S+ values)", str(exception))
+    return feature and UserError("--data_path: the records' feature %s is of another type or number than this model's; they are another model's, "
+                                 'or written by another program' % feature.group(1))

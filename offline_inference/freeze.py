@@ -183,9 +183,9 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, Task, bool]:
         """Returns the flags, the task that the others configure, and whether --data_path is among them."""
         args, rest = self.parse_known_args(argv)
-        task = tasks.build(args.model, ['--do_train', 'False'] + rest)     # which the config.yaml of a run says otherwise
-        words = [word[2:].split('=')[0] for word in rest if word.startswith('--')]
-        given = [task.aliases.get(word, word) for word in words]
+        task = tasks.build(args.model, ['--do_train', 'False', '--device', 'cpu'] + rest)     # whatever the config.yaml of a run says
+        flags = [word[2:].split('=')[0] for word in rest if word.startswith('--')]
+        given = [task.aliases.get(flag, flag) for flag in flags]
         if 'batch_size' not in given:
             task.cfg.batch_size = task.eval_batch_size
         return args, task, 'data_path' in given

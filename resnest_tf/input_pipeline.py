@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from common import records
+from common import images, records
 from common.errors import UserError
 from resnest_tf.cityscapes import IGNORE
 
@@ -44,13 +44,13 @@ def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tens
     size = (cfg.crop_height, cfg.crop_width) if training else (cfg.image_height, cfg.image_width)
     found = tf.io.parse_example(batch['record'], _SCHEMA)
 
-    def load(images, labels, heights, widths, channels, names, ids, draws):
-        pixels, classes = _aligned((batch_size,) + size + (3,)), _aligned((batch_size,) + size)
+    def load(photos, labels, heights, widths, channels, names, ids, draws):
+        pixels, classes = images.aligned((batch_size,) + size + (3,)), images.aligned((batch_size,) + size)
 
         def fill(part: np.ndarray) -> None:
             for i in part:
                 try:
-                    image, label = _arrays(images[i], labels[i], (heights[i], widths[i], channels[i]), cfg)
+                    image, label = _arrays(photos[i], labels[i], (heights[i], widths[i], channels[i]), cfg)
                     if training:
                         random_crop(image, label, draws[i].tolist(), cfg, pixels[i], classes[i])
                     elif label.shape != size:
@@ -90,14 +90,6 @@ def _arrays(image: bytes, label: bytes, shape: Tuple[int, int, int], cfg) -> Tup
         raise ValueError('it has label %d; with --num_classes %d legal are 0 to %d, and %d for what is not scored; are these trainIds?' % (
             classes[wrong > 0][0], cfg.num_classes, cfg.num_classes - 1, IGNORE))
     return np.frombuffer(image, np.uint8).reshape(height, width, 3), classes
-
-
-def _aligned(shape: Tuple[int, ...]) -> np.ndarray:
-    """Uninitialised uint8, where TensorFlow takes it over: an array that starts elsewhere is copied."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start:start + size].reshape(shape)
 
 
 # ---- training --------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tens
 
     def load(jpegs, labels, names, ids, draws, is_slim):
         offsets = is_slim.astype(np.int64) if cfg.label_offset is None else np.full(batch_size, cfg.label_offset)
-        pixels = _aligned((batch_size, size, size, 3))
+        pixels = images.aligned((batch_size, size, size, 3))
 
         def refuse(i: int, why: str) -> None:
             raise UserError('--data_path %s: record %d (%s): %s' % (
@@ -89,14 +89,6 @@ def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tens
     if training and cfg.color_jitter:
         features['draws'] = batch['draws'][:, BRIGHTNESS:]
     return features
-
-
-def _aligned(shape: Tuple[int, ...]) -> np.ndarray:
-    """Uninitialised uint8, where TensorFlow takes it over: an array that starts elsewhere is copied, which costs as much as resizing."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start:start + size].reshape(shape)
 
 
 # ---- decoding --------------------------------------------------------------------------------------------------------

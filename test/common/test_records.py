@@ -575,3 +575,11 @@ def test_a_readers_error_survives_tensorflow(tmp_path):
     assert 'byte 37 ' in str(direct.value)
     assert records.user_error(direct.value) is direct.value
     assert records.user_error(ValueError('something else')) is None
+
+
+def test_records_of_another_model_are_named():
+    number = tf.train.Example(features=tf.train.Features(feature={'label': tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))}))
+    with tf.Graph().as_default(), tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError) as error:
+        session.run(tf.io.parse_example([number.SerializeToString()], {'label': tf.io.FixedLenFeature([], tf.string)}))
+    assert "the records' feature label is of another type" in str(records.user_error(error.value))
+    assert records.user_error(tf.errors.InvalidArgumentError(None, None, 'Nan in summary histogram')) is None

@@ -100,7 +100,7 @@ def test_batches_that_are_not_all_there(spoil, copy):
 def test_labels_of_something_else(copy):
     np.save(str(copy / 'labels.npy'), np.zeros(24, np.int32))
     with pytest.raises(UserError, match='labels.npy is missing or does not belong'):
-        bins.arrays(copy, bins.read(copy))
+        next(bins.known(copy, bins.read(copy)))
 
 
 def test_folders_that_are_none(tmp_path):
@@ -112,21 +112,41 @@ def test_folders_that_are_none(tmp_path):
 
 
 def test_disk_space(command, fails, tmp_path, monkeypatch):
-    """24 images: 295 kB float32 or 74 kB uint8, beside 1.5 kB of logits."""
+    """3 batches of 98 304 bytes in float32, 24 576 as uint8, each with labels and mask of 64 and results of 128 bytes."""
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8 + 100000))
     text = fails(bins.main, command(tmp_path / 'b'))
-    assert '24 float32 images of 32x32x3' in text and 'has 0.10 GB free' in text and '--input_dtype uint8 (a quarter)' in text and '--chunk N' in text
+    assert '24 float32 images of 32x32x3' in text and 'has 0.10 GB free' in text and '--input_dtype uint8 (0.00 GB)' in text and '--chunk 1 ' in text
     assert not (tmp_path / 'b').exists()
     bins.main(command(tmp_path / 'b', input_dtype='uint8'))
-    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8))
-    text = fails(bins.main, command(tmp_path / 'c', input_dtype='uint8'))
-    assert 'uint8 (a quarter)' not in text and '--chunk N' in text
+    each = 24576 + 64 + 128
+    for free, cure in ((3 * each - 1, '--chunk 2 '), (each - 1, 'give another --output')):
+        monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8 + free))
+        text = fails(bins.main, command(tmp_path / 'c', input_dtype='uint8'))
+        assert cure in text and '--input_dtype' not in text and ('--chunk' in cure) == ('--chunk' in text)
+    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8 + 3 * each))
+    bins.main(command(tmp_path / 'c', input_dtype='uint8'))
+    assert sum(path.stat().st_size for path in (tmp_path / 'c' / 'batches').iterdir()) == 3 * 24576
 
 
 def test_size_of_imagenet_is_told(capsys, monkeypatch, tmp_path):
     usage = namedtuple('usage', 'total used free')
-    facts = dict(input_shape=[50, 299, 299, 3], input_dtype='float32', logits_shape=[50, 1000])
+    facts = dict(input_shape=[50, 299, 299, 3], input_dtype='float32', logits_shape=[50, 1000], label_bytes=200, checkpoint='')
     monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(0, 0, 10 ** 12))
     bins._check_space(tmp_path, facts, 1000)
     assert '50000 float32 images of 299x299x3 and their results take 54.04 GB' in capsys.readouterr().out   # 53.64 GB of them images
+
+
+def test_size_of_photographs_with_a_class_for_each_pixel():
+    """Image in float32, label and mask, logits twice: the checkpoint's and the device's."""
+    facts = dict(input_shape=[1, 1024, 2048, 3], input_dtype='float32', logits_shape=[1, 1024, 2048, 19], label_bytes=1024 * 2048)
+    assert bins.batch_bytes(dict(facts, checkpoint='')) == 1024 * 2048 * (12 + 1 + 2 * 76) + 4
+    assert bins.batch_bytes(dict(facts, input_dtype='uint8')) == 1024 * 2048 * (3 + 1 + 76) + 4
+
+
+def test_what_is_known_comes_batch_by_batch(written, images_and_labels):
+    _, labels = images_and_labels(COUNT, seed=2)
+    rows = list(bins.known(written['uint8'], bins.read(written['uint8'])))
+    assert [set(row) for row in rows] == [{'labels', 'mask'}] * 3
+    assert np.concatenate([row['labels'] for row in rows])[:COUNT].tolist() == labels.tolist()
+    assert np.concatenate([row['mask'] for row in rows]).tolist() == [1] * COUNT + [0] * 3

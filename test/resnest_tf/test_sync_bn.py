@@ -95,7 +95,7 @@ def distance(found, expected):
 @pytest.mark.parametrize('device', ['cpu', 'npu'])
 def test_two_ranks_train_as_one_with_all_images(on, one, device):
     names = [name for name in one if not name.startswith('start/')]
-    assert len(names) > 200
+    assert len(names) > 35 * 4   # so many batch norms alone
     for rank in on(device):
         for name in names:
             assert distance(rank[name], one[name]) < 1e-5, name
@@ -106,8 +106,9 @@ def test_two_ranks_train_as_one_with_all_images(on, one, device):
 
 def test_without_synchronisation_they_do_not(on, one):
     rank = on('cpu')[0]
-    moved = np.median([distance(rank['alone/' + name], one[name]) for name in one if name.endswith(('kernel', 'moving_mean'))])
-    assert moved > 1e-3 and distance(rank['alone/losses'], one['losses']) > 1e-3
+    for kind in ('losses', 'moving_variance', 'conv1/kernel'):
+        far = [distance(rank['alone/' + name], one[name]) for name in one if name.endswith(kind) and not name.startswith('start/')]
+        assert max(far) > 1e-3, kind
 
 
 if __name__ == '__main__':
