@@ -15,6 +15,12 @@ def suggest(name: str, legal: Iterable[str]) -> str:
     return "; did you mean '%s'?" % near[0] if near else ""
 
 
+def some(names: Iterable[str]) -> str:
+    """The first five names, and how many more there are; "nothing" if there are none."""
+    names = sorted(names)
+    return ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '') or 'nothing'
+
+
 def entry_point(main):
     """Wraps a command's main(): prints a UserError as one line on stderr and exits with status 2; Ctrl-C exits with 130."""
     @functools.wraps(main)

@@ -1,4 +1,5 @@
 """Losses for classification [B, C] and dense prediction [B, H, W, C]; always computed in float32."""
+import math
 from typing import Optional
 
 import tensorflow as tf
@@ -65,6 +66,38 @@ def focal(logits: tf.Tensor, labels: tf.Tensor, gamma: float = 2.0, ignore_label
     # The floor keeps the gradient of the power finite at p = 1 for gamma < 1.
     miss = tf.maximum(1.0 - tf.exp(-loss), 1e-7)
     return _mean(tf.pow(miss, gamma) * loss, valid, average)
+
+
+def ohem(logits: tf.Tensor, labels: tf.Tensor, threshold: float = 0.7, min_kept: int = 100000,
+         ignore_label: Optional[int] = None, mask: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """Mean cross entropy of the hard elements, a float32 scalar in nats: online hard example mining (Shrivastava et al. 2016).
+
+    Hard are those whose label has a probability below `threshold`, and always the min_kept x B hardest of the batch. This is
+    mmsegmentation's OHEMPixelSampler, except that there, if no more than so many count at all, the easiest one is left out.
+    Other arguments are as in `cross_entropy`, but shapes must be static.
+
+    Args:
+        threshold: a probability; with 0 only the min_kept x B hardest count.
+        min_kept: elements per image on average, at least 0.
+    Raises:
+        UserError: threshold or min_kept is not legal.
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise UserError('ohem_threshold is %r but must be a probability, 0 to 1' % threshold)
+    if min_kept < 0:
+        raise UserError('ohem_min_kept is %r but must be at least 0' % min_kept)
+    if not labels.shape.is_fully_defined():
+        raise ValueError('ohem needs labels of a static shape, not %s' % labels.shape)
+    labels, valid = _split_ignored(labels, mask, ignore_label)
+    loss = elementwise_cross_entropy(logits, labels)
+    # Probabilities p and cross entropies -log p have opposite orders. What is left out is easier than anything.
+    known = tf.stop_gradient(tf.where(tf.greater(valid, 0.0), loss, -tf.ones_like(loss)))
+    hard = tf.greater(known, -math.log(threshold) if threshold else math.inf)
+    kept = min(min_kept * labels.shape[0].value, labels.shape.num_elements())
+    if kept:
+        least = tf.nn.top_k(tf.reshape(known, [-1]), kept).values[-1]
+        hard = tf.logical_or(hard, tf.greater_equal(known, least))
+    return _mean(loss, tf.where(hard, valid, tf.zeros_like(valid)), 'valid')
 
 
 def _split_ignored(labels, mask, ignore_label):

@@ -9,8 +9,8 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from common.errors import UserError
-from common.importers import account, some
+from common.errors import UserError, some
+from common.importers import account
 from resnest_tf import model
 
 HEADS = ('head', 'auxiliary')   # scopes of the paper's variant that are not its backbone

@@ -29,8 +29,9 @@ ROAD, SIDEWALK, BUILDING, POLE, VEGETATION, SKY, PERSON, CAR = (int(cityscapes.L
     'road', 'sidewalk', 'building', 'pole', 'vegetation', 'sky', 'person', 'car'))
 # Colours are BGR.
 GREYS = [(60, 60, 60), (95, 95, 92), (130, 128, 125), (165, 165, 162), (205, 205, 205)]
-PAINTS = GREYS + [(40, 40, 45), (225, 228, 230), (50, 50, 160), (150, 90, 50), (60, 110, 60), (130, 170, 190), (70, 100, 150), (170, 150, 110)]
-SKIES = [(235, 190, 140), (225, 205, 180), (205, 200, 195), (165, 160, 158), (190, 205, 230)]
+WALLS = GREYS + [(40, 40, 45), (225, 228, 230), (50, 50, 160), (150, 90, 50), (130, 170, 190), (70, 100, 150), (170, 150, 110)]
+PAINTS = WALLS + [(60, 110, 60)]
+SKIES = [(235, 190, 140), (225, 205, 180), (205, 200, 195), (180, 172, 168), (190, 205, 230)]
 SLABS = [(150, 150, 150), (120, 125, 130), (130, 150, 165), (110, 118, 140), (95, 95, 98)]
 ASPHALTS = [(85, 82, 80), (105, 102, 100), (125, 122, 120), (95, 105, 115)]
 PANES = [(90, 75, 60), (45, 45, 45), (200, 190, 175), (120, 180, 215), (160, 150, 140)]
@@ -45,10 +46,10 @@ class Scene:
     def __init__(self, random: np.random.RandomState, height: int, width: int):
         self.random, self.height, self.width = random, height, width
         self.image, self.ids = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
-        self.focal, self.eye = 1.5 * height, self.uniform(1.25, 1.6)
+        self.focal, self.eye = 1.9 * height, self.uniform(1.5, 1.9)
         self.centre, self.horizon = width * self.uniform(0.4, 0.6), height * self.uniform(0.38, 0.48)
-        self.kerbs = {-1: -self.uniform(4.5, 8), 1: self.uniform(2.2, 4)}       # of the left and the right side
-        self.sight = self.uniform(60, 250)      # metres at which haze leaves a third of a colour
+        self.kerbs = {-1: -self.uniform(3.5, 6.5), 1: self.uniform(2.2, 4)}       # of the left and the right side
+        self.sight = self.uniform(120, 400)      # metres at which haze leaves a third of a colour
         self.sky = self.tint(SKIES, 12)
         self.sun = self.random.randint(-1, 2)   # the side that is in the shade; 0: neither
 
@@ -117,13 +118,13 @@ class Scene:
 
     def end(self) -> None:
         """What closes the street, so that the ground nowhere meets the sky."""
-        x, trees = -90.0, self.uniform(-0.5, 1.5)
+        x, trees = -90.0, self.uniform(0, 1.6)
         while x < 90:
             width, height = self.uniform(6, 20), self.uniform(5, 16)
             if self.chance(trees):
                 self.blob(x + width / 2, 0, FAR, (width, height * 0.7), self.tint(LEAVES, 12), VEGETATION)
             else:
-                self.front((x, x + width), (0, height), FAR, self.tint(PAINTS, 15), BUILDING)
+                self.front((x, x + width), (0, height), FAR, self.tint(WALLS, 15), BUILDING)
             x += width
 
     def ground(self) -> None:
@@ -150,12 +151,12 @@ class Scene:
 
     def houses(self, side: int) -> None:
         light = {side: 0.75, -side: 1.15, 0: 1.0}[self.sun]
-        edge, z, row = self.kerbs[side] + side * self.uniform(3.5, 7), self.uniform(2, 6), []
+        edge, z, row = self.kerbs[side] + side * self.uniform(4, 8), self.uniform(2, 6), []
         while z < FAR - 5:
             row.append((z, min(z + self.uniform(6, 16), FAR)))
             z = row[-1][1] + (0 if self.chance(0.6) else self.uniform(3, 14))
         for near, far in reversed(row):
-            x, height, wall, pane = edge + side * self.uniform(0, 1.5), self.uniform(4, 12), self.tint(PAINTS, 18), self.tint(PANES, 15)
+            x, height, wall, pane = edge + side * self.uniform(0, 1.5), self.uniform(3.5, 10), self.tint(WALLS, 18), self.tint(PANES, 15)
             self.front((x, x + side * 14), (0, height), near, wall * self.uniform(0.8, 1.0), BUILDING)
             self.side(x, (0, height), (near, far), wall * light, BUILDING)
             self.side(x, (height - 0.4, height), (near, far), wall * light * 0.7, BUILDING)
@@ -170,15 +171,15 @@ class Scene:
         leaf, size, trunk = self.tint(LEAVES, 14), self.uniform(1.1, 2.0), self.uniform(1.6, 2.6)
         if self.chance(0.25):   # a bush
             size, trunk = size * 0.6, 0.2
-        self.front((x - 0.2, x + 0.2, x + 0.1, x - 0.1), (0, 0, trunk + size, trunk + size), z, self.tint(BARKS, 10), VEGETATION)
+        self.front((x - 0.25, x + 0.25, x + 0.15, x - 0.15), (0, 0, trunk + size, trunk + size), z, self.tint(BARKS, 10), VEGETATION)
         for i in range(16):
             radius, shift, rise = size * self.uniform(0.35, 0.6), size * self.uniform(-0.6, 0.6), size * self.uniform(0.3, 1.4)
             self.blob(x + shift, trunk + rise, z, (radius, radius * 0.85), leaf * (0.7 + 0.035 * i), VEGETATION)
 
     def pole(self, x: float, z: float) -> None:
-        half, height, colour = max(0.18, 0.0156 * z), self.uniform(4, 7), self.tint(PAINTS[:6], 12)     # 6 pixels at least
+        half, height, colour = max(0.18, 0.0144 * z), self.uniform(4, 6), self.tint(WALLS[:6], 12)     # 7 pixels at least
         if self.chance(0.5):    # a lamp over the road
-            self.front((x, x - np.sign(x) * self.uniform(1, 2)), (height - 1.4 * half, height), z, colour, POLE)
+            self.front((x, x - np.sign(x) * self.uniform(1, 2)), (height - 1.6 * half, height), z, colour, POLE)
         self.front((x - half, x + half), (0, height), z, colour, POLE)
         self.front((x, x + half), (0, height), z, colour * 0.8, POLE)
 
@@ -190,17 +191,17 @@ class Scene:
     # ---- what moves
 
     def person(self, x: float, z: float) -> None:
-        tall, stride, coat = self.uniform(1.6, 1.95), self.uniform(-0.28, 0.28), self.tint(PAINTS, 14)
+        tall, stride, coat = self.uniform(1.6, 1.95), self.uniform(-0.2, 0.2), self.tint(PAINTS, 14)
         hip, neck, trousers = 0.48 * tall, 0.84 * tall, self.tint(PAINTS[:9], 12)
         self.shade((x - 0.4, x + 0.4), (z - 0.15, z + 0.15), 0.6)
         for foot, tone in ((-stride, 0.8), (stride, 1.0)):
-            self.front(x + np.array([foot - 0.1, foot + 0.12, 0.17, -0.17]), (0, 0, hip, hip), z, trousers * tone, PERSON)
-        self.front(x + np.array([-0.2, 0.2, 0.27, 0.2, -0.2, -0.27]), (hip - 0.1, hip - 0.1, neck - 0.12, neck, neck, neck - 0.12), z, coat, PERSON)
-        for shoulder in (-0.25, 0.25):
+            self.front(x + np.array([foot - 0.14, foot + 0.14, 0.22, -0.22]), (0, 0, hip, hip), z, trousers * tone, PERSON)
+        self.front(x + np.array([-0.25, 0.25, 0.3, 0.22, -0.22, -0.3]), (hip - 0.1, hip - 0.1, neck - 0.12, neck, neck, neck - 0.12), z, coat, PERSON)
+        for shoulder in (-0.27, 0.27):
             hand = shoulder * (1 + stride)
-            self.front(x + np.array([shoulder - 0.07, shoulder + 0.07, hand + 0.06, hand - 0.06]), (neck, neck, hip, hip), z, coat * 0.85, PERSON)
-        self.blob(x, 0.92 * tall, z, (0.13, 0.15), self.tint(SKINS, 10), PERSON)
-        self.blob(x, 0.955 * tall, z, (0.13, 0.1), self.tint(BARKS + GREYS[:2], 10), PERSON)
+            self.front(x + np.array([shoulder - 0.08, shoulder + 0.08, hand + 0.08, hand - 0.08]), (neck, neck, hip, hip), z, coat * 0.85, PERSON)
+        self.blob(x, 0.92 * tall, z, (0.15, 0.16), self.tint(SKINS, 10), PERSON)
+        self.blob(x, 0.955 * tall, z, (0.15, 0.1), self.tint(BARKS + GREYS[:2], 10), PERSON)
 
     def car(self, x: float, z: float) -> None:
         """From behind or before, with the side that the camera sees."""
@@ -244,14 +245,15 @@ class Scene:
             self.houses(side)
             if self.sun == side:
                 self.shade(sorted((kerb + side * 5, kerb - side * self.uniform(-1, 4))), (1, FAR), self.uniform(0.5, 0.75))
-            if self.chance(0.6):
-                things += [(z, self.car, kerb - side * 1.1) for z in np.arange(self.uniform(6, 11), 30, self.uniform(6, 9)) if self.chance(0.6)]
+            if self.chance(0.45):
+                things += [(z, self.car, kerb - side * 1.1) for z in np.arange(self.uniform(7, 13), 34, self.uniform(6, 9)) if self.chance(0.6)]
             things += [(z, self.tree if z > 25 or self.chance(0.5) else self.pole, kerb + side * self.uniform(0.6, 1.2))
-                       for z in np.arange(self.uniform(6, 12), 40, self.uniform(6, 11))]
-            things += [(self.uniform(6.5, 13), self.person, kerb + side * self.uniform(0.4, 3)) for _ in range(self.random.randint(1, 5))]
-            things += [(self.uniform(6, 14), self.bin, kerb + side * self.uniform(0.8, 2))] if self.chance(0.3) else []
-            things += [(self.uniform(8, 28), self.car, kerb * 0.4)] if self.chance(0.6) else []
-        things += [(self.uniform(7, 13), self.person, self.uniform(self.kerbs[-1], self.kerbs[1]))] if self.chance(0.3) else []
+                       for z in np.arange(self.uniform(7, 13), 40, self.uniform(7, 12))]
+            things += [(self.uniform(9, 16), self.person, kerb + side * self.uniform(0.4, 2.5)) for _ in range(self.random.randint(1, 5))]
+            things += [(self.uniform(8, 16), self.bin, kerb + side * self.uniform(0.8, 2))] if self.chance(0.3) else []
+            things += [(self.uniform(10, 32), self.car, kerb * 0.4)] if self.chance(0.6) else []
+        if self.chance(0.3):    # someone crosses, before the cars
+            things.append((self.uniform(7, 9), self.person, self.uniform(self.kerbs[-1] + 2, self.kerbs[1] - 2)))
         for z, draw_thing, x in sorted(things, key=lambda thing: -thing[0]):
             draw_thing(x, z)
         self.bonnet()

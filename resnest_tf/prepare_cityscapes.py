@@ -24,7 +24,7 @@ import numpy as np
 
 if not __package__:     # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import records  # noqa: E402
+from common import record_writer, records  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
 from resnest_tf import cityscapes  # noqa: E402
 from resnest_tf.cityscapes import COUNTS, IGNORE  # noqa: E402
@@ -244,7 +244,7 @@ def prepare(flags: argparse.Namespace) -> None:
         complete = len(content) == COUNTS[split]
         facts = {'source': 'leftImg8bit and gtFine', 'complete': complete, 'labelled': split != 'test', 'ignore': IGNORE, 'channel_order': 'BGR',
                  'cities': dict(collections.Counter(name.rsplit('_', 2)[0] for name, _, _ in content))}
-        records.write(
+        record_writer.write(
             flags.output / split, content, functools.partial(encode, height=height, width=width), split=split, schema=schema,
             name='cityscapes' if complete else (place.parent if place.is_file() else place).name, classes=cityscapes.CLASSES, metadata=facts,
             shards=min(len(content), int(len(content) * size / SHARD_BYTES) + 1), workers=flags.workers, restartable=True, skip_corrupt=flags.skip_corrupt)

@@ -8,8 +8,8 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from common.errors import UserError
-from common.importers import account, some
+from common.errors import UserError, some
+from common.importers import account
 
 _LAYOUTS = {   # layout: (value of --variant, whose graph it is)
     'ours-paper': ('paper', "the paper's graph"),

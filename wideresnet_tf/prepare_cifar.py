@@ -25,7 +25,7 @@ import numpy as np
 
 if not __package__:     # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import digits, records  # noqa: E402
+from common import digits, record_writer, records  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
 
 
@@ -276,7 +276,7 @@ def prepare(dataset: str, source: Optional[pathlib.Path], output: pathlib.Path, 
                 source, len(splits[split]), split, count))
     for split in todo:
         # One process: sending an image to another costs more than encoding it.
-        records.write(output / split, splits[split], encode, name=dataset, split=split, schema=SCHEMA, classes=classes,
+        record_writer.write(output / split, splits[split], encode, name=dataset, split=split, schema=SCHEMA, classes=classes,
                       shards=shards, workers=1)
 
 

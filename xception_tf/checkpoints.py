@@ -10,8 +10,8 @@ from typing import Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from common.errors import UserError
-from common.importers import account, some
+from common.errors import UserError, some
+from common.importers import account
 from xception_tf import model
 
 # How many tensors of each name the network has, the classifier's not counted.

@@ -34,7 +34,7 @@ from PIL import Image, UnidentifiedImageError
 
 if not __package__:     # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import digits, images, records  # noqa: E402
+from common import digits, images, record_writer, records  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
 
 CLASSES, COUNTS = 1000, {'train': 1281167, 'val': 50000}    # of ILSVRC2012
@@ -330,7 +330,7 @@ def prepare(flags: argparse.Namespace, source: pathlib.Path) -> None:
         items = [(file, index) for index, name in enumerate(classes)
                  for file in sorted(content.get(name, []), key=lambda file: file.name)[:flags.limit_per_class]]
         order = np.random.RandomState(0).permutation(len(items))
-        records.write(
+        record_writer.write(
             flags.output / split, [items[i] for i in order], functools.partial(encode, classes=classes, names=names, label_offset=flags.label_offset),
             name='imagenet' if imagenet else flags.source.resolve().name, split=split, schema=SCHEMA, classes=names,
             metadata={'synsets': classes, 'label_offset': flags.label_offset}, shards=flags.shards or min(SHARDS[split], len(items) // 300 + 1),

@@ -1,15 +1,9 @@
 """Weights from elsewhere. A module here reads one kind of file, read(path); what the names in it mean, a model knows."""
-from typing import Dict, Iterable, List, Mapping, Sequence
+from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
 
-from common.errors import UserError
-
-
-def some(names: Iterable[str]) -> str:
-    """The first five names, and how many more there are."""
-    names = sorted(names)
-    return ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '') or 'nothing'
+from common.errors import UserError, some
 
 
 def account(state: Mapping[str, np.ndarray], wanted: Mapping[str, Sequence[int]], what: str) -> Dict[str, np.ndarray]:

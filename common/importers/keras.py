@@ -7,8 +7,7 @@ from typing import Dict, List, Union
 import h5py
 import numpy as np
 
-from common.errors import UserError
-from common.importers import some
+from common.errors import UserError, some
 
 _KERAS_1 = {'W': 'kernel', 'b': 'bias', 'running_mean': 'moving_mean', 'running_std': 'moving_variance'}   # its std is a variance
 

@@ -91,7 +91,55 @@ def test_focal_of_a_batch_of_images():
     assert run(losses.focal, LOGITS, LABELS) == pytest.approx((-(1 - p) ** 2 * np.log(p)).mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize('loss', [losses.cross_entropy, losses.focal])
+def mined(logits, labels, threshold, min_kept, valid):
+    """(mean cross entropy, which count) of the hard elements, by sorting their probabilities."""
+    p = of_labels(logits, np.where(valid, labels, 0))
+    limit = threshold
+    in_order = np.sort(p[valid])
+    count = min(min_kept * len(labels), len(in_order))
+    if count:
+        limit = max(threshold, np.nextafter(in_order[count - 1], 2))
+    hard = valid & (p < limit)
+    return -np.log(p[hard]).mean(), hard
+
+
+@pytest.mark.parametrize('threshold, min_kept, hard', [
+    (0.3, 0, None),       # the threshold alone
+    (0.3, 3, None),       # and more than so many are below it
+    (0.05, 10, 20),       # the threshold leaves too few: 10 for each of 2 images
+    (0.0, 7, 14),         # no threshold
+    (0.0, 1, 2),
+    (0.3, 1000, 'all'),   # more than there are
+    (1.0, 0, 'all')])
+def test_ohem_takes_the_hard_elements(threshold, min_kept, hard):
+    valid = (DENSE_LABELS != 255) & (np.arange(6) != 2)   # one column is masked, not ignored
+    mask = np.broadcast_to(np.float32(np.arange(6) != 2), DENSE_LABELS.shape)
+    poisoned = DENSE.copy()
+    poisoned[:, :, 2] = np.nan
+    expected, chosen = mined(DENSE, DENSE_LABELS, threshold, min_kept, valid)
+    assert 0 < chosen.sum() < valid.sum() if hard is None else chosen.sum() == (valid.sum() if hard == 'all' else hard)
+
+    def build(x, y, mask):
+        loss = losses.ohem(x, y, threshold, min_kept, 255, mask)
+        return loss, tf.gradients(loss, x)[0]
+    loss, gradient = run(build, poisoned, DENSE_LABELS, mask)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    targets = np.eye(5)[np.where(chosen, DENSE_LABELS, 0)]
+    gradient = np.where(np.isnan(poisoned), 0, gradient)   # of what is masked nothing can be asked
+    np.testing.assert_allclose(gradient, (softmax(DENSE) - targets) * chosen[..., None] / chosen.sum(), atol=1e-6)
+
+
+def test_ohem_of_everything_is_cross_entropy():
+    loss = run(lambda x, y: losses.ohem(x, y, 0.7, 24, ignore_label=255), DENSE, DENSE_LABELS)
+    assert loss == pytest.approx(run(lambda x, y: losses.cross_entropy(x, y, ignore_label=255), DENSE, DENSE_LABELS), rel=1e-6)
+
+
+def test_ohem_keeps_enough_of_equals():
+    """All logits are 0, so none is harder than another; none is below the threshold."""
+    assert run(lambda x, y: losses.ohem(x, y, 0.1, 2), np.zeros((2, 3, 4, 5), np.float32), np.zeros((2, 3, 4), np.int32)) == pytest.approx(np.log(5))
+
+
+@pytest.mark.parametrize('loss', [losses.cross_entropy, losses.focal, losses.ohem])
 def test_nothing_valid_is_loss_zero_with_zero_gradient(loss):
     def build(x):
         value = loss(x, tf.fill([2, 4, 6], 255), ignore_label=255)
@@ -115,7 +163,7 @@ def test_cross_entropy_gradient_is_softmax_minus_target():
     np.testing.assert_allclose(gradient, (softmax(LOGITS) - targets) / 12, atol=1e-6)
 
 
-@pytest.mark.parametrize('loss', [losses.cross_entropy, losses.focal])
+@pytest.mark.parametrize('loss', [losses.cross_entropy, losses.focal, losses.ohem])
 def test_half_precision_logits_are_computed_in_float32(loss):
     half = (LOGITS * 5).astype(np.float16)
     value = run(loss, half, LABELS)
@@ -145,5 +193,12 @@ def test_illegal_arguments():
         losses.cross_entropy(logits, labels, average='vaild')
     with pytest.raises(UserError, match='gamma'):
         losses.focal(logits, labels, -1.0)
+    for threshold in (-0.1, 1.1, float('nan')):
+        with pytest.raises(UserError, match='ohem_threshold is .* a probability'):
+            losses.ohem(logits, labels, threshold)
+    with pytest.raises(UserError, match='ohem_min_kept is -1 but must be at least 0'):
+        losses.ohem(logits, labels, min_kept=-1)
+    with pytest.raises(ValueError, match='static shape'):
+        losses.ohem(logits, tf.placeholder(tf.int32, [None]))
     with pytest.raises(ValueError, match='labels_b and lam'):
         losses.cross_entropy(logits, labels, labels_b=labels)

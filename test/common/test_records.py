@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from common import records
+from common import record_writer, records
 from common.errors import UserError
 
 import tensorflow as tf
@@ -51,7 +51,7 @@ def write(path, count=23, kind='good', **options):
     """Record n: n % 50 bytes of value n, label n."""
     from things_worker import encode
     options = dict(dict(name='things', split='train', schema=SCHEMA, classes=['a', 'b'], shards=3, workers=1), **options)
-    records.write(path, [(kind, n) for n in range(count)], encode, **options)
+    record_writer.write(path, [(kind, n) for n in range(count)], encode, **options)
     return path
 
 
@@ -119,10 +119,10 @@ def test_example_equals_tensorflows():
         values = list(value) if isinstance(value, (list, tuple)) else [value]
         kind = {bytes: 'bytes_list', float: 'float_list'}.get(type(values[0]), 'int64_list')
         getattr(expected.features.feature[key], kind).value.extend(values)
-    assert tf.train.Example.FromString(records.example(features)) == expected
-    assert records.example(features) == records.example(dict(reversed(list(features.items()))))
+    assert tf.train.Example.FromString(record_writer.example(features)) == expected
+    assert record_writer.example(features) == record_writer.example(dict(reversed(list(features.items()))))
     with pytest.raises(TypeError, match='name'):
-        records.example({'name': 'text'})
+        record_writer.example({'name': 'text'})
 
 
 def test_tensorflow_reads_what_we_write(tmp_path):
@@ -163,10 +163,10 @@ def test_nothing_remains_after_an_error(tmp_path, kind, workers, message):
 @pytest.mark.parametrize('workers', [1, 2])
 def test_nothing_remains_after_ctrl_c(tmp_path, workers):
     (tmp_path / 'slow.py').write_text(
-        'import sys, time\nfrom common import records\n'
+        'import sys, time\nfrom common import record_writer, records\n'
         'def encode(n):\n    time.sleep(0.01)\n    return {"label": n}\n'
         'if __name__ == "__main__":\n'
-        '    records.write(sys.argv[1], range(20000), encode, name="x", split="x", schema={"label": {}}, shards=4,\n'
+        '    record_writer.write(sys.argv[1], range(20000), encode, name="x", split="x", schema={"label": {}}, shards=4,\n'
         '                  workers=%d)\n' % workers)
     output = tmp_path / 'output'
     root = pathlib.Path(records.__file__).resolve().parents[1]
@@ -217,7 +217,7 @@ def test_corrupt_items_are_left_out_if_allowed(tmp_path, capsys):
 
 RESTARTABLE = """
 import pathlib, sys, time
-from common import records
+from common import record_writer, records
 
 def encode(n):
     time.sleep(0.02 if SLOW else 0)
@@ -225,7 +225,7 @@ def encode(n):
 
 SLOW = len(sys.argv) > 2
 if __name__ == '__main__':
-    records.write(sys.argv[1], range(100), encode, name='x', split='train', schema={'label': {}}, shards=10, workers=1, restartable=True)
+    record_writer.write(sys.argv[1], range(100), encode, name='x', split='train', schema={'label': {}}, shards=10, workers=1, restartable=True)
 """
 
 

@@ -1,5 +1,6 @@
 """ResNeSt from a checkpoint to offline.json, a class for each pixel: figures against NumPy's, on narrow networks and 64x96 pixels."""
 import json
+import shutil
 import types
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 import yaml
 
 from common import checkpoint
-from offline_inference import aipp, ascend, bins, freeze, fold, msame, pb, run
+from offline_inference import ascend, freeze, msame, pb, run, score, to_onnx
 from resnest_tf.model import deeplab_resnest
 
 COUNT, HEIGHT, WIDTH = 5, 64, 96
@@ -40,16 +41,13 @@ def weights_and_logits(variant, images, prefix):
             shape, name = variable.shape.as_list(), variable.op.name
             weights[name] = (random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape) if len(shape) == 4 else random.uniform(0.5, 1.5, shape)
                              if name.endswith(('gamma', 'moving_variance')) else random.normal(0, 0.3, shape)).astype(np.float32)
-            variable.load(weights[name], session)
-        feeds = {x: inputs[..., ::-1] if variant == 'port' else inputs}
-        found = session.run(logits, feeds)
-        bias, = (v for v in tf.global_variables() if v.op.name.startswith(('head/logits/', 'Conv_71/')) and v.shape.ndims == 1)
-        # The mean of what a class gets is taken off, and most of every third class: they win somewhere.
-        weights[bias.op.name] -= found.mean(axis=(0, 1, 2))
-        bias.load(weights[bias.op.name], session)
-        found = session.run(logits, feeds)
-    checkpoint.write(prefix, weights)
-    return found
+        bias, = (name for name in weights if name in ('head/logits/bias', 'Conv_71/biases'))
+        checkpoint.write(prefix, weights)
+        tf.train.Saver().restore(session, prefix)
+        found = session.run(logits, {x: inputs[..., ::-1] if variant == 'port' else inputs})
+    average = found.mean(axis=(0, 1, 2))
+    checkpoint.write(prefix, dict(weights, **{bias: weights[bias] - average}))      # so that every class wins somewhere
+    return found - average
 
 
 def made(variant, folder):
@@ -75,7 +73,7 @@ def made(variant, folder):
     def words(output, **flags):
         flags = dict(dict(model='resnest', config=folder / 'recipe.yaml', model_path=folder / 'resnest.ckpt', data_path=folder / 'data'), **flags)
         return [str(word) for key, value in dict(flags, output=output).items() for word in ('--' + key, value)]
-    return types.SimpleNamespace(words=words, logits=logits, labels=labels, images=images)
+    return types.SimpleNamespace(words=words, logits=logits, labels=labels, records=folder / 'data' / 'val' / 'val.tfrecord')
 
 
 @pytest.fixture(scope='module')
@@ -94,6 +92,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('offline')
 
 
+@pytest.fixture(scope='module')
+def whole(paper, folder, sim_for_module):
+    """That folder, in which msame ran on all batches at once."""
+    with sim_for_module():
+        run.main(paper.words(folder, backend='msame'))
+    return folder
+
+
 def figures(logits, labels):
     """Loss, mIoU and accuracy by their definitions."""
     real = labels != 255
@@ -110,8 +116,8 @@ def read(output):
     return json.loads((output / 'offline.json').read_text())['results']
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'uint8'])
-@pytest.mark.parametrize('backend', ['pb', 'onnx', 'msame', 'ais_bench'])
+@pytest.mark.parametrize('backend, dtype', [('pb', 'float32'), ('onnx', 'float32'), ('onnx', 'uint8'), ('msame', 'float32'), ('msame', 'uint8'),
+                                            ('ais_bench', 'float32')])
 def test_engines_agree(backend, dtype, paper, folder, sim, capfd):
     run.main(paper.words(folder, backend=backend, input_dtype=dtype))
     out = capfd.readouterr().out
@@ -133,3 +139,88 @@ def test_engines_agree(backend, dtype, paper, folder, sim, capfd):
         assert 0.995 < result['equal_predictions'] < 1 and 1e-5 * largest < result['max_abs_logit_difference'] < 1e-2 * largest
     else:
         assert result['least_equal'] == 0.999 and result['equal_predictions'] > 0.9999 and result['max_abs_logit_difference'] < 1e-4 * largest
+
+
+def test_frozen_graph_has_the_published_names_and_no_batch_norm_left(whole):
+    graph_def = pb.read(whole / 'resnest.pb')
+    x, = (node for node in graph_def.node if node.op == 'Placeholder')
+    assert x.name == 'inputx' and [size.size for size in x.attr['shape'].shape.dim] == [1, HEIGHT, WIDTH, 3]
+    read_by_others = {name.split(':')[0] for node in graph_def.node for name in node.input}
+    last, = (node for node in graph_def.node if node.name not in read_by_others)
+    assert last.name == 'resize/ResizeBilinear' and not last.attr['align_corners'].b and not last.attr['half_pixel_centers'].b
+    assert not any('BatchNorm' in node.op or 'SpaceToBatch' in node.op for node in graph_def.node)
+    rates = [node.attr['dilations'].list.i[1] for node in graph_def.node if node.op == 'Conv2D']
+    assert {12, 24, 36} < set(rates)
+
+
+def test_disk_holds_a_chunk_at_a_time(paper, whole, tmp_path, sim, monkeypatch, capsys):
+    """Without --chunk: what fits into CHUNK_BYTES. 5 batches are 2, 2 and 1, and their figures those of the whole."""
+    for name in ('manifest.json', 'resnest.pb', 'resnest.om'):
+        shutil.copy(str(whole / name), str(tmp_path / name))
+    each = HEIGHT * WIDTH * (3 * 4 + 1 + 2 * 19 * 4) + 4
+    monkeypatch.setattr(ascend, 'CHUNK_BYTES', 3 * each - 1)
+    seen, tool = [], msame._msame
+
+    def watch(scratch, device_id):
+        files = [path for path in tmp_path.rglob('*') if path.is_file() and path.suffix in ('.bin', '.npy')]
+        seen.append(len(list((scratch / 'batches').iterdir())))
+        headers = 3 * 128
+        assert sum(path.stat().st_size for path in files) - headers == seen[-1] * (each - HEIGHT * WIDTH * 19 * 4)      # without results
+        return tool(scratch, device_id)
+    monkeypatch.setattr(msame, '_msame', watch)
+    run.main(paper.words(tmp_path, backend='msame'))
+    assert seen == [2, 2, 1] and not list(tmp_path.rglob('*.bin')) and not list(tmp_path.rglob('*.npy'))
+    assert '5 batches and their results, 0.0 GB, are written, run, scored and deleted 2 at a time' in capsys.readouterr().out
+    result, unchunked = read(tmp_path)['msame'], read(whole)['msame']
+    for key in ('images', 'predictions', 'equal_predictions', 'max_abs_logit_difference'):
+        assert result[key] == unchunked[key], key
+    for side in ('online', 'offline'):
+        assert result[side].pop('loss') == pytest.approx(unchunked[side]['loss'])
+        assert result[side] == {key: value for key, value in unchunked[side].items() if key != 'loss'}
+
+
+def test_scores_of_a_run_by_hand(paper, whole, sim, capsys):
+    """The same results through offline_inference.score."""
+    place, = (whole / 'msame').iterdir()
+    words = paper.words('')[:-2]
+    score.main(words + ['--bins', str(place / 'bins'), '--results', str(place / 'results')])
+    out = capsys.readouterr().out
+    found = json.loads(out[:out.rindex('}') + 1])
+    assert found['miou'] == read(whole)['msame']['offline']['miou'] and out.splitlines()[-1].endswith('mIoU:%.6f' % found['miou'])
+
+
+def test_ports_network_with_its_channels_reversed_by_the_device_and_in_the_graph(port, tmp_path, sim, capsys):
+    _, task, _ = freeze.Parser('', '').parse(port.words(tmp_path)[:-2])
+    result = run.run(task, 'msame', tmp_path, ascend.Options(input_dtype='uint8'))
+    assert ' 74 of 90 batch norms folded' in capsys.readouterr().out    # 16 follow a concatenation of two convolutions
+    assert result['equal_predictions'] > 0.99
+    for key, value in figures(port.logits, port.labels).items():
+        assert result['online'][key] == pytest.approx(value, rel=1e-3) and result['offline'][key] == pytest.approx(value, rel=2e-2), key
+    lines = [line.strip() for line in (tmp_path / 'resnest_uint8.aipp.cfg').read_text().splitlines()]
+    mean, deviation = CONSTANTS
+    assert 'rbuv_swap_switch: true' in lines
+    for channel in range(3):    # numbered after the swap: blue first
+        assert 'min_chn_%d: %g' % (channel, mean[2 - channel]) in lines
+        reciprocal, = (float(line.split()[1]) for line in lines if line.startswith('var_reci_chn_%d' % channel))
+        assert reciprocal == pytest.approx(1 / deviation[2 - channel], rel=1e-9)
+
+    freeze.freeze(task, freeze.match(task), tmp_path / 'bytes.pb', input_dtype='uint8')
+    to_onnx.convert(tmp_path / 'bytes.pb', tmp_path / 'bytes.onnx', task.output_name)
+    logits = to_onnx.load(tmp_path / 'bytes.onnx', task, 'uint8')(scenes()[:1])
+    np.testing.assert_allclose(logits, port.logits[:1], atol=1e-4 * np.abs(port.logits).max())
+
+
+def test_test_split_has_nothing_to_score(paper, tmp_path, folder, capsys):
+    """Labels that are all 255: the comparison stands, figures and the published line are left out."""
+    records = tmp_path / 'data' / 'test.tfrecord'
+    records.parent.mkdir()
+    with tf.io.TFRecordWriter(str(records)) as writer:
+        for record in tf.io.tf_record_iterator(str(paper.records)):
+            example = tf.train.Example.FromString(record)
+            example.features.feature['label'].bytes_list.value[0] = b'\xff' * (HEIGHT * WIDTH)
+            writer.write(example.SerializeToString())
+    run.main(paper.words(folder, backend='pb', data_path=tmp_path / 'data', image_num=2))
+    out = capsys.readouterr().out
+    result = read(folder)['pb']
+    assert result['images'] == 2 and result['online'] == result['offline'] == {} and result['equal_predictions'] > 0.9999
+    assert '>>>>>' not in out and '2 images' in out

@@ -16,7 +16,7 @@ import tensorflow as tf
 from cityscapesscripts.helpers import labels as official
 from PIL import Image
 
-from common import evaluation, metrics as measures, records, report
+from common import evaluation, metrics as measures, record_writer, records, report
 from common.errors import UserError
 from resnest_tf.predictions import Tally, eval_line, metrics, offline_counts
 
@@ -51,14 +51,14 @@ class Data:
         self.predictions = np.where((random.uniform(size=wrong.shape) < 0.4) | (self.labels == 255), wrong, self.labels).astype(np.uint8)
         self.losses = random.uniform(0.1, 3, count).astype(np.float32)
         if names:
-            records.write(path, list(zip(self.images, self.labels, names)), encode, name='test', split='val', schema=SCHEMA, workers=1)
+            record_writer.write(path, list(zip(self.images, self.labels, names)), encode, name='test', split='val', schema=SCHEMA, workers=1)
         else:
             path.mkdir()
             with tf.io.TFRecordWriter(str(path / 'val.tfrecord')) as writer:
                 for item in zip(self.images, self.labels, [''] * count):
                     features = encode(item)
                     del features['filename']
-                    writer.write(records.example(features))
+                    writer.write(record_writer.example(features))
         self.folder = records.Folder.open(path)
 
     def batch(self, number, mask=1.0):

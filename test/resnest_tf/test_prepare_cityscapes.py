@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from common import records
+from common import record_writer
 from resnest_tf import cityscapes, prepare_cityscapes
 
 # The official list of labels: name, label id, train id (255: ignored).
@@ -235,7 +235,7 @@ def test_files_of_the_whole_of_cityscapes(zipped, tmp_path, monkeypatch, capsys)
         (kind, split): {'ulm_%06d_000019' % i: one for i in range(count)} for kind in ('leftImg8bit', 'gtFine') for split, count in counts.items()})
     monkeypatch.setattr(prepare_cityscapes, 'image_size', lambda *_: (1024, 2048))
     monkeypatch.setattr(prepare_cityscapes.shutil, 'disk_usage', lambda _: shutil._ntuple_diskusage(10 ** 12, 0, 10 ** 12))
-    monkeypatch.setattr(records, 'write', lambda path, items, *_, **options: shards.update({options['split']: options['shards']}))
+    monkeypatch.setattr(record_writer, 'write', lambda path, items, *_, **options: shards.update({options['split']: options['shards']}))
     run(zipped, tmp_path / 'out')
     assert all(100e6 < counts[split] * 1024 * 2048 * 4 / shards[split] < 250e6 for split in counts)
     capsys.readouterr()

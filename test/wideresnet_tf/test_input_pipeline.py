@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import records
+from common import record_writer, records
 from common.errors import UserError
 from wideresnet_tf import input_pipeline
 
@@ -232,7 +232,7 @@ def drain(task, split='train', training=False):
 
 
 def test_metadata_with_other_classes_is_refused(tmp_path, task):
-    records.write(tmp_path / 'train', [0, 1, 2, 3], example, name='x', split='train', classes=['a', 'b', 'c'], workers=1,
+    record_writer.write(tmp_path / 'train', [0, 1, 2, 3], example, name='x', split='train', classes=['a', 'b', 'c'], workers=1,
                   schema={'image': {}, 'fine_label': {}, 'coarse_label': {}})
     with pytest.raises(UserError, match='--num_classes 4: .* has 3 classes'):
         task(data_path=str(tmp_path)).folder('train')
@@ -256,7 +256,7 @@ def test_records_of_another_schema_are_named(tmp_path, task):
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for _ in range(4):
-            writer.write(records.example({'image': bytes(3072), 'label': 1}))
+            writer.write(record_writer.example({'image': bytes(3072), 'label': 1}))
     with pytest.raises(UserError, match='a record has no fine_label'):
         drain(task(data_path=str(tmp_path)))
 

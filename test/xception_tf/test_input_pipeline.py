@@ -9,7 +9,7 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
-from common import benchmark, config, records
+from common import benchmark, config, record_writer, records
 from common.errors import UserError
 from xception_tf import input_pipeline
 from xception_tf.config import XceptionConfig
@@ -130,7 +130,7 @@ def test_both_schemas(tmp_path, schema, first):
 
 def described(path, offset, labels):
     """A folder of our own: with dataset.json."""
-    records.write(path, [{'image/encoded': photo(80, 80), 'image/class/label': label} for label in labels], dict, name='x', split='train',
+    record_writer.write(path, [{'image/encoded': photo(80, 80), 'image/class/label': label} for label in labels], dict, name='x', split='train',
                   schema={'image/encoded': {}, 'image/class/label': {}}, workers=1, metadata={'label_offset': offset})
     return path
 

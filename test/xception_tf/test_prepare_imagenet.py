@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
-from common import digits, records
+from common import digits, record_writer, records
 from xception_tf import prepare_imagenet
 from xception_tf.config import XceptionConfig
 from xception_tf.task import Xception
@@ -176,7 +176,7 @@ def test_the_same_source_gives_the_same_bytes(official, tmp_path):
 
 def test_number_of_files_of_the_whole_of_imagenet(official, tmp_path, monkeypatch):
     found, one = {}, prepare_imagenet.File('x', 0, 0, 'x')
-    monkeypatch.setattr(records, 'write', lambda path, items, *_, split, shards, **__: found.update({split: (len(items), shards)}))
+    monkeypatch.setattr(record_writer, 'write', lambda path, items, *_, split, shards, **__: found.update({split: (len(items), shards)}))
     monkeypatch.setattr(prepare_imagenet, 'check', lambda *_: None)
     monkeypatch.setattr(prepare_imagenet, 'find', lambda source, split, _: (
         {'n%08d' % i: [one] * {'train': 1281, 'val': 50}[split] for i in range(1000)}, True))
