@@ -46,9 +46,9 @@ class Scene:
     def __init__(self, random: np.random.RandomState, height: int, width: int):
         self.random, self.height, self.width = random, height, width
         self.image, self.ids = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
-        self.focal, self.eye = 1.9 * height, self.uniform(1.5, 1.9)
+        self.focal, self.eye = 2.2 * height, self.uniform(1.7, 2.2)
         self.centre, self.horizon = width * self.uniform(0.4, 0.6), height * self.uniform(0.38, 0.48)
-        self.kerbs = {-1: -self.uniform(3.5, 6.5), 1: self.uniform(2.2, 4)}       # of the left and the right side
+        self.kerbs = {-1: -self.uniform(3, 6), 1: self.uniform(2, 3.5)}       # of the left and the right side
         self.sight = self.uniform(120, 400)      # metres at which haze leaves a third of a colour
         self.sky = self.tint(SKIES, 12)
         self.sun = self.random.randint(-1, 2)   # the side that is in the shade; 0: neither
@@ -133,7 +133,7 @@ class Scene:
         self.floor((-300, 300), (1, FAR), slab, SIDEWALK)
         for x in np.arange(left - 12, right + 12, self.uniform(1, 2)):
             self.floor((x, x + 0.06), (2, 30), slab * 0.85, SIDEWALK)
-        stone = slab * self.uniform(0.75, 1.35)
+        stone = slab * (self.uniform(0.55, 0.75) if self.chance(0.5) else self.uniform(1.25, 1.45))
         self.floor((left - 0.3, right + 0.3), (1, FAR), stone, SIDEWALK)
         self.floor((left, right), (1, FAR), asphalt, ROAD)
         for _ in range(self.random.randint(4)):     # mended
@@ -177,7 +177,7 @@ class Scene:
             self.blob(x + shift, trunk + rise, z, (radius, radius * 0.85), leaf * (0.7 + 0.035 * i), VEGETATION)
 
     def pole(self, x: float, z: float) -> None:
-        half, height, colour = max(0.18, 0.0144 * z), self.uniform(4, 6), self.tint(WALLS[:6], 12)     # 7 pixels at least
+        half, height, colour = max(0.2, 0.0145 * z), self.uniform(4, 6), self.tint(WALLS[:6], 12)     # 8 pixels at least
         if self.chance(0.5):    # a lamp over the road
             self.front((x, x - np.sign(x) * self.uniform(1, 2)), (height - 1.6 * half, height), z, colour, POLE)
         self.front((x - half, x + half), (0, height), z, colour, POLE)
@@ -246,14 +246,14 @@ class Scene:
             if self.sun == side:
                 self.shade(sorted((kerb + side * 5, kerb - side * self.uniform(-1, 4))), (1, FAR), self.uniform(0.5, 0.75))
             if self.chance(0.45):
-                things += [(z, self.car, kerb - side * 1.1) for z in np.arange(self.uniform(7, 13), 34, self.uniform(6, 9)) if self.chance(0.6)]
+                things += [(z, self.car, kerb - side * 1.1) for z in np.arange(self.uniform(8, 14), 28, self.uniform(6, 9)) if self.chance(0.6)]
             things += [(z, self.tree if z > 25 or self.chance(0.5) else self.pole, kerb + side * self.uniform(0.6, 1.2))
-                       for z in np.arange(self.uniform(7, 13), 40, self.uniform(7, 12))]
-            things += [(self.uniform(9, 16), self.person, kerb + side * self.uniform(0.4, 2.5)) for _ in range(self.random.randint(1, 5))]
-            things += [(self.uniform(8, 16), self.bin, kerb + side * self.uniform(0.8, 2))] if self.chance(0.3) else []
-            things += [(self.uniform(10, 32), self.car, kerb * 0.4)] if self.chance(0.6) else []
+                       for z in np.arange(self.uniform(8, 14), 36, self.uniform(9, 14))]
+            things += [(self.uniform(9, 14), self.person, kerb + side * self.uniform(0.4, 2)) for _ in range(self.random.randint(1, 4))]
+            things += [(self.uniform(8, 15), self.bin, kerb + side * self.uniform(0.8, 2))] if self.chance(0.3) else []
+            things += [(self.uniform(11, 28), self.car, kerb * 0.4)] if self.chance(0.6) else []
         if self.chance(0.3):    # someone crosses, before the cars
-            things.append((self.uniform(7, 9), self.person, self.uniform(self.kerbs[-1] + 2, self.kerbs[1] - 2)))
+            things.append((self.uniform(8, 10), self.person, self.uniform(self.kerbs[-1] + 1.5, self.kerbs[1] - 1.5)))
         for z, draw_thing, x in sorted(things, key=lambda thing: -thing[0]):
             draw_thing(x, z)
         self.bonnet()
@@ -264,7 +264,7 @@ class Scene:
         light = patches * (1 + self.uniform(-0.15, 0.15) * np.linspace(-1, 1, self.width, dtype=np.float32))
         gain = (self.uniform(0.7, 1.15) * self.random.uniform(0.92, 1.08, 3)).astype(np.float32)
         image = 255 * (np.clip(self.image * light[:, :, None] * gain, 0, 255) / 255) ** self.uniform(0.85, 1.2)
-        noise = self.uniform(2, 7) * self.random.normal(size=image.shape)
+        noise = self.uniform(2, 6) * self.random.normal(size=image.shape)
         return np.rint(np.clip(cv2.GaussianBlur(image, (0, 0), self.uniform(0.4, 0.8)) + noise, 0, 255)).astype(np.uint8)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import yaml
 
 from common import checkpoint
-from offline_inference import ascend, freeze, msame, pb, run, score, to_onnx
+from offline_inference import ascend, atc, bins, fold, freeze, msame, pb, results, run, score, to_onnx
 from resnest_tf.model import deeplab_resnest
 
 COUNT, HEIGHT, WIDTH = 5, 64, 96
@@ -189,25 +189,34 @@ def test_scores_of_a_run_by_hand(paper, whole, sim, capsys):
     assert found['miou'] == read(whole)['msame']['offline']['miou'] and out.splitlines()[-1].endswith('mIoU:%.6f' % found['miou'])
 
 
-def test_ports_network_with_its_channels_reversed_by_the_device_and_in_the_graph(port, tmp_path, sim, capsys):
+def test_ports_network_with_its_channels_reversed_by_the_device_and_in_the_graph(port, tmp_path, sim, monkeypatch):
     _, task, _ = freeze.Parser('', '').parse(port.words(tmp_path)[:-2])
-    result = run.run(task, 'msame', tmp_path, ascend.Options(input_dtype='uint8'))
-    assert ' 74 of 90 batch norms folded' in capsys.readouterr().out    # 16 follow a concatenation of two convolutions
-    assert result['equal_predictions'] > 0.99
-    for key, value in figures(port.logits, port.labels).items():
-        assert result['online'][key] == pytest.approx(value, rel=1e-3) and result['offline'][key] == pytest.approx(value, rel=2e-2), key
-    lines = [line.strip() for line in (tmp_path / 'resnest_uint8.aipp.cfg').read_text().splitlines()]
+    checkpoint_, largest = freeze.match(task), np.abs(port.logits).max()
+    for dtype in ('float32', 'uint8'):
+        frozen = fold.batch_norms(freeze._constants(task, checkpoint_, dtype), task.output_name)
+        assert (frozen.folded, frozen.kept) == (74, 16)     # the 16 follow a concatenation of two convolutions
+        (tmp_path / (dtype + '.pb')).write_bytes(frozen.graph_def.SerializeToString())
+
+    to_onnx.convert(tmp_path / 'uint8.pb', tmp_path / 'uint8.onnx', task.output_name)
+    logits = to_onnx.load(tmp_path / 'uint8.onnx', task, 'uint8')(scenes()[:1])
+    np.testing.assert_allclose(logits, port.logits[:1], atol=1e-4 * largest)
+
+    atc.convert(task, atc.request(task, tmp_path / 'float32.pb', tmp_path / 'resnest.om', 'Ascend310', 'uint8'))
+    records = task.folder('val')
+    monkeypatch.setattr(bins, 'logits_shape', lambda task: [1, HEIGHT, WIDTH, 19])      # building 50 layers takes seconds
+    bins.write(tmp_path / 'bins', bins.identity(task, records, 'uint8'), bins._batches(task, records), COUNT)
+    files = msame.run('msame', tmp_path / 'resnest.om', tmp_path / 'bins', tmp_path / 'results').files
+    logits = np.concatenate([results.logits(path, [1, HEIGHT, WIDTH, 19]) for path in files])
+    np.testing.assert_allclose(logits, port.logits, atol=2e-2 * largest)    # float16
+    assert np.mean(logits.argmax(-1) == port.logits.argmax(-1)) > 0.99
+
+    lines = [line.strip() for line in (tmp_path / 'resnest.aipp.cfg').read_text().splitlines()]
     mean, deviation = CONSTANTS
     assert 'rbuv_swap_switch: true' in lines
     for channel in range(3):    # numbered after the swap: blue first
         assert 'min_chn_%d: %g' % (channel, mean[2 - channel]) in lines
         reciprocal, = (float(line.split()[1]) for line in lines if line.startswith('var_reci_chn_%d' % channel))
         assert reciprocal == pytest.approx(1 / deviation[2 - channel], rel=1e-9)
-
-    freeze.freeze(task, freeze.match(task), tmp_path / 'bytes.pb', input_dtype='uint8')
-    to_onnx.convert(tmp_path / 'bytes.pb', tmp_path / 'bytes.onnx', task.output_name)
-    logits = to_onnx.load(tmp_path / 'bytes.onnx', task, 'uint8')(scenes()[:1])
-    np.testing.assert_allclose(logits, port.logits[:1], atol=1e-4 * np.abs(port.logits).max())
 
 
 def test_test_split_has_nothing_to_score(paper, tmp_path, folder, capsys):

@@ -81,7 +81,7 @@ def on(start, tmp_path_factory):
     def call(name):
         if name not in found:
             folder = tmp_path_factory.mktemp(name)
-            status, out, error = start(name, folder, __file__, name, folder, script=TWO_RANKS).finish()
+            status, out, error = start(name, folder, __file__, name, folder, script=TWO_RANKS).finish(400)
             assert status == 0, out + error
             found[name] = [dict(np.load(str(folder / ('rank%d.npz' % rank)))) for rank in range(2)]
         return found[name]
