@@ -47,8 +47,8 @@ def run(task: Task, found: checkpoint.Match, folder: records.Folder, frozen: pat
     total, each = bins.count(task, folder), bins.batch_bytes(made_of)
     size = options.chunk or max(1, min(total, int(CHUNK_BYTES // each)))
     if size < total:
-        print('%d batches and their results, %.1f GB, are written, run, scored and deleted %d at a time, %.1f GB%s' % (
-            total, total * each / 1e9, size, size * each / 1e9, '' if options.chunk else ' (--chunk)'))
+        print('%s; %d batches at a time, %.2f GB, are written, run, scored and deleted%s' % (
+            bins.size_text(made_of, total), size, size * each / 1e9, '' if options.chunk else ' (--chunk N takes another number)'))
     om = manifest.sha256(conversion.output)
     work = stem.parent / (tool + stem.name[len(task.name):])
     scored, milliseconds = results.Scored(), []

@@ -26,7 +26,6 @@ from common.task import Task
 from offline_inference import freeze, manifest
 
 
-
 def count(task: Task, folder: records.Folder) -> int:
     """Batches that the split has; the last one may hold padding."""
     return -(-folder.count // task.cfg.batch_size)
@@ -51,6 +50,13 @@ def batch_bytes(made_of: Dict[str, Any]) -> int:
     images = int(np.prod(made_of['input_shape'])) * np.dtype(made_of['input_dtype']).itemsize
     logits = 4 * int(np.prod(made_of['logits_shape']))
     return images + made_of['label_bytes'] + 4 * made_of['input_shape'][0] + logits * (2 if 'checkpoint' in made_of else 1)
+
+
+def size_text(made_of: Dict[str, Any], total: int) -> str:
+    """What `total` batches take on the disk, in words."""
+    size, height, width, channels = made_of['input_shape']
+    return '%d %s images of %dx%dx%d and their results take %.2f GB' % (
+        total * size, made_of['input_dtype'], height, width, channels, total * batch_bytes(made_of) / 1e9)
 
 
 def identity(task: Task, folder: records.Folder, input_dtype: str) -> Dict[str, Any]:
@@ -136,16 +142,13 @@ def _wrong_files(folder: pathlib.Path, found: Dict[str, Any]) -> List[str]:
 
 def _check_space(folder: pathlib.Path, made_of: Dict[str, Any], total: int) -> None:
     """UserError if the batches and their results would not leave a tenth of a GB on the disk."""
-    size, height, width, channels = made_of['input_shape']
     needed, free = total * batch_bytes(made_of), shutil.disk_usage(str(folder)).free
-    text = '%d %s images of %dx%dx%d and their results take %.2f GB' % (total * size, made_of['input_dtype'], height, width, channels, needed / 1e9)
     if needed + 1e8 > free:
         as_bytes, fits = total * batch_bytes(dict(made_of, input_dtype='uint8')), int((free - 1e8) // batch_bytes(made_of))
         cures = ['--input_dtype uint8 (%.2f GB)' % (as_bytes / 1e9)] * (as_bytes < needed and as_bytes + 1e8 <= free)
         cures += ['--chunk %d of offline_inference.run (writes, runs and deletes so many batches at a time)' % fits] * (fits > 0)
-        raise UserError('%s, %s has %.2f GB free; give %s' % (text, folder, free / 1e9, ', or '.join(cures + ['another --output'])))
-    if needed > 1e9:
-        print(text)
+        raise UserError('%s, %s has %.2f GB free; give %s' % (
+            size_text(made_of, total), folder, free / 1e9, ', or '.join(cures + ['another --output'])))
 
 
 def _batches(task: Task, folder: records.Folder) -> Iterator[freeze.Batch]:
@@ -177,6 +180,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if is_written(output, made_of):
         print('%s: complete already' % output)
         return
+    print(size_text(made_of, total))
     write(output, made_of, _batches(task, folder), total)
     print('%s: %d images in %d batches of %d, %.2f MB' % (output, folder.count, total, task.cfg.batch_size, total * manifest.read(output)['bytes'] / 1e6))
 

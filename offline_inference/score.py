@@ -13,7 +13,7 @@ import numpy as np
 
 from common.errors import entry_point
 
-PIECE = 1 << 18     # logits that are compared at a time
+PIECE = 1 << 16     # logits that are compared at a time
 
 
 class Agreement(NamedTuple):

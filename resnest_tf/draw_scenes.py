@@ -279,7 +279,7 @@ def draw(seed: int, split: str, number: int, height: int, width: int) -> Tuple[n
 def main(arguments: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(prog='draw_scenes', allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--output', required=True, type=pathlib.Path, help='folder to make leftImg8bit/ and gtFine/ in')
-    parser.add_argument('--train', type=int, default=240, help='scenes to train on (default: 240)')
+    parser.add_argument('--train', type=int, default=480, help='scenes to train on (default: 480)')
     parser.add_argument('--val', type=int, default=60, help='scenes to validate on (default: 60)')
     parser.add_argument('--height', type=int, default=128, help='in pixels (default: 128)')
     parser.add_argument('--width', type=int, default=256, help='in pixels (default: 256)')

@@ -30,7 +30,7 @@ class Tally:
                                         them; of a data set of other than 19 classes the class numbers
       color/NAME.png                    in Cityscapes' colours
       overlay/NAME.png                  the image under these colours
-    With cfg.output_path, for the chief's first images: samples/NAME.png: image, truth and prediction side by side.
+    With cfg.output_path, for the chief's first images: samples/NAME.png: image, truth, prediction and overlay side by side.
     NAME is the record's `filename`, else record_000012 by its number.
     """
 
@@ -59,14 +59,16 @@ class Tally:
         name = re.sub(r'[^\w.-]', '_', name.decode(errors='replace'))
         image = np.frombuffer(feature['image'].bytes_list.value[0], np.uint8).reshape(prediction.shape + (3,))[..., ::-1]
         colours = to_colours(prediction)
+        overlay = cv2.addWeighted(image, 0.5, colours, 0.5, 0)
         if self._saved:
             ids = to_label_ids(prediction) if self._classes == len(CLASSES) else prediction
             _save('--save_predictions', os.path.join(self._saved, 'labelIds', name + '_pred_labelIds.png'), ids)
             _save('--save_predictions', os.path.join(self._saved, 'color', name + '.png'), colours)
-            _save('--save_predictions', os.path.join(self._saved, 'overlay', name + '.png'), cv2.addWeighted(image, 0.5, colours, 0.5, 0))
+            _save('--save_predictions', os.path.join(self._saved, 'overlay', name + '.png'), overlay)
         if self._samples_left:
             self._samples_left -= 1
-            _save('--output_path', os.path.join(self._samples, name + '.png'), _side_by_side(image, to_colours(label), colours))
+            pictures = {'image': image, 'truth': to_colours(label), 'prediction': colours, 'overlay': overlay}
+            _save('--output_path', os.path.join(self._samples, name + '.png'), _side_by_side(pictures))
 
 
 def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray]) -> Counts:
@@ -146,14 +148,15 @@ def _save(flag: str, path: str, image: np.ndarray) -> None:
                         % (flag, path, error.strerror))
 
 
-def _side_by_side(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, margin: int = 8, line: int = 24) -> np.ndarray:
-    """RGB pictures [H, W, 3] in a row under their captions, on white, each at most SAMPLE_WIDTH wide."""
-    width = min(SAMPLE_WIDTH, image.shape[1])
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    canvas = np.full([line + height + margin, 3 * (width + margin) + margin, 3], 255, np.uint8)
-    for number, (caption, picture) in enumerate([('image', image), ('truth', truth), ('prediction', prediction)]):
+def _side_by_side(pictures: Dict[str, np.ndarray], margin: int = 8, line: int = 24) -> np.ndarray:
+    """RGB pictures [H, W, 3] of one size in a row under their captions, on white, each at most SAMPLE_WIDTH wide."""
+    full_height, full_width = pictures['image'].shape[:2]
+    width = min(SAMPLE_WIDTH, full_width)
+    height = max(1, round(full_height * width / full_width))
+    canvas = np.full([line + height + margin, len(pictures) * (width + margin) + margin, 3], 255, np.uint8)
+    for number, (caption, picture) in enumerate(pictures.items()):
         left = margin + number * (width + margin)
-        shrunk = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if caption == 'image' else cv2.INTER_NEAREST)
+        shrunk = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if caption in ('image', 'overlay') else cv2.INTER_NEAREST)
         canvas[line:line + height, left:left + width] = shrunk
         cv2.putText(canvas, caption, (left, line - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
     return canvas

@@ -99,6 +99,12 @@ def infer_all():
     return lambda infer, images: np.concatenate([infer(images[start:start + BATCH]) for start in range(0, len(images), BATCH)])
 
 
+@pytest.fixture(scope='session')
+def resident():
+    """resident(): bytes of memory that this process holds now."""
+    return lambda: int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+
 @pytest.fixture
 def fails(capsys):
     """fails(main, flags): the one line on stderr of a command that must end with status 2."""

@@ -129,12 +129,9 @@ def test_disk_space(command, fails, tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in (tmp_path / 'c' / 'batches').iterdir()) == 3 * 24576
 
 
-def test_size_of_imagenet_is_told(capsys, monkeypatch, tmp_path):
-    usage = namedtuple('usage', 'total used free')
+def test_size_of_imagenet_is_told():
     facts = dict(input_shape=[50, 299, 299, 3], input_dtype='float32', logits_shape=[50, 1000], label_bytes=200, checkpoint='')
-    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(0, 0, 10 ** 12))
-    bins._check_space(tmp_path, facts, 1000)
-    assert '50000 float32 images of 299x299x3 and their results take 54.04 GB' in capsys.readouterr().out   # 53.64 GB of them images
+    assert bins.size_text(facts, 1000) == '50000 float32 images of 299x299x3 and their results take 54.04 GB'   # 53.64 GB of them images
 
 
 def test_size_of_photographs_with_a_class_for_each_pixel():
@@ -150,3 +147,21 @@ def test_what_is_known_comes_batch_by_batch(written, images_and_labels):
     assert [set(row) for row in rows] == [{'labels', 'mask'}] * 3
     assert np.concatenate([row['labels'] for row in rows])[:COUNT].tolist() == labels.tolist()
     assert np.concatenate([row['mask'] for row in rows]).tolist() == [1] * COUNT + [0] * 3
+
+
+def test_memory_does_not_grow_with_the_batches(tmp_path, resident):
+    """60 batches with 5 MB of logits each, written and read again."""
+    facts, sizes = dict(input_shape=[1, 256, 256, 3], input_dtype='uint8', logits_shape=[1, 256, 256, 19], label_bytes=65536, checkpoint=''), []
+
+    def batches():
+        for number in range(60):
+            label = np.full([1, 256, 256], number, np.uint8)
+            features = {'image': np.zeros([1, 256, 256, 3], np.uint8), 'label': label, 'mask': np.ones(1, np.float32)}
+            yield freeze.Batch(features, None, np.full([1, 256, 256, 19], number, np.float32))
+            sizes.append(resident())
+    bins.write(tmp_path / 'b', facts, batches(), 60)
+    for number, rows in enumerate(bins.known(tmp_path / 'b', bins.read(tmp_path / 'b'))):
+        assert (rows['labels'] == number).all() and (rows['logits'] == number).all() and rows['mask'].tolist() == [1]
+        sizes.append(resident())
+    written = sum(path.stat().st_size for path in (tmp_path / 'b').rglob('*.*'))
+    assert len(sizes) == 59 + 60 and written > 300e6 and max(sizes) - sizes[3] < 100e6

@@ -154,6 +154,27 @@ def test_mistakes_are_explained(known, recipe, tmp_path, fails):
     assert not list(tmp_path.iterdir())
 
 
+def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path):
+    """The config.yaml of a run says do_train; ResNeSt's batch for training is none for whole photographs."""
+    def parse(*words):
+        return freeze.Parser('', '').parse([str(word) for word in words])
+    _, of, has_data = parse('--model', 'wideresnet', '--config', recipe(do_train=True, device='auto'), '--image_num', 5)
+    assert (of.cfg.do_train, of.cfg.device, of.cfg.image_num, of.cfg.batch_size, has_data) == (False, 'cpu', 5, 16, False)
+    path = tmp_path / 'resnest.yaml'
+    path.write_text(yaml.safe_dump({'model': 'resnest', 'batch_size': 8, 'do_train': True}))
+    _, of, has_data = parse('--model', 'resnest', '--config', path, '--train_data=x')       # the published port's --data_path
+    assert (of.cfg.batch_size, of.cfg.data_path, has_data) == (1, 'x', True)
+    assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[1].cfg.batch_size == 3
+    assert parse('--model', 'wideresnet', '--config', recipe(), '--device', 'gpu')[1].cfg.device == 'gpu'
+
+
+def test_proof_takes_fewer_images_if_they_are_large(known, frozen, task, monkeypatch):
+    of = task(model_path=known('port').prefix, **known('port').config)
+    for pixels, images in ((9 * 32 * 32, 12), (1, 4)):     # whole batches of 4
+        monkeypatch.setattr(freeze, 'PROOF_PIXELS', pixels)
+        assert freeze.prove(of, freeze.match(of), frozen('port'), of.folder('test'))[1] == images
+
+
 def test_output_that_is_a_folder_is_left_alone(known, recipe, tmp_path, fails):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'precious').write_text('x')

@@ -111,6 +111,15 @@ def test_first_call_is_no_latency(command, tmp_path, monkeypatch):
     assert result['images'] == 4 and 50 <= result['latency_ms']['p99'] < 1500
 
 
+def test_memory_does_not_grow_with_the_images(command, port_records, images_and_labels, tmp_path, monkeypatch, resident):
+    """4000 images, which are 62 MB as they are and normalised, through both networks."""
+    port_records(tmp_path / 'data' / 'test' / 'test.tfrecord', *images_and_labels(4000, seed=3))
+    sizes = []
+    engine(monkeypatch, lambda logits, call: sizes.append(resident()) or logits)
+    run.main(command(tmp_path / 'o', backend='pb', data_path=tmp_path / 'data', batch_size=40))
+    assert len(sizes) == 101 and max(sizes) - sizes[25] < 30e6
+
+
 def test_results_of_another_checkpoint_are_dropped(command, trained, weights, tmp_path):
     (tmp_path / 'offline.json').write_text('{"results": [')     # nor does a broken file stop it
     run.main(command(tmp_path, backend='pb'))

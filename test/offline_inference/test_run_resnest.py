@@ -170,7 +170,8 @@ def test_disk_holds_a_chunk_at_a_time(paper, whole, tmp_path, sim, monkeypatch, 
     monkeypatch.setattr(msame, '_msame', watch)
     run.main(paper.words(tmp_path, backend='msame'))
     assert seen == [2, 2, 1] and not list(tmp_path.rglob('*.bin')) and not list(tmp_path.rglob('*.npy'))
-    assert '5 batches and their results, 0.0 GB, are written, run, scored and deleted 2 at a time' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert '5 float32 images of 64x96x3 and their results take 0.01 GB; 2 batches at a time, 0.00 GB, are written, run, scored and deleted' in out
     result, unchunked = read(tmp_path)['msame'], read(whole)['msame']
     for key in ('images', 'predictions', 'equal_predictions', 'max_abs_logit_difference'):
         assert result[key] == unchunked[key], key

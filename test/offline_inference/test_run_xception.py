@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('offline')
 
 
-@pytest.mark.parametrize('backend, dtype', [('onnx', 'float32'), ('pb', 'uint8'), ('msame', 'float32'), ('msame', 'uint8'), ('ais_bench', 'float32')])
+@pytest.mark.parametrize('backend, dtype', [('onnx', 'float32'), ('pb', 'uint8'), ('msame', 'float32'), ('msame', 'uint8')])
 def test_engines_agree(backend, dtype, made, folder, sim, capfd):
     words, logits, labels = made
     run.main(words + ['--output', str(folder), '--backend', backend, '--input_dtype', dtype])
@@ -73,7 +73,7 @@ def test_engines_agree(backend, dtype, made, folder, sim, capfd):
     loss = sklearn.metrics.log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=range(CLASSES))
     assert result['online']['loss'] == pytest.approx(loss, rel=1e-3)
     largest = np.abs(logits).max()
-    if backend in ('onnx', 'pb'):
+    if backend != 'msame':
         assert result['max_abs_logit_difference'] < 1e-4 * largest
     else:
         assert result['precision_mode'] == 'force_fp16' and 1e-6 * largest < result['max_abs_logit_difference'] < 3e-2 * largest

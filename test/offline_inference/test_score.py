@@ -1,5 +1,6 @@
 """Agreement, relative difference and the published line, by hand."""
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -48,6 +49,23 @@ def test_relative_difference_is_of_the_images_own_scale():
     for bad in (np.nan, np.inf):
         assert math.isnan(score.relative_difference(reference, np.full((2, 2), bad)))
         assert math.isnan(score.relative_difference(np.full((2, 2), bad), np.full((2, 2), bad)))
+
+
+def test_a_photographs_logits_are_compared_without_copies_of_them():
+    online = np.random.RandomState(0).normal(size=[2, 300, 401, 19]).astype(np.float32)
+    offline = online.copy()
+    offline[1, 250, 400, 7] = 50.0      # in the last piece of an image
+    offline[0, 299, 0] = np.nan
+    offline[1, 0, 5, :] -= 1.0          # the same class
+    tracemalloc.start()
+    found = score.agreement(online, offline, np.array([0, 1]))
+    worst = score.relative_difference(online[1:], offline[1:])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    difference = 50 - float(online[1, 250, 400, 7])
+    assert found == (300 * 401, 300 * 401 - 1, pytest.approx(difference)) and worst == pytest.approx(difference / np.abs(online[1]).max())
+    assert peak < online.nbytes / 2
+    assert score.agreement(online, offline, np.ones(2)).equal == 2 * 300 * 401 - 2 and math.isnan(score.relative_difference(online, offline))
 
 
 def test_published_line():

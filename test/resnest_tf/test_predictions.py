@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 
+import cv2
 import numpy as np
 import pytest
 import scipy.special
@@ -265,12 +266,13 @@ def positions(picture, part):
             if (picture[y, x] == part[0, 0]).all() and (picture[y:y + height, x:x + width] == part).all()]
 
 
-def test_samples_show_image_truth_and_prediction_side_by_side(data, tmp_path):
+def test_samples_show_image_truth_prediction_and_overlay_side_by_side(data, tmp_path):
     data.tally(settings(output=tmp_path / 'run'))
     picture = read(tmp_path / 'run/samples/ulm_000001_000019.png')
     truth = np.where((data.labels[1] == 255)[..., None], 0, COLOURS[data.labels[1] % 19]).astype(np.uint8)
-    found = [positions(picture, part) for part in (data.images[1], truth, COLOURS[data.predictions[1]])]
-    assert [len(places) for places in found] == [1, 1, 1] and found == sorted(found)
+    overlay = cv2.addWeighted(data.images[1], 0.5, COLOURS[data.predictions[1]], 0.5, 0)
+    found = [positions(picture, part) for part in (data.images[1], truth, COLOURS[data.predictions[1]], overlay)]
+    assert [len(places) for places in found] == [1, 1, 1, 1] and found == sorted(found)
 
 
 def test_samples_are_the_chiefs_first_four(tmp_path):
@@ -286,7 +288,7 @@ def test_samples_of_wide_images_are_scaled_down(tmp_path):
     data.labels[:], data.predictions[:] = 255, 8
     data.tally(settings(output=tmp_path / 'run'))
     picture = read(tmp_path / 'run/samples/ulm_000000_000019.png')
-    assert 3 * 640 <= picture.shape[1] <= 3 * 640 + 60 and 148 <= picture.shape[0] <= 148 + 60
+    assert 4 * 640 <= picture.shape[1] <= 4 * 640 + 80 and 148 <= picture.shape[0] <= 148 + 60
     assert len(positions(picture, np.tile(COLOURS[8], (147, 640, 1)))) > 0
     assert len(positions(picture, np.zeros((147, 640, 3), np.uint8))) > 0
 

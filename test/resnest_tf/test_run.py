@@ -132,14 +132,6 @@ def test_run_draws_samples_into_its_report(finished):
     assert 'samples/%s' % samples[0].name in report and 'plots/iou.png' in report and 'mIoU' in report
 
 
-def test_run_that_was_interrupted_ends_in_the_same_weights(finished, small, data, tmp_path):
-    for steps in (2, 4):
-        call('--config', small(), '--data_path', data, '--output_path', tmp_path, '--do_train', 'True', '--steps', steps)
-    one, two = checkpoint.Checkpoint(str(finished / 'resnest.ckpt')), checkpoint.Checkpoint(str(tmp_path / 'resnest.ckpt'))
-    for name in one.shapes:
-        np.testing.assert_allclose(one.read(name), two.read(name), atol=1e-6, err_msg=name)
-
-
 def test_evaluation_saves_what_it_predicts(finished, small, data, tmp_path, capsys):
     call('--config', small(), '--data_path', data, '--model_path', finished / 'resnest.ckpt', '--output_path', tmp_path, '--save_predictions',
          tmp_path / 'png')
@@ -151,7 +143,7 @@ def test_evaluation_saves_what_it_predicts(finished, small, data, tmp_path, caps
     assert 'miou %.6f' % miou in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('changes', [dict(loss='ohem', ohem_min_kept=100, aux_weight=0.0), dict(accumulate=2, batch_size=2, optimizer='adam', ema_decay=0.9),
+@pytest.mark.parametrize('changes', [dict(loss='ohem', ohem_min_kept=100, aux_weight=0.0, accumulate=2, batch_size=2, optimizer='adam', ema_decay=0.9),
                                      dict(loss='focal', dropout_rate=0.5, photometric=True, freeze_bn=True, batch_size=1)])
 def test_every_way_of_training_lowers_the_loss(small, data, tmp_path, changes):
     call('--config', small(steps=6, **changes), '--data_path', data / 'train', '--output_path', tmp_path, '--do_train', 'True')
@@ -199,19 +191,16 @@ def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
 
 # Starting from a checkpoint
 
-def test_backbone_starts_training_and_both_heads_are_new(finished, small, data, tmp_path):
+def test_backbone_starts_training_and_both_heads_are_new(finished, small, tmp_path):
     whole = checkpoint.Checkpoint(str(finished / 'resnest.ckpt'))
     backbone = {name: whole.read(name) for name in whole.shapes if name.split('/')[0] not in ('head', 'auxiliary', 'global_step')}
     checkpoint.write(str(tmp_path / 'backbone.ckpt'), backbone)
-    call('--config', small(steps=1, freeze_bn=True, learning_rate=1e-9), '--data_path', data, '--output_path', tmp_path / 'run', '--do_train', 'True',
-         '--model_path', tmp_path / 'backbone.ckpt')
-    log = (tmp_path / 'run' / 'log.txt').read_text()
-    assert 'restored %d of %d variables; initialised anew: head/' % (len(backbone), len(whole.shapes) - 1) in log
-    after = checkpoint.Checkpoint(str(tmp_path / 'run' / 'resnest.ckpt'))
-    for name, value in backbone.items():
-        np.testing.assert_allclose(after.read(name), value, atol=1e-6, err_msg=name)
+    prefix = str(tmp_path / 'backbone.ckpt')
+    found = evaluation.match(task(small()), prefix, training=True)
+    assert set(found.names) == set(backbone)
+    assert 'restored %d of %d variables; initialised anew: head/' % (len(backbone), len(whole.shapes) - 1) in found.report
     with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without head'):
-        evaluation.match(task(small()), str(tmp_path / 'backbone.ckpt'))
+        evaluation.match(task(small()), prefix)
 
 
 def test_reload_writes_the_network_alone(finished, small, tmp_path, capsys):
@@ -276,20 +265,24 @@ def test_recipe_says_what_it_is(path):
 several = [pytest.mark.processes, pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed')]
 
 
-def assert_same(found, expected):
-    logged = [[json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()] for folder in (found, expected)]
-    losses = [[row['loss'] for row in rows if row['kind'] == 'train'] for rows in logged]
-    assert logged[0][0]['ranks'] == 2 and len(losses[0]) == 4
-    np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
-    one, two = checkpoint.Checkpoint(str(expected / 'resnest.ckpt')), checkpoint.Checkpoint(str(found / 'resnest.ckpt'))
-    for name in one.shapes:
-        np.testing.assert_allclose(two.read(name), one.read(name), atol=1e-4, rtol=1e-3, err_msg=name)
-    assert json.loads((found / 'eval.json').read_text())['images'] == 3
+@pytest.fixture(scope='module')
+def words(finished, data):
+    """words(recipe, output): three more steps from the same weights."""
+    return lambda recipe, output: ['--config', recipe, '--data_path', data, '--output_path', output, '--do_train', 'True', '--steps', 3, '--learning_rate', 0.001,
+                                   '--model_path', finished / 'resnest.ckpt']
+
+
+@pytest.fixture(scope='module')
+def alone(words, small, tmp_path_factory):
+    """One process with batches of 4."""
+    folder = tmp_path_factory.mktemp('alone')
+    call(*words(small(), folder))
+    return folder
 
 
 @pytest.mark.parametrize('device', [pytest.param('cpu', marks=several), pytest.param('npu', marks=several)])
-def test_two_processes_train_and_evaluate_as_one(finished, small, data, start, tmp_path, device):
-    words = ['--config', small(batch_size=2), '--data_path', data, '--output_path', tmp_path / 'run', '--do_train', 'True']
+def test_two_processes_train_and_evaluate_as_one(alone, words, small, start, tmp_path, device):
+    more = []
     if device == 'cpu':
         launcher = [pathlib.Path(sys.executable).parent / 'horovodrun', '-np', '2', '--gloo']
     else:
@@ -297,7 +290,17 @@ def test_two_processes_train_and_evaluate_as_one(finished, small, data, start, t
         launcher = ['env'] + [word for name in os.environ if name.startswith(foreign) for word in ('-u', name)] + [
             'PYTHONPATH=%s' % ROOT, 'ASCEND_SIM=1', 'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'), 'OMP_NUM_THREADS=1',
             sys.executable, '-m', 'hccl.launch', '--devices', '0-1', '--log_dir', tmp_path / 'logs', '--']
-        words += ['--device', 'npu', '--precision', 'float32']
-    status, out, error = start(*words, cwd=tmp_path, launcher=launcher, script=RUN).finish(400)
+        more = ['--device', 'npu', '--precision', 'float32']
+    process = start(*map(str, words(small(batch_size=2), tmp_path / 'run')), *more, cwd=tmp_path, launcher=launcher, script=RUN)
+    status, out, error = process.finish(400)
     assert status == 0, out + error
-    assert_same(tmp_path / 'run', finished)
+    logged = [[json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()] for folder in (tmp_path / 'run', alone)]
+    losses = [[row['loss'] for row in rows if row['kind'] == 'train'] for rows in logged]
+    assert logged[0][0]['ranks'] == 2 and len(losses[0]) == 3
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
+    one, two = checkpoint.Checkpoint(str(alone / 'resnest.ckpt')), checkpoint.Checkpoint(str(tmp_path / 'run' / 'resnest.ckpt'))
+    for name in one.shapes:
+        np.testing.assert_allclose(two.read(name), one.read(name), atol=1e-3, rtol=1e-2, err_msg=name)
+    found, expected = (json.loads((folder / 'eval.json').read_text()) for folder in (tmp_path / 'run', alone))
+    assert found['images'] == 3 and found['accuracy'] == pytest.approx(expected['accuracy'], abs=0.01)
