@@ -25,7 +25,7 @@ from offline_inference import fold, manifest, pb, score
 
 TOLERANCE = 1e-4        # of the largest logit of an image; rounding gives 1e-7 to 1e-5
 PROOF_IMAGES = 16
-PROOF_PIXELS = 1 << 22      # of large images fewer: 2 of 1024x2048, which take a minute
+PROOF_PIXELS = 1 << 22      # of large images fewer: 2 of 1024x2048, which take a minute or two
 # What an engine for inference has no use for, or does not know.
 _DYNAMIC = {'Variable', 'VariableV2', 'VarHandleOp', 'ReadVariableOp', 'Assign', 'NoOp', 'Assert', 'PlaceholderWithDefault', 'Switch', 'Merge',
             'Enter', 'Exit', 'If', 'StatelessIf', 'While', 'StatelessWhile', 'PartitionedCall', 'StatefulPartitionedCall'}

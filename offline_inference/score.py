@@ -73,16 +73,13 @@ def _pieces(one: np.ndarray, two: np.ndarray) -> Iterator[Tuple[np.ndarray, np.n
         yield one[start:start + rows].astype(np.float64), two[start:start + rows].astype(np.float64)
 
 
-def published_line(images: int, value: float, name: str = 'accuracy') -> str:
-    """The line in which the published ports report an offline run; value is a fraction 0..1, name accuracy or mIoU."""
-    return '>>>>>  共 %d 测试样本    %s:%.6f' % (images, name, value)
-
-
 def published(images: int, figures: Dict[str, float]) -> str:
-    """That line for a model's figures, a classifier's or a segmenter's; '' for another kind."""
-    for key, name in (('top1', 'accuracy'), ('miou', 'mIoU'), ('mean_iou', 'mIoU')):
-        if key in figures:
-            return published_line(images, figures[key], name)
+    """The line in which the published ports report an offline run of a classifier or a segmenter, fractions 0..1; '' for another kind."""
+    if 'top1' in figures:
+        return '>>>>>  共 %d 测试样本    accuracy:%.6f' % (images, figures['top1'])
+    if 'miou' in figures:
+        rest = [figures[key] for key in ('accuracy', 'mean_accuracy', 'miou', 'frequency_weighted_iou')]
+        return '>>>>>  共 %d 测试样本    MIoU: %.6f %s' % (images, figures['miou'], ' '.join(map(str, rest)))
     return ''
 
 

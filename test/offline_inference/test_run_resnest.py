@@ -131,7 +131,7 @@ def test_engines_agree(backend, dtype, paper, folder, sim, capfd):
         assert result['offline'][key] == pytest.approx(value, rel=1e-2 if half else 1e-4), key
     assert len(result['offline']['iou']) == 19 and result['offline']['miou'] == pytest.approx(
         np.mean([value for value in result['offline']['iou'].values() if value is not None]))
-    assert out.splitlines()[-1] == '>>>>>  共 5 测试样本    mIoU:%.6f' % result['offline']['miou']
+    assert out.splitlines()[-1].startswith('>>>>>  共 5 测试样本    MIoU: %.6f ' % result['offline']['miou'])
     assert 'same prediction for %.3f %% of the pixels' % (100 * result['equal_predictions']) in out
     largest = np.abs(paper.logits).max()
     if half:

@@ -68,10 +68,8 @@ def test_a_photographs_logits_are_compared_without_copies_of_them():
     assert score.agreement(online, offline, np.ones(2)).equal == 2 * 300 * 401 - 2 and math.isnan(score.relative_difference(online, offline))
 
 
-def test_published_line():
-    assert score.published_line(50000, 0.78806) == '>>>>>  共 50000 测试样本    accuracy:0.788060'
-
-
-def test_published_line_of_a_segmenter():
-    assert score.published(500, {'loss': 1.0, 'miou': 0.6645}) == '>>>>>  共 500 测试样本    mIoU:0.664500'
-    assert score.published(500, {'top1': 0.5}) == score.published_line(500, 0.5) and score.published(500, {'loss': 1.0}) == ''
+def test_published_lines():
+    assert score.published(50000, {'loss': 1.0, 'top1': 0.78806}) == '>>>>>  共 50000 测试样本    accuracy:0.788060'
+    segmented = {'loss': 1.0, 'miou': 0.6645, 'accuracy': 0.9465, 'mean_accuracy': 0.7354, 'frequency_weighted_iou': 0.9023}
+    assert score.published(500, segmented) == '>>>>>  共 500 测试样本    MIoU: 0.664500 0.9465 0.7354 0.6645 0.9023'
+    assert score.published(500, {'loss': 1.0}) == ''
