@@ -110,7 +110,7 @@ def _offline(results: List[Dict[str, Any]]) -> str:
     for result in results:
         facts = columns.setdefault('.%s' % result.get('backend', '?'), {})
         if 'equal_predictions' in result:
-            facts['same prediction as online'] = '%.2f %% of the %s' % (100 * result['equal_predictions'], 'pixels' if 'miou' in (result.get('offline') or {}) else 'images')
+            facts['same prediction as online'] = '%.2f %% of the %s' % (100 * result['equal_predictions'], 'pixels' if result.get('predictions', 0) > result.get('images', 0) else 'images')
         if 'max_abs_logit_difference' in result:
             facts['largest difference of a logit'] = '%.3g' % result['max_abs_logit_difference']
         latency = result.get('latency_ms') or {}

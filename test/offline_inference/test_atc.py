@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
-from offline_inference import atc, manifest
+from offline_inference import atc, atc_errors, manifest
 
 
 @pytest.fixture
@@ -205,3 +205,26 @@ def test_graph_of_another_model_or_input(convert, frozen, tmp_path):
     path.write_bytes(path.read_bytes() + b'\x00')
     with pytest.raises(UserError, match='was changed or replaced'):
         manifest.made_of(path)
+
+
+# CANN's list of codes (error_code.json) as far as a conversion meets them, and a word that the cure must have.
+CODES = {
+    'E10001': 'legal', 'E10002': 'N,H,W,C', 'E10003': 'flag', 'E10004': 'value', 'E10005': 'true or false', 'E10006': '0 or 1', 'E10007': '--
+    framework=3', 'E10009': 'only one of', 'E10011': 'above 0', 'E10012': 'inputx:-1', 'E10037': 'as many numbers', 'E10040': '-1',
+    'E10045': 'each -1', 'E10046': 'each -1', 'E10014': 'flag', 'E10016': 'name of a node', 'E10017': 'Placeholders', 'E10018': '-1',
+    'E10019': '-1', 'E10021': 'shorter path', 'E10022': 'not a folder', 'E10031': 'inputx:-1', 'E10034': 'AIPP', 'E10035': 'at least 2',
+    'E10036': 'at most 100', 'E10038': 'above 0', 'E10039': 'once', 'E10041': 'offline_inference.freeze', 'E10044': 'memory',
+    'E10047': 'one of the two', 'E10049': 'N,H,W,C', 'E10052': 'AIPP', 'E10054': 'quotation marks', 'E10055': 'CANN', 'E11005': '--input_shape',
+    'E11017': 'name of a node', 'E12009': 'offline_inference.freeze', 'E12013': 'offline_inference.freeze',
+    'E12029': 'offline_inference.freeze', 'E19005': 'offline_inference.freeze', 'E19010': 'offline_inference.freeze',
+    'E19015': 'offline_inference.freeze', 'E19018': '--input_dtype uint8', 'E10501': 'CANN', 'EZ3003': 'precision_mode', 'E20101': 'npu-smi',
+    'E19999': 'plog'}
+
+
+@pytest.mark.parametrize('code', sorted(CODES))
+@pytest.mark.parametrize('form', ['%s: What atc says.', '%s: [PID: 7] 2026-01-02-03:04:05.006.007 What atc says.'])
+def test_every_code_of_atc_comes_with_its_cure(code, form, tmp_path):
+    output = 'ATC start working now, please wait for a moment.\nATC run failed, Please check the detail log\n' + form % code
+    message = str(atc_errors.failure(output, 255, tmp_path / 'x.log'))
+    cure = message[message.index('What atc says'):]
+    assert message.startswith('atc: %s: What atc says; ' % code) and CODES[code] in cure and 'x.log' in message
