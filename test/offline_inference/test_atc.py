@@ -209,8 +209,8 @@ def test_graph_of_another_model_or_input(convert, frozen, tmp_path):
 
 # CANN's list of codes (error_code.json) as far as a conversion meets them, and a word that the cure must have.
 CODES = {
-    'E10001': 'legal', 'E10002': 'N,H,W,C', 'E10003': 'flag', 'E10004': 'value', 'E10005': 'true or false', 'E10006': '0 or 1', 'E10007': '--
-    framework=3', 'E10009': 'only one of', 'E10011': 'above 0', 'E10012': 'inputx:-1', 'E10037': 'as many numbers', 'E10040': '-1',
+    'E10001': 'legal', 'E10002': 'N,H,W,C', 'E10003': 'flag', 'E10004': 'value', 'E10005': 'true or false', 'E10006': '0 or 1',
+    'E10007': '--framework=3', 'E10009': 'only one of', 'E10011': 'above 0', 'E10012': 'inputx:-1', 'E10037': 'as many numbers', 'E10040': '-1',
     'E10045': 'each -1', 'E10046': 'each -1', 'E10014': 'flag', 'E10016': 'name of a node', 'E10017': 'Placeholders', 'E10018': '-1',
     'E10019': '-1', 'E10021': 'shorter path', 'E10022': 'not a folder', 'E10031': 'inputx:-1', 'E10034': 'AIPP', 'E10035': 'at least 2',
     'E10036': 'at most 100', 'E10038': 'above 0', 'E10039': 'once', 'E10041': 'offline_inference.freeze', 'E10044': 'memory',
