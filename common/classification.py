@@ -30,10 +30,10 @@ class ClassificationTask(Task):
         return cv2.resize(images.decode(data), (width, height), interpolation=cv2.INTER_AREA)
 
     def loss(self, outputs: tf.Tensor, features: Features) -> tf.Tensor:
-        cfg, logits = self.cfg, outputs
+        cfg = self.cfg
         if cfg.loss == 'focal':
-            return losses.focal(logits, features['label'], cfg.focal_gamma)
-        return losses.cross_entropy(logits, features['label'], cfg.label_smoothing, labels_b=features.get('label_b'), lam=features.get('mixup'))
+            return losses.focal(outputs, features['label'], cfg.focal_gamma)
+        return losses.cross_entropy(outputs, features['label'], cfg.label_smoothing, labels_b=features.get('label_b'), lam=features.get('mixup'))
 
     def counts(self, logits: tf.Tensor, features: Features) -> Dict[str, tf.Tensor]:
         return metrics_graph.classification_counts_graph(logits, features['label'], features['mask'])

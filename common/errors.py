@@ -2,7 +2,7 @@
 import difflib
 import functools
 import sys
-from typing import Iterable
+from typing import Iterable, Union
 
 
 class UserError(Exception):
@@ -15,9 +15,9 @@ def suggest(name: str, legal: Iterable[str]) -> str:
     return "; did you mean '%s'?" % near[0] if near else ""
 
 
-def some(names: Iterable[str]) -> str:
-    """The first five names, and how many more there are; "nothing" if there are none."""
-    names = sorted(names)
+def some(names: Iterable[Union[str, int]]) -> str:
+    """The first five names or numbers in order, and how many more there are; "nothing" if there are none."""
+    names = [str(name) for name in sorted(names)]
     return ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '') or 'nothing'
 
 

@@ -25,7 +25,7 @@ import numpy as np
 if not __package__:     # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common import record_writer, records  # noqa: E402
-from common.errors import UserError, entry_point  # noqa: E402
+from common.errors import UserError, entry_point, some  # noqa: E402
 from resnest_tf import cityscapes  # noqa: E402
 from resnest_tf.cityscapes import COUNTS, IGNORE  # noqa: E402
 
@@ -75,9 +75,9 @@ def places(source: pathlib.Path) -> List[pathlib.Path]:
     found = [source / archive if (source / archive).is_file() else source / kind for kind, archive in ARCHIVES.items()]
     found = [place for place in found if place.exists()]
     if not found:
-        inside = sorted(entry.name for entry in source.iterdir())
+        inside = [entry.name for entry in source.iterdir()]
         raise UserError('--source %s: holds neither %s nor %s nor %s/ nor %s/ (found: %s); name the folder that does, or the zip files' % (
-            (source,) + tuple(ARCHIVES.values()) + tuple(ARCHIVES) + (some(inside) or 'nothing',)))
+            (source,) + tuple(ARCHIVES.values()) + tuple(ARCHIVES) + (some(inside),)))
     return found
 
 
@@ -88,9 +88,9 @@ def find(sources: Sequence[pathlib.Path]) -> Found:
         files = listed(place)
         matches = [(match, file) for match, file in ((FILE.fullmatch(file.path), file) for file in files) if match]
         if not matches:
-            inside = sorted({'/'.join(pathlib.PurePosixPath(file.path).parts[:2]) for file in files}) if place.is_file() else []
+            inside = {'/'.join(pathlib.PurePosixPath(file.path).parts[:2]) for file in files} if place.is_file() else ()
             raise UserError('%s: holds no SPLIT/CITY/*_leftImg8bit.png or *_gtFine_labelIds.png (found: %s); of the downloads of Cityscapes give %s' % (
-                place, some(inside) or '%d other images' % len(files), ' and '.join(ARCHIVES.values())))
+                place, some(inside) if inside else '%d other images' % len(files), ' and '.join(ARCHIVES.values())))
         for match, file in matches:
             kind, split, _, name = match.groups()
             if name in found[kind, split]:
@@ -110,7 +110,7 @@ def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, 
         images = found[IMAGES, split]
         labels = found[LABELS, split] if split != 'test' else dict.fromkeys(images)     # the labels that gtFine has for test are dummies
         for these, others, what in ((images, labels, 'images have no label'), (labels, images, 'labels have no image')):
-            alone = sorted(set(these) - set(others))
+            alone = set(these) - set(others)
             problems += ['%d %s %s (%s)' % (len(alone), split, what, some(alone))] if alone else []
         items[split] = [(name, images[name], labels[name]) for name in sorted(set(images) & set(labels))]
         more = len(items[split]) - COUNTS[split]
@@ -123,10 +123,6 @@ def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, 
     for problem in problems:
         sys.stderr.write('warning: %s\n' % problem)
     return {split: content for split, content in items.items() if content}
-
-
-def some(names: Sequence[str]) -> str:
-    return ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '')
 
 
 # ---- one record --------------------------------------------------------------------------------------------------------
@@ -167,7 +163,7 @@ def train_ids(file: File) -> np.ndarray:
     """A labelIds file -> uint8 [H,W] train ids. UserError if it holds what is no label id."""
     label = decode(file, True)
     present = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
-    wrong = [str(id) for id in present if id >= cityscapes.LABELS and id != IGNORE]
+    wrong = [int(id) for id in present if id >= cityscapes.LABELS and id != IGNORE]
     if wrong:
         raise unusable(file, 'it holds the ids %s, where label ids are 0 to %d' % (some(wrong), cityscapes.LABELS - 1))
     if IGNORE in present and all(present[:-1] < len(cityscapes.CLASSES)):
@@ -215,7 +211,7 @@ def check_space(output: pathlib.Path, counts: Dict[str, int], size: int) -> None
     needed = size * sum(counts.values())
     sys.stderr.write('%s: writing %.3g GB, %s of %.3g MB\n' % (
         output, needed / 1e9, ' and '.join('%d %s records' % (count, split) for split, count in counts.items()), size / 1e6))
-    unfinished = sum(file.stat().st_size for split in counts for file in output.glob('.%s.unfinished/*' % split))    # records.write goes on there
+    unfinished = sum(file.stat().st_size for split in counts for file in output.glob('.%s.unfinished/*' % split))    # record_writer.write goes on there
     place = next(folder for folder in [output.resolve(), *output.resolve().parents] if folder.exists())
     free = shutil.disk_usage(str(place)).free
     if needed > free + unfinished:

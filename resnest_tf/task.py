@@ -116,7 +116,7 @@ class ResNeSt(Task):
         return checkpoints.may_be_missing(shapes)
 
     def dead(self, shapes):
-        return [name for name in checkpoints.dead(shapes) if name in shapes]
+        return checkpoints.dead(shapes)
 
 
 TASK = ResNeSt
