@@ -1,8 +1,11 @@
-"""Throughput of the input pipeline alone, of training on real records and on synthetic batches, measured in one run.
+"""Throughput of the input pipeline alone, of training on real records and on synthetic batches,
+measured in one run.
 
-`python -m common.benchmark input|train --config RECIPE --data_path DATA [--rounds 3] [--round_steps 20] [flags of the recipe]`
-`python -m common.benchmark inference --config RECIPE --model_path CKPT|none --batch_size 8`: ONNX Runtime and the frozen graph
+`python -m common.benchmark input|train --config RECIPE --data_path DATA [--rounds 3] [--round_steps
+20] [flags of the recipe]` `python -m common.benchmark inference --config RECIPE --model_path
+CKPT|none --batch_size 8`: ONNX Runtime and the frozen graph
 """
+
 import argparse
 import importlib
 import json
@@ -14,9 +17,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
-from common import config, devices, evaluation, hooks, model_fn, records
+from common import config, devices
 from common import task as tasks
 from common.errors import UserError, entry_point
+from common.evaluation import evaluation
+from common.training import hooks, model_fn
 
 
 class _Stopwatch(tf.train.SessionRunHook):
@@ -35,7 +40,9 @@ class _Stopwatch(tf.train.SessionRunHook):
 
 
 def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: int) -> float:
-    """Images per second of a pipeline with nothing behind it; the first batches, read ahead, are not counted."""
+    """Images per second of a pipeline with nothing behind it; the first batches, read ahead, are
+    not counted.
+    """
     with tf.Graph().as_default(), tf.Session() as session:
         batch = tf.data.make_one_shot_iterator(pipeline()).get_next()['label'].op
         for _ in range(10):
@@ -50,13 +57,25 @@ def train_rate(task: tasks.Task, device: devices.Device, input_fn: Callable, ste
     """Images per second, over all ranks, of whole training steps on what input_fn gives."""
     watch, skip = _Stopwatch(3), 3
     with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
-        estimator = device.estimator(model_fn.build(task, device, total_steps=10 ** 6, steps_per_epoch=10 ** 3), task.cfg, folder, 10 ** 6)
+        estimator = device.estimator(
+            model_fn.build(task, device, total_steps=10**6, steps_per_epoch=10**3),
+            task.cfg,
+            folder,
+            10**6,
+        )
         estimator.train(input_fn, steps=steps + skip, hooks=device.broadcast_hooks(True) + [watch])
-    return watch.clock.steps * task.cfg.batch_size * task.cfg.accumulate * device.size / watch.clock.seconds
+    return (
+        watch.clock.steps
+        * task.cfg.batch_size
+        * task.cfg.accumulate
+        * device.size
+        / watch.clock.seconds
+    )
 
 
 def synthetic(task: tasks.Task, dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
     """One batch of constants in the graph, of the types and shapes that the pipeline gives."""
+
     def constant(kind, shape):
         if kind.is_integer:
             return tf.zeros(shape, kind)
@@ -66,8 +85,11 @@ def synthetic(task: tasks.Task, dataset: tf.data.Dataset) -> Dict[str, tf.Tensor
     return {key: constant(kinds[key], shapes[key].as_list()) for key in kinds}
 
 
-def measure(task: tasks.Task, device: devices.Device, what: str, rounds: int, steps: int) -> Dict[str, Any]:
-    """Returns medians in images/s of this rank's pipeline, for 'input' of the task's baselines, for 'train' of training too.
+def measure(
+    task: tasks.Task, device: devices.Device, what: str, rounds: int, steps: int
+) -> Dict[str, Any]:
+    """Returns medians in images/s of this rank's pipeline, for 'input' of the task's baselines, for
+    'train' of training too.
 
     What is compared alternates, and a ratio A_to_B is the median over the rounds.
     """
@@ -76,46 +98,87 @@ def measure(task: tasks.Task, device: devices.Device, what: str, rounds: int, st
     rates: Dict[str, List[float]] = {key: [] for key in ['input', *baselines, 'real', 'synthetic']}
 
     def real(batch_size=task.cfg.batch_size * task.cfg.accumulate):
-        return task.dataset(folder, batch_size, True, seed=task.cfg.seed, rank=device.rank, size=device.size)
+        return task.dataset(
+            folder, batch_size, True, seed=task.cfg.seed, rank=device.rank, size=device.size
+        )
 
     for _ in range(rounds):
-        rates['input'].append(input_rate(lambda: real(task.cfg.batch_size), task.cfg.batch_size, steps))
+        rates['input'].append(
+            input_rate(lambda: real(task.cfg.batch_size), task.cfg.batch_size, steps)
+        )
         for key, pipeline in baselines.items():
             rates[key].append(input_rate(pipeline, task.cfg.batch_size, steps))
         if what == 'train':
             rates['real'].append(train_rate(task, device, real, steps))
-            rates['synthetic'].append(train_rate(task, device, lambda: synthetic(task, real()), steps))
-    result = {key + '_images_per_second': round(statistics.median(values), 1) for key, values in rates.items() if values}
-    for key, other in [('input', baseline) for baseline in baselines] + [('real', 'synthetic')] * (what == 'train'):
-        result['%s_to_%s' % (key, other)] = round(statistics.median(a / b for a, b in zip(rates[key], rates[other])), 3)
+            rates['synthetic'].append(
+                train_rate(task, device, lambda: synthetic(task, real()), steps)
+            )
+    result = {
+        key + '_images_per_second': round(statistics.median(values), 1)
+        for key, values in rates.items()
+        if values
+    }
+    for key, other in [('input', baseline) for baseline in baselines] + [('real', 'synthetic')] * (
+        what == 'train'
+    ):
+        result['%s_to_%s' % (key, other)] = round(
+            statistics.median(a / b for a, b in zip(rates[key], rates[other])), 3
+        )
     return result
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = argparse.ArgumentParser(prog='python -m common.benchmark', description=__doc__, allow_abbrev=False)
-    parser.add_argument('what', choices=['input', 'train', 'inference'],
-                        help='input: the pipeline alone; train: that, real and synthetic training; inference: ONNX Runtime and the frozen graph')
+    parser = argparse.ArgumentParser(
+        prog='python -m common.benchmark', description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument(
+        'what',
+        choices=['input', 'train', 'inference'],
+        help=(
+            'input: the pipeline alone; train: that, real and synthetic training; inference: ONNX'
+            ' Runtime and the frozen graph'
+        ),
+    )
     parser.add_argument('--config', required=True, help='recipe')
-    parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement; medians are printed')
+    parser.add_argument(
+        '--rounds', type=int, default=3, help='rounds of each measurement; medians are printed'
+    )
     parser.add_argument('--round_steps', type=int, default=20, help='steps in a round')
     args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     if args.rounds < 1 or args.round_steps < 1:
         raise UserError('--rounds and --round_steps: give whole numbers above 0')
     model = config.read_yaml(args.config).get('model')
     if not model:
-        raise UserError('--config %s: key model is missing; it names the model, e.g. model: wideresnet' % args.config)
+        raise UserError(
+            '--config %s: key model is missing; it names the model, e.g. model: wideresnet'
+            % args.config
+        )
     task = tasks.build(model, ['--config', args.config] + flags)
     if args.what == 'inference':
-        # By name and only here: offline_inference stands on common, which otherwise knows nothing of it.
-        result = importlib.import_module('offline_inference.benchmark').measure(task, args.rounds, args.round_steps)
+        # By name and only here: offline_inference stands on common, which otherwise knows nothing
+        # of it.
+        result = importlib.import_module('offline_inference.benchmark').measure(
+            task, args.rounds, args.round_steps
+        )
         print(json.dumps(dict(model=model, batch_size=task.cfg.batch_size, **result), indent=2))
         return
     device = devices.select(task.cfg.device)
     with evaluation.reading(task, None):
         result = measure(task, device, args.what, args.rounds, args.round_steps)
     if device.is_chief:
-        print(json.dumps(dict(model=model, device=device.name, ranks=device.size, batch_size=task.cfg.batch_size, **result), indent=2))
+        print(
+            json.dumps(
+                dict(
+                    model=model,
+                    device=device.name,
+                    ranks=device.size,
+                    batch_size=task.cfg.batch_size,
+                    **result,
+                ),
+                indent=2,
+            )
+        )
 
 
 if __name__ == '__main__':

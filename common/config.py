@@ -1,10 +1,11 @@
 """Typed, strict configuration: dataclass defaults < YAML recipe < command line.
 
-A recipe is a flat YAML mapping of the fields below plus `model: NAME`. Each field is a flag of the same name; unknown keys and
-flags, wrong types and illegal values are errors before any graph is built, with the nearest legal name.
+A recipe is a flat YAML mapping of the fields below plus `model: NAME`. Each field is a flag of the
+same name; unknown keys and flags, wrong types and illegal values are errors before any graph is
+built, with the nearest legal name.
 """
+
 import dataclasses
-import math
 import pathlib
 import re
 import sys
@@ -15,108 +16,51 @@ import yaml
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
-from common.devices.npu_options import NPUOptions, option
 from common.errors import UserError, suggest
 from common.files import atomic
 
-ConfigType = TypeVar('ConfigType', bound='Config')
+ConfigType = TypeVar('ConfigType')
 
 
-@dataclasses.dataclass
-class Config(NPUOptions):
-    """What every model shares. A model folder's config.py adds its own fields."""
-    # What to do, with what
-    do_train: bool = option(False, 'True trains (and evaluates at the end), False evaluates --model_path')
-    data_path: str = option('./data', 'folder of TFRecords, or one that holds train/ and test/')
-    image_num: Optional[PositiveInt] = option(None, 'use the first N records, in training of the training split; more than there are is an error')
-    output_path: Optional[str] = option(None, "the run's folder; evaluation writes beside the checkpoint by default")
-    data_url: Optional[str] = option(None, 'ModelArts: obs:// folder or zip that is copied in as --data_path')
-    train_url: Optional[str] = option(None, 'ModelArts: obs:// folder that the run is copied out to')
-    model_path: Optional[str] = option(None, 'checkpoint to evaluate or to start from; None trains from scratch')
-    reinit_head: bool = option(False, 'initialise the classifier anew where its shape differs from --model_path')
-    skip_corrupt: NonNegativeInt = option(0, 'leave out at most N corrupt records instead of stopping at the first')
-    device: Literal['auto', 'cpu', 'gpu', 'npu'] = option('auto', 'auto: npu where npu_bridge imports, else gpu where there is one, else cpu')
-    seed: NonNegativeInt = option(1, 'shuffling, augmentation, dropout and initial weights are functions of it')
-    # Length and batch
-    batch_size: PositiveInt = option(128, 'images per device in one forward pass')
-    accumulate: PositiveInt = option(1, 'forward passes per optimizer step: a global batch of batch_size x accumulate x devices')
-    epochs: PositiveFloat = option(200.0, 'passes over the training records')
-    steps: Optional[PositiveInt] = option(None, 'stop after N optimizer steps instead of after --epochs')
-    # Optimizer
-    optimizer: Literal['momentum', 'sgd', 'adam', 'rmsprop', 'momentumw'] = option('momentum', 'momentumw: decoupled weight decay')
-    momentum: NonNegativeFloat = option(0.9, 'of momentum, momentumw and rmsprop')
-    nesterov: bool = option(False, "Nesterov's momentum")
-    rmsprop_decay: NonNegativeFloat = option(0.9, 'decay of the squared gradient in rmsprop')
-    epsilon: PositiveFloat = option(1e-8, 'denominator term of adam and rmsprop')
-    weight_decay: NonNegativeFloat = option(0.0, 'L2 (its gradient is weight_decay x w); momentumw: w -= weight_decay x w a step')
-    weight_decay_all: bool = option(False, 'decay batch-norm scales and biases as well')
-    clip_norm: NonNegativeFloat = option(0.0, 'clip the gradient to this global norm; 0: off')
-    ema_decay: NonNegativeFloat = option(0.0, 'average the weights with this decay, evaluate and export the average; 0: off')
-    freeze_bn: bool = option(False, 'batch norm uses its stored statistics in training too')
-    # Learning rate
-    learning_rate: PositiveFloat = option(0.1, 'base (peak) learning rate')
-    schedule: Literal['constant', 'piecewise', 'exponential', 'cosine', 'polynomial', 'linear'] = option('constant', 'after warm-up')
-    boundaries: List[float] = option([], 'piecewise: epochs at which the rate changes')
-    rates: List[float] = option([], 'piecewise: absolute learning rates, one more than boundaries')
-    decay_rate: PositiveFloat = option(0.94, 'exponential: factor')
-    decay_epochs: PositiveFloat = option(2.0, 'exponential: epochs per factor')
-    staircase: bool = option(True, 'exponential: in steps instead of continuously')
-    power: PositiveFloat = option(0.9, 'polynomial: exponent')
-    end_learning_rate: NonNegativeFloat = option(0.0, 'cosine, polynomial, linear: rate at the end')
-    warmup_epochs: NonNegativeFloat = option(0.0, 'linear warm-up before the schedule')
-    warmup_start: NonNegativeFloat = option(0.0, 'rate at the first step of warm-up')
-    # Loss
-    loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss')
-    focal_gamma: NonNegativeFloat = option(2.0, 'focusing parameter of the focal loss')
-    label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
-    # Precision
-    precision: Literal['auto', 'float32', 'mixed'] = option('auto', 'mixed: float16 with loss scaling (gpu, npu); auto: mixed on npu, else float32')
-    loss_scale: Union[PositiveFloat, Literal['dynamic']] = option('dynamic', 'of mixed precision: dynamic or a fixed factor')
-    # Intervals
-    log_interval: PositiveInt = option(10, 'steps between log lines')
-    save_interval: PositiveFloat = option(1.0, 'epochs between checkpoints')
-    save_checkpoints_steps: Optional[PositiveInt] = option(None, 'steps between checkpoints, instead of --save_interval')
-    keep_checkpoints: PositiveInt = option(5, 'latest checkpoints to keep, beside the best')
-    eval_interval: NonNegativeFloat = option(1.0, 'epochs between evaluations while training; 0: only at the end')
-    eval_first: NonNegativeFloat = option(0.0, 'no evaluation while training before this epoch')
-    # Published results, shown in the report beside the measured ones
-    published: Dict[str, Dict[str, float]] = option({}, 'recipes only: {source: {metric: value}}')
-
-    def validate(self) -> None:
-        """Raises UserError for values that are well typed but senseless; subclasses extend it."""
-        if self.schedule == 'piecewise' and len(self.rates) != len(self.boundaries) + 1:
-            raise UserError('schedule piecewise: %d boundaries need %d rates, found %d'
-                            % (len(self.boundaries), len(self.boundaries) + 1, len(self.rates)))
-        if sorted(self.boundaries) != self.boundaries:
-            raise UserError('boundaries: %s must ascend' % self.boundaries)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            for number in value if isinstance(value, list) else [value]:
-                if isinstance(number, float) and not math.isfinite(number):
-                    raise UserError('%s: %s is not legal; give %s' % (field.name, value, 'finite numbers' if isinstance(value, list) else 'a finite number'))
-        self.validate_npu()
-        for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
-            if getattr(self, name) >= 1:
-                raise UserError('%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name))
-        if self.seed >= 2 ** 32:
-            raise UserError('seed: %d is not legal; 0 <= seed < 2^32' % self.seed)
-        if self.loss == 'focal' and self.label_smoothing:
-            raise UserError('label_smoothing: %s is not legal with loss focal, which has none; give 0' % self.label_smoothing)
+def option(default, help_text: str):
+    """A dataclass field with its default and the text that --help shows."""
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(
+            default_factory=lambda: type(default)(default), metadata={'help': help_text}
+        )
+    return dataclasses.field(default=default, metadata={'help': help_text})
 
 
 def _nearest(kind: str, name: str, fields: Sequence[str], where: str) -> UserError:
-    return UserError('unknown %s %s in %s%s' % (kind, name, where, suggest(name.lstrip('-'), fields) or '; --help lists all'))
+    return UserError(
+        'unknown %s %s in %s%s'
+        % (kind, name, where, suggest(name.lstrip('-'), fields) or '; --help lists all')
+    )
 
 
 def _parser(config_class: Type[ConfigType], aliases: Dict[str, str]) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description='Fields of a recipe, each a flag of the same name. Classifiers also take --predict PATH ...; see --predict --help.')
+    parser = jsonargparse.ArgumentParser(
+        exit_on_error=False,
+        description=(
+            'Fields of a recipe, each a flag of the same name. Classifiers also take --predict PATH'
+            ' ...; see --predict --help.'
+        ),
+    )
     parser.add_argument('--config', default=None, help='recipe: a YAML file of the fields below')
     hints = get_type_hints(config_class)
     published = {field: flag for flag, field in aliases.items()}
-    for field in sorted(dataclasses.fields(config_class), key=lambda f: f.metadata['help'].startswith('npu:')):
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-        flags = ['--' + field.name] + (['--' + published[field.name]] if field.name in published else [])
-        parser.add_argument(*flags, type=hints[field.name], default=default, help=field.metadata['help'])
+    for field in sorted(
+        dataclasses.fields(config_class), key=lambda f: f.metadata['help'].startswith('npu:')
+    ):
+        default = (
+            field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        )
+        flags = ['--' + field.name] + (
+            ['--' + published[field.name]] if field.name in published else []
+        )
+        parser.add_argument(
+            *flags, type=hints[field.name], default=default, help=field.metadata['help']
+        )
     return parser
 
 
@@ -137,17 +81,28 @@ def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
     try:
         content = yaml.load(path.read_text(), _UniqueKeys)
     except OSError as error:
-        near = suggest(path.name, (p.name for p in path.parent.glob('*.yaml'))) if path.parent.is_dir() else ''
+        near = (
+            suggest(path.name, (p.name for p in path.parent.glob('*.yaml')))
+            if path.parent.is_dir()
+            else ''
+        )
         raise UserError('--config %s: %s%s' % (path, error.strerror, near))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError('--config %s is no YAML: %s' % (path, ' '.join(str(error).split())))
     if not isinstance(content, dict):
-        raise UserError('--config %s: expected "key: value" lines, found %s' % (path, type(content).__name__))
+        raise UserError(
+            '--config %s: expected "key: value" lines, found %s' % (path, type(content).__name__)
+        )
     return content
 
 
-def parse(config_class: Type[ConfigType], argv: Sequence[str], model: str, aliases: Optional[Dict[str, str]] = None,
-          default_recipe: Optional[pathlib.Path] = None) -> ConfigType:
+def parse(
+    config_class: Type[ConfigType],
+    argv: Sequence[str],
+    model: str,
+    aliases: Optional[Dict[str, str]] = None,
+    default_recipe: Optional[pathlib.Path] = None,
+) -> ConfigType:
     """Builds the configuration of one run.
 
     argv: command-line words. `--config` may stand anywhere; it never overrides a flag.
@@ -170,8 +125,15 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str], model: str, alias
     if '--config' in words[-1:]:
         raise UserError('--config needs a file')
     hints = get_type_hints(config_class)
-    optional = ['--' + name for name in names + list(aliases) if type(None) in _parts(hints[aliases.get(name, name)])]
-    words = ['null' if word == 'None' and flag in optional else word for flag, word in zip([''] + words, words)]  # as Python prints it
+    optional = [
+        '--' + name
+        for name in names + list(aliases)
+        if type(None) in _parts(hints[aliases.get(name, name)])
+    ]
+    words = [
+        'null' if word == 'None' and flag in optional else word
+        for flag, word in zip([''] + words, words)
+    ]  # as Python prints it
     given = [word for flag, word in zip(words, words[1:]) if flag == '--config']
     recipe = given[-1] if given else default_recipe
     values = read_yaml(recipe) if recipe else {}
@@ -180,7 +142,9 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str], model: str, alias
     for key in values:
         if key not in names:
             raise _nearest('key', repr(key), names, str(recipe))
-        if values[key] is None and type(None) not in _parts(hints[key]):  # which the parser lets pass
+        if values[key] is None and type(None) not in _parts(
+            hints[key]
+        ):  # which the parser lets pass
             raise _illegal(key, None, hints[key])
     try:
         base = parser.parse_object(values) if values else parser.get_defaults()
@@ -207,9 +171,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_LEGAL = {PositiveInt: 'a whole number above 0', NonNegativeInt: 'a whole number, 0 or more', PositiveFloat: 'a number above 0',
-          NonNegativeFloat: 'a number, 0 or more', bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number',
-          type(None): 'None', List[float]: 'a list such as [60, 120]', Dict[str, Dict[str, float]]: 'a mapping {source: {metric: number}}'}
+_LEGAL = {
+    PositiveInt: 'a whole number above 0',
+    NonNegativeInt: 'a whole number, 0 or more',
+    PositiveFloat: 'a number above 0',
+    NonNegativeFloat: 'a number, 0 or more',
+    bool: 'True or False',
+    str: 'a text',
+    int: 'a whole number',
+    float: 'a number',
+    type(None): 'None',
+    List[float]: 'a list such as [60, 120]',
+    Dict[str, Dict[str, float]]: 'a mapping {source: {metric: number}}',
+}
 
 
 def _legal(hint: Any) -> List[str]:
@@ -223,10 +197,18 @@ def _legal(hint: Any) -> List[str]:
 
 def _illegal(key: str, found: Any, hint: Any) -> UserError:
     legal = _legal(hint)
-    return UserError('%s: %r is not legal; give %s%s' % (key, found, ' or '.join(legal), suggest(found, legal)))
+    return UserError(
+        '%s: %r is not legal; give %s%s' % (key, found, ' or '.join(legal), suggest(found, legal))
+    )
 
 
-def _explain(error: Exception, config_class: Type[Config], values: Dict[str, Any], words: List[str], aliases: Dict[str, str]) -> UserError:
+def _explain(
+    error: Exception,
+    config_class: type,
+    values: Dict[str, Any],
+    words: List[str],
+    aliases: Dict[str, str],
+) -> UserError:
     """Turns the parser's message into: key, what was found, what is legal."""
     text = ' '.join(str(error).split())
     key = re.search(r'key "([^"]+)"|argument --(\w+)', text)
@@ -234,7 +216,9 @@ def _explain(error: Exception, config_class: Type[Config], values: Dict[str, Any
     hints = get_type_hints(config_class)
     if key not in hints:
         return UserError(text)
-    flags = ['--' + flag for flag in [key] + [alias for alias, field in aliases.items() if field == key]]
+    flags = [
+        '--' + flag for flag in [key] + [alias for alias, field in aliases.items() if field == key]
+    ]
     given = [word for flag, word in zip(words, words[1:] + [None]) if flag in flags]
     if given and given[-1] is None:
         return UserError('%s needs a value; give %s' % (key, ' or '.join(_legal(hints[key]))))
@@ -249,18 +233,28 @@ def _is_number(word: str) -> bool:
         return False
 
 
-def save(cfg: Config, path: pathlib.Path, model: str) -> None:
+def save(cfg, path: pathlib.Path, model: str) -> None:
     """Writes the resolved configuration, a recipe that gives the same run."""
     with atomic(path) as temporary:
-        temporary.write_text(yaml.safe_dump(dict(model=model, **dataclasses.asdict(cfg)), sort_keys=False))
+        temporary.write_text(
+            yaml.safe_dump(dict(model=model, **dataclasses.asdict(cfg)), sort_keys=False)
+        )
 
 
-def changes(cfg: Config, base: Dict[str, Any]) -> Dict[str, Any]:
+def changes(cfg, base: Dict[str, Any]) -> Dict[str, Any]:
     """Returns {field: (old, new)} for the fields in which `cfg` differs from the mapping `base`."""
-    return {key: (base[key], value) for key, value in dataclasses.asdict(cfg).items() if key in base and base[key] != value}
+    return {
+        key: (base[key], value)
+        for key, value in dataclasses.asdict(cfg).items()
+        if key in base and base[key] != value
+    }
 
 
-def summary(cfg: Config) -> str:
+def summary(cfg) -> str:
     """The fields that differ from the class's defaults, on one line."""
     defaults = dataclasses.asdict(type(cfg)())
-    return '  '.join('%s=%s' % (key, new) for key, (_, new) in changes(cfg, defaults).items() if key != 'published')
+    return '  '.join(
+        '%s=%s' % (key, new)
+        for key, (_, new) in changes(cfg, defaults).items()
+        if key != 'published'
+    )

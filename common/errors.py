@@ -1,4 +1,5 @@
 """Errors that a user can mend: one clear line, exit status 2, no traceback."""
+
 import difflib
 import functools
 import sys
@@ -6,23 +7,33 @@ from typing import Iterable, Union
 
 
 class UserError(Exception):
-    """A mistake in a file, key or flag. The message names it, what was found, what is legal and the cure."""
+    """A mistake in a file, key or flag. The message names it, what was found, what is legal and the
+    cure.
+    """
 
 
 def suggest(name: str, legal: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the legal name nearest to `name`, or "" if none is near."""
     near = difflib.get_close_matches(str(name), [str(item) for item in legal], n=1, cutoff=0.6)
-    return "; did you mean '%s'?" % near[0] if near else ""
+    return "; did you mean '%s'?" % near[0] if near else ''
 
 
 def some(names: Iterable[Union[str, int]]) -> str:
-    """The first five names or numbers in order, and how many more there are; "nothing" if there are none."""
+    """The first five names or numbers in order, and how many more there are; "nothing" if there are
+    none.
+    """
     names = [str(name) for name in sorted(names)]
-    return ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '') or 'nothing'
+    return (
+        ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '')
+        or 'nothing'
+    )
 
 
 def entry_point(main):
-    """Wraps a command's main(): prints a UserError as one line on stderr and exits with status 2; Ctrl-C exits with 130."""
+    """Wraps a command's main(): prints a UserError as one line on stderr and exits with status 2;
+    Ctrl-C exits with 130.
+    """
+
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
@@ -33,4 +44,5 @@ def entry_point(main):
         except KeyboardInterrupt:
             sys.stderr.write('interrupted\n')
             sys.exit(130)
+
     return wrapped

@@ -1,4 +1,5 @@
 """Files that are either whole or absent."""
+
 import contextlib
 import os
 import pathlib
@@ -8,10 +9,11 @@ from typing import Iterator, Union
 
 @contextlib.contextmanager
 def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path`; it is renamed to `path` on success and removed on any error.
+    """Yields a temporary path beside `path`; it is renamed to `path` on success and removed on any
+    error.
 
-    The temporary keeps the suffix, so that libraries that look at it (np.save, cv2.imwrite) do the right thing. A file or
-    a folder may be made there; parents are created.
+    The temporary keeps the suffix, so that libraries that look at it (np.save, cv2.imwrite) do the
+    right thing. A file or a folder may be made there; parents are created.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

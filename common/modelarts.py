@@ -1,7 +1,10 @@
-"""ModelArts: data and results travel between object storage (obs://) and the server's local disk, through moxing where it exists.
+"""ModelArts: data and results travel between object storage (obs://) and the server's local disk,
+through moxing where it exists.
 
-ModelArts starts a run script with `--data_url obs://... --train_url obs://...`. Plain folders work as well, for dry runs.
+ModelArts starts a run script with `--data_url obs://... --train_url obs://...`. Plain folders work
+as well, for dry runs.
 """
+
 import contextlib
 import fcntl
 import hashlib
@@ -30,9 +33,13 @@ def _cache() -> pathlib.Path:
 def _moxing(url: str):
     try:
         import moxing
+
         return moxing
     except ImportError:
-        raise UserError('%s: the package moxing, which reads obs://, is not installed; it exists on ModelArts only. Elsewhere give folders' % url)
+        raise UserError(
+            '%s: the package moxing, which reads obs://, is not installed; it exists on ModelArts'
+            ' only. Elsewhere give folders' % url
+        )
 
 
 def exists(url: str) -> bool:
@@ -44,7 +51,9 @@ def copy(source: str, target: str) -> None:
     """Copies a folder's content or a file; either side may be obs://."""
     remote = next((url for url in (source, target) if url.startswith('obs://')), None)
     if not exists(source):
-        raise UserError('%s: there is nothing; give an obs:// folder or zip, or a local one' % source)
+        raise UserError(
+            '%s: there is nothing; give an obs:// folder or zip, or a local one' % source
+        )
     if remote:
         file = _moxing(remote).file
         (file.copy_parallel if file.is_directory(source) else file.copy)(source, target)
@@ -62,10 +71,14 @@ def copy(source: str, target: str) -> None:
 
 
 def fetch(url: str) -> str:
-    """Copies data to the local disk, once per server however many ranks ask, and unpacks a .zip. Returns the local folder."""
+    """Copies data to the local disk, once per server however many ranks ask, and unpacks a .zip.
+    Returns the local folder.
+    """
     place = _cache() / ('data-' + hashlib.sha256(url.encode()).hexdigest()[:16])
     with open(str(place) + '.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the first rank copies, the others wait here and find it done
+        fcntl.flock(
+            lock, fcntl.LOCK_EX
+        )  # the first rank copies, the others wait here and find it done
         if not place.exists():
             sys.stderr.write('copying %s to %s\n' % (url, place))
             with atomic(place) as temporary:
@@ -82,8 +95,14 @@ def fetch(url: str) -> str:
                     copy(url, str(temporary))
     inside = [path for path in place.iterdir() if not path.name.startswith('.')]
     # A zip of one folder: the records are in that folder.
-    return str(inside[0] if url.endswith('.zip') and len(inside) == 1 and inside[0].is_dir() and inside[0].name not in ('train', 'test', 'val')
-               else place)
+    return str(
+        inside[0]
+        if url.endswith('.zip')
+        and len(inside) == 1
+        and inside[0].is_dir()
+        and inside[0].name not in ('train', 'test', 'val')
+        else place
+    )
 
 
 def _unpack(packed: pathlib.Path, folder: pathlib.Path, url: str) -> None:
@@ -96,17 +115,20 @@ def _unpack(packed: pathlib.Path, folder: pathlib.Path, url: str) -> None:
 
 @contextlib.contextmanager
 def transfer(cfg, rank: int) -> Iterator[None]:
-    """While it lasts, cfg.data_path and cfg.output_path are local copies of --data_url and --train_url.
+    """While it lasts, cfg.data_path and cfg.output_path are local copies of --data_url and
+    --train_url.
 
-    What an earlier job left in --train_url is copied in first, so the job goes on where that one stopped; at the end, also after an
-    error or a signal, rank 0 copies the run's folder out.
+    What an earlier job left in --train_url is copied in first, so the job goes on where that one
+    stopped; at the end, also after an error or a signal, rank 0 copies the run's folder out.
     """
     if cfg.data_url:
         cfg.data_path = fetch(cfg.data_url)
     if not cfg.train_url:
         yield
         return
-    cfg.output_path = str(_cache() / ('run-' + hashlib.sha256(cfg.train_url.encode()).hexdigest()[:16]))
+    cfg.output_path = str(
+        _cache() / ('run-' + hashlib.sha256(cfg.train_url.encode()).hexdigest()[:16])
+    )
     previous = signal.signal(signal.SIGTERM, _stop)  # while it trains, training stops by itself
     try:
         if rank == 0 and not os.path.exists(cfg.output_path) and exists(cfg.train_url):

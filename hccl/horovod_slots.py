@@ -1,8 +1,11 @@
-"""Ranks on CPU and GPU: horovodrun assigns their places and serves their meeting point, the launcher runs them.
+"""Ranks on CPU and GPU: horovodrun assigns their places and serves their meeting point, the
+launcher runs them.
 
-horovodrun starts a placeholder for each rank, which hands its HOROVOD_* variables over and waits for the launcher's end. The ranks
-are no children of horovodrun because it ends them with SIGSTOP and SIGKILL, which leaves no time for a last checkpoint.
+horovodrun starts a placeholder for each rank, which hands its HOROVOD_* variables over and waits
+for the launcher's end. The ranks are no children of horovodrun because it ends them with SIGSTOP
+and SIGKILL, which leaves no time for a last checkpoint.
 """
+
 import contextlib
 import json
 import os
@@ -21,15 +24,23 @@ WAIT = 120  # seconds until all placeholders have spoken; a few are enough
 
 @contextlib.contextmanager
 def slots(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, str]]]:
-    """Yields the variables of each rank, in order of rank; horovodrun runs until the block ends. UserError if it does not start."""
+    """Yields the variables of each rank, in order of rank; horovodrun runs until the block ends.
+    UserError if it does not start.
+    """
     from common.errors import UserError  # not at the top: placeholders import nothing of ours
+
     beside = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
     program = beside if os.path.exists(beside) else shutil.which('horovodrun')
     if not program:
-        raise UserError('%d processes on CPU or GPU need Horovod, and there is no horovodrun beside %s or on PATH: run ./setup.sh --horovod '
-                        '(or start 1 process)' % (size, sys.executable))
+        raise UserError(
+            '%d processes on CPU or GPU need Horovod, and there is no horovodrun beside %s or on'
+            ' PATH: run ./setup.sh --horovod (or start 1 process)' % (size, sys.executable)
+        )
     if os.environ.get('HOROVOD_RANK'):
-        raise UserError('HOROVOD_RANK=%s is set: hccl.launch starts horovodrun itself; start it outside' % os.environ['HOROVOD_RANK'])
+        raise UserError(
+            'HOROVOD_RANK=%s is set: hccl.launch starts horovodrun itself; start it outside'
+            % os.environ['HOROVOD_RANK']
+        )
     log_path, folder = log_dir / 'horovodrun.log', tempfile.mkdtemp(prefix='launch-')
     connections: List[socket.socket] = []
     with contextlib.ExitStack() as cleanup:
@@ -39,10 +50,25 @@ def slots(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, str]]]:
         server.listen(size)
         server.settimeout(0.2)
         log = cleanup.enter_context(open(str(log_path), 'wb'))
-        process = subprocess.Popen([program, '-np', str(size), '--gloo', sys.executable, os.path.abspath(__file__), server.getsockname()],
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            [
+                program,
+                '-np',
+                str(size),
+                '--gloo',
+                sys.executable,
+                os.path.abspath(__file__),
+                server.getsockname(),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         cleanup.callback(_end, process)
-        cleanup.callback(lambda: [connection.close() for connection in connections])  # runs first: the placeholders end themselves
+        cleanup.callback(
+            lambda: [connection.close() for connection in connections]
+        )  # runs first: the placeholders end themselves
         found: List[Dict[str, str]] = []
         deadline = time.monotonic() + WAIT
         while len(found) < size:
@@ -53,8 +79,10 @@ def slots(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, str]]]:
                     found.append(json.loads(stream.readline()))
             if process.poll() is not None or time.monotonic() > deadline:
                 last = log_path.read_text(errors='replace').strip().split('\n')[-1]
-                raise UserError('horovodrun did not start %d processes: %s (all of it is in %s); is Horovod installed here? '
-                                './setup.sh --horovod' % (size, last or 'no message', log_path))
+                raise UserError(
+                    'horovodrun did not start %d processes: %s (all of it is in %s); is Horovod'
+                    ' installed here? ./setup.sh --horovod' % (size, last or 'no message', log_path)
+                )
         yield sorted(found, key=lambda variables: int(variables['HOROVOD_RANK']))
 
 
@@ -69,7 +97,11 @@ def _end(process: subprocess.Popen) -> None:
 def _placeholder(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as launcher:
         launcher.connect(address)
-        ours = {name: value for name, value in os.environ.items() if name.startswith('HOROVOD_') or name == 'NCCL_SOCKET_IFNAME'}
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith('HOROVOD_') or name == 'NCCL_SOCKET_IFNAME'
+        }
         launcher.sendall((json.dumps(ours) + '\n').encode())
         launcher.recv(1)  # returns when the launcher has closed its side, or is gone
 

@@ -1,7 +1,10 @@
-"""Starts one process per device and ends them together: on Ascend NPU with HCCL, on GPU and CPU with Horovod.
+"""Starts one process per device and ends them together: on Ascend NPU with HCCL, on GPU and CPU
+with Horovod.
 
-    python -m hccl.launch --devices 0-7 -- python wideresnet_tf/run_wideresnet.py --config RECIPE --data_path D --output_path O
+python -m hccl.launch --devices 0-7 -- python wideresnet_tf/run_wideresnet.py --config RECIPE
+--data_path D --output_path O
 """
+
 import argparse
 import contextlib
 import importlib.util
@@ -36,7 +39,9 @@ def _gpus() -> int:
     if os.environ.get('CUDA_VISIBLE_DEVICES', '0') in ('', '-1') or not shutil.which('nvidia-smi'):
         return 0
     try:
-        output = subprocess.run(['nvidia-smi', '-L'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20).stdout
+        output = subprocess.run(
+            ['nvidia-smi', '-L'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith(b'GPU ') for line in output.split(b'\n'))
@@ -47,7 +52,10 @@ def choose(args: argparse.Namespace) -> Tuple[str, str]:
     inner = _flag(args.command, 'device')
     if args.device != 'auto':
         if inner not in (None, 'auto', args.device):
-            raise UserError('--device %s for the launcher and --device %s in the command: give one' % (args.device, inner))
+            raise UserError(
+                '--device %s for the launcher and --device %s in the command: give one'
+                % (args.device, inner)
+            )
         return args.device, '--device %s' % args.device
     if inner in ('npu', 'gpu', 'cpu'):
         return inner, '--device %s in the command' % inner
@@ -56,7 +64,11 @@ def choose(args: argparse.Namespace) -> Tuple[str, str]:
     if importlib.util.find_spec('npu_bridge'):
         return 'npu', 'npu_bridge is installed'
     gpus = _gpus()
-    return ('gpu', 'nvidia-smi lists %d' % gpus) if gpus else ('cpu', 'neither npu_bridge nor a GPU found')
+    return (
+        ('gpu', 'nvidia-smi lists %d' % gpus)
+        if gpus
+        else ('cpu', 'neither npu_bridge nor a GPU found')
+    )
 
 
 def _shares(count: int) -> List[Optional[Set[int]]]:
@@ -64,11 +76,16 @@ def _shares(count: int) -> List[Optional[Set[int]]]:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < count:
         return [None] * count
-    return [set(cores[index * len(cores) // count:(index + 1) * len(cores) // count]) for index in range(count)]
+    return [
+        set(cores[index * len(cores) // count : (index + 1) * len(cores) // count])
+        for index in range(count)
+    ]
 
 
 def _environment(settings: Dict[str, Optional[str]], cores: Optional[Set[int]]) -> Dict[str, str]:
-    result = dict(os.environ, PYTHONUNBUFFERED='1')  # so that the log has the last line of what was killed
+    result = dict(
+        os.environ, PYTHONUNBUFFERED='1'
+    )  # so that the log has the last line of what was killed
     result.setdefault('OMP_NUM_THREADS', str(len(cores) if cores else 1))
     for name, value in settings.items():
         if value is None:
@@ -82,51 +99,112 @@ def _simulated() -> Dict[str, str]:
     """Puts the stand-ins for CANN first, if ASCEND_SIM=1 asks for them."""
     if os.environ.get('ASCEND_SIM') != '1':
         return {}
-    return {name: os.pathsep.join(filter(None, [str(SIMULATION / folder), os.environ.get(name)]))
-            for name, folder in (('PYTHONPATH', 'python'), ('PATH', 'bin'))}
+    return {
+        name: os.pathsep.join(filter(None, [str(SIMULATION / folder), os.environ.get(name)]))
+        for name, folder in (('PYTHONPATH', 'python'), ('PATH', 'bin'))
+    }
 
 
-def _npu_ranks(args: argparse.Namespace, devices: Optional[List[int]], log_dir: pathlib.Path) -> List[Rank]:
+def _npu_ranks(
+    args: argparse.Namespace, devices: Optional[List[int]], log_dir: pathlib.Path
+) -> List[Rank]:
     slots = environment.slots(args, devices, log_dir)
     extra = _simulated()
-    return [Rank(slot.name, 'device %d' % slot.device, _environment(dict(extra, **slot.settings), cores), cores)
-            for slot, cores in zip(slots, _shares(len(slots)))]
+    return [
+        Rank(
+            slot.name,
+            'device %d' % slot.device,
+            _environment(dict(extra, **slot.settings), cores),
+            cores,
+        )
+        for slot, cores in zip(slots, _shares(len(slots)))
+    ]
 
 
-def _run_with_horovod(args: argparse.Namespace, device: str, devices: Optional[List[int]], log_dir: pathlib.Path) -> int:
-    only_npu = [flag for flag in ('rank_table', 'server_index') + tuple(name.lower() for name in environment.CM) if getattr(args, flag) is not None]
+def _run_with_horovod(
+    args: argparse.Namespace, device: str, devices: Optional[List[int]], log_dir: pathlib.Path
+) -> int:
+    only_npu = [
+        flag
+        for flag in ('rank_table', 'server_index') + tuple(name.lower() for name in environment.CM)
+        if getattr(args, flag) is not None
+    ]
     if only_npu:
-        raise UserError('--%s is for Ascend NPU, and this run is on %s; leave it out, or give --device npu' % (only_npu[0], device))
+        raise UserError(
+            '--%s is for Ascend NPU, and this run is on %s; leave it out, or give --device npu'
+            % (only_npu[0], device)
+        )
     if devices is None:
         raise UserError('--devices: say how many processes, for example --devices 0-1 for two')
     settings: Dict[str, Optional[str]] = {}
     if device == 'gpu' and 'CUDA_VISIBLE_DEVICES' not in os.environ:
         there = _gpus()
         if devices[-1] >= there > 0:
-            raise UserError('--devices %s: nvidia-smi lists %d GPU%s; count from 0' % (args.devices, there, 's' * (there > 1)))
+            raise UserError(
+                '--devices %s: nvidia-smi lists %d GPU%s; count from 0'
+                % (args.devices, there, 's' * (there > 1))
+            )
         settings['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, devices))
     with contextlib.ExitStack() as stack:
-        slots = stack.enter_context(horovod_slots.slots(len(devices), log_dir)) if len(devices) > 1 else [{}]
-        ranks = [Rank('rank %d' % rank, device, _environment(dict(settings, **variables), cores), cores)
-                 for rank, (variables, cores) in enumerate(zip(slots, _shares(len(devices))))]
+        slots = (
+            stack.enter_context(horovod_slots.slots(len(devices), log_dir))
+            if len(devices) > 1
+            else [{}]
+        )
+        ranks = [
+            Rank('rank %d' % rank, device, _environment(dict(settings, **variables), cores), cores)
+            for rank, (variables, cores) in enumerate(zip(slots, _shares(len(devices))))
+        ]
         return run(args.command, ranks, log_dir)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m hccl.launch', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     usage='%(prog)s --devices 0-7 [options] -- command ...')
-    parser.add_argument('--devices', help='0-7, or 0,1,2,3, or 4; on CPU and GPU one process for each; default: all of the --rank_table')
-    parser.add_argument('--device', choices=('auto', 'npu', 'gpu', 'cpu'), default='auto',
-                        help="auto: --device of the command, else npu where npu_bridge is installed, else gpu, else cpu")
-    parser.add_argument('--log_dir', help='for rank_<n>.log; default: logs in the --output_path of the command, else ./logs')
+    parser = argparse.ArgumentParser(
+        prog='python -m hccl.launch',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='%(prog)s --devices 0-7 [options] -- command ...',
+    )
+    parser.add_argument(
+        '--devices',
+        help=(
+            '0-7, or 0,1,2,3, or 4; on CPU and GPU one process for each; default: all of the'
+            ' --rank_table'
+        ),
+    )
+    parser.add_argument(
+        '--device',
+        choices=('auto', 'npu', 'gpu', 'cpu'),
+        default='auto',
+        help=(
+            'auto: --device of the command, else npu where npu_bridge is installed, else gpu,'
+            ' else cpu'
+        ),
+    )
+    parser.add_argument(
+        '--log_dir',
+        help='for rank_<n>.log; default: logs in the --output_path of the command, else ./logs',
+    )
     npu = parser.add_argument_group('Ascend NPU')
-    npu.add_argument('--rank_table', help='default: $RANK_TABLE_FILE, else one is generated for this server')
+    npu.add_argument(
+        '--rank_table', help='default: $RANK_TABLE_FILE, else one is generated for this server'
+    )
     npu.add_argument('--server_index', type=int, help='which server of the table this is, from 0')
     npu.add_argument('--chip', choices=sorted(rank_table.CHIPS), default='910A')
-    for name, text in zip(environment.CM, ("the first server's address: no rank table, HCCL finds the ranks", 'a free port there, such as 29688',
-                                           'a device of the first server, such as 0', 'number of devices of all servers', "this server's address")):
+    for name, text in zip(
+        environment.CM,
+        (
+            "the first server's address: no rank table, HCCL finds the ranks",
+            'a free port there, such as 29688',
+            'a device of the first server, such as 0',
+            'number of devices of all servers',
+            "this server's address",
+        ),
+    ):
         npu.add_argument('--' + name.lower(), help=text)
-    parser.add_argument('command', nargs=argparse.REMAINDER, help='after --: what to run for each device')
+    parser.add_argument(
+        'command', nargs=argparse.REMAINDER, help='after --: what to run for each device'
+    )
     return parser
 
 
@@ -139,17 +217,25 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parser().parse_args(argv)
     args.command = args.command[1:] if args.command[:1] == ['--'] else args.command
     if not args.command:
-        raise UserError('no command: write it after --, for example: python -m hccl.launch --devices 0-7 -- python run_x.py')
+        raise UserError(
+            'no command: write it after --, for example: python -m hccl.launch --devices 0-7 --'
+            ' python run_x.py'
+        )
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupted)  # until the ranks run
     device, why = choose(args)
     devices = rank_table.parse_devices(args.devices) if args.devices is not None else None
-    log_dir = pathlib.Path(args.log_dir or os.path.join(_flag(args.command, 'output_path') or '.', 'logs'))
+    log_dir = pathlib.Path(
+        args.log_dir or os.path.join(_flag(args.command, 'output_path') or '.', 'logs')
+    )
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError('%s: cannot make this folder for the logs (%s); give another with --log_dir' % (log_dir, error.strerror))
+        raise UserError(
+            '%s: cannot make this folder for the logs (%s); give another with --log_dir'
+            % (log_dir, error.strerror)
+        )
     say('%s (%s); logs: %s' % (device, why, log_dir / 'rank_*.log'))
     if device == 'npu':
         sys.exit(run(args.command, _npu_ranks(args, devices, log_dir), log_dir))

@@ -1,8 +1,10 @@
-"""Runs the ranks of one machine together: each in a process group of its own with a log; if one fails, all end.
+"""Runs the ranks of one machine together: each in a process group of its own with a log; if one
+fails, all end.
 
-Nothing outlives the launcher, whatever ends it, nor does what the ranks have started: a guard process sees the launcher go and
-kills the groups.
+Nothing outlives the launcher, whatever ends it, nor does what the ranks have started: a guard
+process sees the launcher go and kills the groups.
 """
+
 import ctypes
 import os
 import pathlib
@@ -24,6 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 class Rank(NamedTuple):
     """One process. name: 'rank 3'; place: 'device 3'; cores: those it may use, None for all."""
+
     name: str
     place: str
     environment: Dict[str, str]
@@ -39,18 +42,27 @@ def _show(text: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
-    except OSError:  # nobody reads any more, as after `| head`: the ranks go on, the logs have it all
+    except (
+        OSError
+    ):  # nobody reads any more, as after `| head`: the ranks go on, the logs have it all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(command: Sequence[str], ranks: Sequence[Rank], log_dir: pathlib.Path, grace: float = GRACE) -> int:
-    """Starts `command` once for each rank, waits for all and returns the exit status: 0, or that of the first rank that failed.
+def run(
+    command: Sequence[str], ranks: Sequence[Rank], log_dir: pathlib.Path, grace: float = GRACE
+) -> int:
+    """Starts `command` once for each rank, waits for all and returns the exit status: 0, or that of
+    the first rank that failed.
 
-    Logs go to log_dir/rank_<n>.log, rank 0's to standard output too. SIGINT, SIGTERM and SIGHUP reach every rank, which has
-    `grace` seconds to end; a second signal kills. Once a rank fails the others get SIGTERM, and SIGKILL after 8 seconds.
+    Logs go to log_dir/rank_<n>.log, rank 0's to standard output too. SIGINT, SIGTERM and SIGHUP
+    reach every rank, which has `grace` seconds to end; a second signal kills. Once a rank fails the
+    others get SIGTERM, and SIGKILL after 8 seconds.
     """
-    # Blocked and waited for: no handler interrupts anything, and nothing is missed. What is ignored (nohup) stays so.
-    watched = {signal.SIGCHLD} | {number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN}
+    # Blocked and waited for: no handler interrupts anything, and nothing is missed. What is ignored
+    # (nohup) stays so.
+    watched = {signal.SIGCHLD} | {
+        number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
+    }
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     guard = _Guard()
     running: List[_Process] = []
@@ -76,7 +88,14 @@ def _watch(processes: List['_Process'], watched: Set[int], grace: float) -> int:
         if failed is None and stop is None:
             # If several have ended since the last look, the signal names the first.
             first = event.si_pid if event and event.si_signo == signal.SIGCHLD else None
-            failed = next((process for process in sorted(processes, key=lambda process: process.pid != first) if process.status()), None)
+            failed = next(
+                (
+                    process
+                    for process in sorted(processes, key=lambda process: process.pid != first)
+                    if process.status()
+                ),
+                None,
+            )
             if failed and len(processes) > 1:
                 say('%s ended with %s: stopping the others' % (failed, _meaning(failed.status())))
                 deadline = _signal_all(processes, signal.SIGTERM, STOP)
@@ -86,15 +105,24 @@ def _watch(processes: List['_Process'], watched: Set[int], grace: float) -> int:
                 deadline = time.monotonic()
             else:
                 stop = number
-                say('%s: every rank gets it; %d s for the last checkpoint, once more kills' % (number.name, grace))
-                deadline = _signal_all(processes, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM, grace)
+                say(
+                    '%s: every rank gets it; %d s for the last checkpoint, once more kills'
+                    % (number.name, grace)
+                )
+                deadline = _signal_all(
+                    processes, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM, grace
+                )
         if time.monotonic() >= deadline:
             late = [process.rank.name for process in processes if process.status() is None]
             if late:
                 say('%s did not end in time: killed' % ', '.join(late))
             deadline = _signal_all(processes, signal.SIGKILL, float('inf'))
     echo.go_on()
-    status = failed.status() if failed else next((process.status() for process in processes if process.status()), 0)
+    status = (
+        failed.status()
+        if failed
+        else next((process.status() for process in processes if process.status()), 0)
+    )
     if status and not stop:
         _explain(failed or next(process for process in processes if process.status()))
     return status
@@ -111,7 +139,9 @@ def _signal_all(processes: List['_Process'], number: int, seconds: float) -> flo
 def _explain(failed: '_Process') -> None:
     log = failed.text()
     lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
-    report = ['launch: %s failed: %s. The end of %s:' % (failed, _meaning(failed.status()), failed.log)]
+    report = [
+        'launch: %s failed: %s. The end of %s:' % (failed, _meaning(failed.status()), failed.log)
+    ]
     report += ['    ' + line for line in lines[-LAST_LINES:]]
     report += ['launch: ' + cure for cure in cures.find(log)]
     sys.stderr.write('\n'.join(report) + '\n')
@@ -127,7 +157,9 @@ def _meaning(status: int) -> str:
 
 
 class _Process:
-    """A started rank. It is reaped only at the end: until then its group's number cannot become another's."""
+    """A started rank. It is reaped only at the end: until then its group's number cannot become
+    another's.
+    """
 
     def __init__(self, command: Sequence[str], rank: Rank, log_dir: pathlib.Path, mask: Set[int]):
         self.rank = rank
@@ -135,19 +167,33 @@ class _Process:
         self._status: Optional[int] = None
 
         def prepare():
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # for the moment before the guard knows this group
+            _libc.prctl(
+                _PR_SET_PDEATHSIG, signal.SIGKILL
+            )  # for the moment before the guard knows this group
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if rank.cores:
                 os.sched_setaffinity(0, rank.cores)
 
         with open(str(self.log), 'ab') as log:
-            log.write(('== %s: %s\n' % (time.strftime('%Y-%m-%d %H:%M:%S'), ' '.join(command))).encode())
+            log.write(
+                ('== %s: %s\n' % (time.strftime('%Y-%m-%d %H:%M:%S'), ' '.join(command))).encode()
+            )
             self.start = log.tell()  # what earlier runs have left there is none of our business
             try:
-                self._process = subprocess.Popen(command, env=rank.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                                 start_new_session=True, preexec_fn=prepare)
+                self._process = subprocess.Popen(
+                    command,
+                    env=rank.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=prepare,
+                )
             except OSError as error:
-                raise UserError('%s does not start: %s; write the command after --, for example: -- python run_x.py' % (command[0], error.strerror))
+                raise UserError(
+                    '%s does not start: %s; write the command after --, for example: -- python'
+                    ' run_x.py' % (command[0], error.strerror)
+                )
         self.pid = self._process.pid
 
     def __str__(self) -> str:
@@ -158,7 +204,9 @@ class _Process:
         if self._status is None:
             ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended:
-                self._status = ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+                self._status = (
+                    ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+                )
         return self._status
 
     def signal(self, number: int) -> None:
@@ -196,7 +244,9 @@ class _Echo:
 
 
 class _Guard:
-    """A process that waits for the launcher's end and then kills the groups: SIGKILL leaves the launcher no time to do it."""
+    """A process that waits for the launcher's end and then kills the groups: SIGKILL leaves the
+    launcher no time to do it.
+    """
 
     def __init__(self):
         read, self._write = os.pipe()

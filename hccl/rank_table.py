@@ -1,9 +1,11 @@
-"""Rank tables: which device of which server has which rank. Generate one, merge those of several servers, validate any.
+"""Rank tables: which device of which server has which rank. Generate one, merge those of several
+servers, validate any.
 
-    python -m hccl.rank_table generate --devices 0-7
-    python -m hccl.rank_table merge first.json second.json --output hccl_2s_16p.json
-    python -m hccl.rank_table validate hccl_8p.json
+python -m hccl.rank_table generate --devices 0-7
+python -m hccl.rank_table merge first.json second.json --output hccl_2s_16p.json
+python -m hccl.rank_table validate hccl_8p.json
 """
+
 import argparse
 import collections
 import json
@@ -32,6 +34,7 @@ class Server(NamedTuple):
 
 class RankTable(NamedTuple):
     """A valid table; servers in the order of their first rank, devices in order of rank."""
+
     path: str
     servers: List[Server]
 
@@ -41,10 +44,16 @@ class RankTable(NamedTuple):
 
 
 def load(path: Union[str, os.PathLike], chip: str = '910A') -> RankTable:
-    """Reads a table of any kind that HCCL takes; UserError with the first violation if it would not."""
+    """Reads a table of any kind that HCCL takes; UserError with the first violation if it would
+    not.
+    """
     devices, wrong = read(path, chip)
     if wrong:
-        more = '' if len(wrong) == 1 else ' (and %d more: python -m hccl.rank_table validate %s)' % (len(wrong) - 1, path)
+        more = (
+            ''
+            if len(wrong) == 1
+            else ' (and %d more: python -m hccl.rank_table validate %s)' % (len(wrong) - 1, path)
+        )
         raise UserError('rank table %s: %s%s' % (path, wrong[0], more))
     servers: Dict[str, List[Device]] = {}
     for device in devices:
@@ -67,7 +76,10 @@ def parse_devices(text: str) -> List[int]:
     for part in text.split(','):
         match = re.fullmatch(r'\s*(\d+)\s*(?:-\s*(\d+)\s*)?', part)
         if not match or int(match.group(2) or match.group(1)) < int(match.group(1)):
-            raise UserError("--devices %s: '%s' is no device and no range; write 0-7, or 0,1,2,3, or 4" % (text, part))
+            raise UserError(
+                "--devices %s: '%s' is no device and no range; write 0-7, or 0,1,2,3, or 4"
+                % (text, part)
+            )
         devices.extend(range(int(match.group(1)), int(match.group(2) or match.group(1)) + 1))
     for device, times in collections.Counter(devices).items():
         if times > 1:
@@ -75,37 +87,62 @@ def parse_devices(text: str) -> List[int]:
     return sorted(devices)
 
 
-def generate(devices: Sequence[int], server_id: Optional[str] = None, device_ips: Optional[Sequence[str]] = None,
-             chip: str = '910A') -> Dict[str, Any]:
-    """The table of one server, version 1.0; ranks follow the device numbers. UserError if HCCL would refuse it.
+def generate(
+    devices: Sequence[int],
+    server_id: Optional[str] = None,
+    device_ips: Optional[Sequence[str]] = None,
+    chip: str = '910A',
+) -> Dict[str, Any]:
+    """The table of one server, version 1.0; ranks follow the device numbers. UserError if HCCL
+    would refuse it.
 
-    server_id: None takes this machine's address. device_ips: one for each device; None asks hccn_tool, then hccn.conf.
+    server_id: None takes this machine's address. device_ips: one for each device; None asks
+    hccn_tool, then hccn.conf.
     """
     addresses = _addresses(devices, device_ips)
-    table = {'status': 'completed', 'version': '1.0', 'server_count': '1', 'server_list': [{
-        'server_id': server_id or _own_address(),
-        'device': [{'device_id': str(device), 'device_ip': address, 'rank_id': str(rank)}
-                   for rank, (device, address) in enumerate(zip(devices, addresses))]}]}
+    table = {
+        'status': 'completed',
+        'version': '1.0',
+        'server_count': '1',
+        'server_list': [
+            {
+                'server_id': server_id or _own_address(),
+                'device': [
+                    {'device_id': str(device), 'device_ip': address, 'rank_id': str(rank)}
+                    for rank, (device, address) in enumerate(zip(devices, addresses))
+                ],
+            }
+        ],
+    }
     wrong = violations(table, chip)
     if wrong:
-        raise UserError('devices %s: HCCL would refuse this table: %s' % (','.join(map(str, devices)), wrong[0]))
+        raise UserError(
+            'devices %s: HCCL would refuse this table: %s' % (','.join(map(str, devices)), wrong[0])
+        )
     return table
 
 
 def _addresses(devices: Sequence[int], given: Optional[Sequence[str]]) -> List[str]:
-    """Addresses of the devices' own network ports. Needed even on one server: the 910A's documentation demands them."""
+    """Addresses of the devices' own network ports. Needed even on one server: the 910A's
+    documentation demands them.
+    """
     if given is not None:
         if len(given) != len(devices):
-            raise UserError('--device_ips: %d addresses for %d devices (%s); give one for each, in their order' % (
-                len(given), len(devices), ','.join(map(str, devices))))
+            raise UserError(
+                '--device_ips: %d addresses for %d devices (%s); give one for each, in their order'
+                % (len(given), len(devices), ','.join(map(str, devices)))
+            )
         return list(given)
     conf = os.environ.get('HCCN_CONF', '/etc/hccn.conf')
     for found in (_hccn_tool(devices), _hccn_conf(conf)):
         if all(device in found for device in devices):
             return [found[device] for device in devices]
-    raise UserError("no address for the devices %s: 'hccn_tool -i %d -ip -g' gives none, %s has no line address_%d=...; "
-                    'set the addresses with hccn_tool, run where one of the two is at hand (in a container: mount /etc/hccn.conf), '
-                    'or give them with hccl.rank_table generate --device_ips a,b,...' % (','.join(map(str, devices)), devices[0], conf, devices[0]))
+    raise UserError(
+        "no address for the devices %s: 'hccn_tool -i %d -ip -g' gives none, %s has no line"
+        ' address_%d=...; set the addresses with hccn_tool, run where one of the two is at hand (in'
+        ' a container: mount /etc/hccn.conf), or give them with hccl.rank_table generate'
+        ' --device_ips a,b,...' % (','.join(map(str, devices)), devices[0], conf, devices[0])
+    )
 
 
 def _hccn_tool(devices: Sequence[int]) -> Dict[int, str]:
@@ -113,7 +150,12 @@ def _hccn_tool(devices: Sequence[int]) -> Dict[int, str]:
     found: Dict[int, str] = {}
     for device in devices if tool else ():
         try:
-            output = subprocess.run([tool, '-i', str(device), '-ip', '-g'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20).stdout
+            output = subprocess.run(
+                [tool, '-i', str(device), '-ip', '-g'],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=20,
+            ).stdout
         except (OSError, subprocess.TimeoutExpired):
             break
         match = re.search(r'ipaddr:\s*(\S+)', output.decode(errors='replace'))
@@ -125,7 +167,12 @@ def _hccn_tool(devices: Sequence[int]) -> Dict[int, str]:
 def _hccn_conf(path: str) -> Dict[int, str]:
     try:
         with open(path) as file:
-            return {int(device): address for device, address in re.findall(r'^\s*address_(\d+)\s*=\s*(\S+)', file.read(), re.M)}
+            return {
+                int(device): address
+                for device, address in re.findall(
+                    r'^\s*address_(\d+)\s*=\s*(\S+)', file.read(), re.M
+                )
+            }
     except OSError:
         return {}
 
@@ -141,7 +188,9 @@ def _own_address() -> str:
 
 
 def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
-    """One table of several servers' tables; ranks go on in the order of `paths`, so every server must be given the same one."""
+    """One table of several servers' tables; ranks go on in the order of `paths`, so every server
+    must be given the same one.
+    """
     servers: List[Dict[str, Any]] = []
     owners: Dict[str, str] = {}  # server_id or device_ip -> file
     sizes: Dict[int, str] = {}  # devices of a server -> where
@@ -151,19 +200,43 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
         with open(path, encoding='utf-8') as file:
             document = json.load(file)
         if 'server_list' not in document:
-            raise UserError('%s: a table of the old kind (group_list); merge takes version 1.0, as generate writes it' % path)
+            raise UserError(
+                '%s: a table of the old kind (group_list); merge takes version 1.0, as generate'
+                ' writes it' % path
+            )
         first = rank
         for server in document['server_list']:
-            _own(owners, path, 'server_id', server['server_id'], 'on servers that have the same address give generate --server_ip')
+            _own(
+                owners,
+                path,
+                'server_id',
+                server['server_id'],
+                'on servers that have the same address give generate --server_ip',
+            )
             for device in server['device']:
-                _own(owners, path, 'device_ip', device.get('device_ip', ''), 'set different addresses with hccn_tool, then generate again')
+                _own(
+                    owners,
+                    path,
+                    'device_ip',
+                    device.get('device_ip', ''),
+                    'set different addresses with hccn_tool, then generate again',
+                )
                 device['rank_id'] = str(first + int(device['rank_id']))
-            sizes.setdefault(len(server['device']), 'server %s of %s has %d devices' % (server['server_id'], path, len(server['device'])))
+            sizes.setdefault(
+                len(server['device']),
+                'server %s of %s has %d devices'
+                % (server['server_id'], path, len(server['device'])),
+            )
             servers.append(server)
             rank += len(server['device'])
     if chip == '910A' and len(sizes) > 1:
         raise UserError('%s: give every server the same number' % ', '.join(sizes.values()))
-    table = {'status': 'completed', 'version': '1.0', 'server_count': str(len(servers)), 'server_list': servers}
+    table = {
+        'status': 'completed',
+        'version': '1.0',
+        'server_count': str(len(servers)),
+        'server_list': servers,
+    }
     wrong = violations(table, chip)
     if wrong:
         raise UserError('HCCL would refuse the merged table: %s' % wrong[0])
@@ -186,18 +259,29 @@ def write(table: Dict[str, Any], path: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m hccl.rank_table', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog='python -m hccl.rank_table',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest='command', metavar='generate | merge | validate')
     commands.required = True
-    make = commands.add_parser('generate', help="the table of this server")
+    make = commands.add_parser('generate', help='the table of this server')
     make.add_argument('--devices', required=True, help='0-7, or 0,1,2,3, or 4')
-    make.add_argument('--server_ip', help="this server's address or name; default: the address of its network")
-    make.add_argument('--device_ips', help='addresses of the devices, with commas; default: from hccn_tool, else /etc/hccn.conf')
+    make.add_argument(
+        '--server_ip', help="this server's address or name; default: the address of its network"
+    )
+    make.add_argument(
+        '--device_ips',
+        help='addresses of the devices, with commas; default: from hccn_tool, else /etc/hccn.conf',
+    )
     make.add_argument('--output', help='default: hccl_<n>p_<devices>_<server>.json')
     join = commands.add_parser('merge', help='one table of several servers')
     join.add_argument('tables', nargs='+', help='in the order of the servers')
     join.add_argument('--output', help='default: hccl_<s>s_<n>p.json')
-    check = commands.add_parser('validate', help='says what HCCL would refuse; exit status 1 if there is anything')
+    check = commands.add_parser(
+        'validate', help='says what HCCL would refuse; exit status 1 if there is anything'
+    )
     check.add_argument('table')
     for command in (make, join, check):
         command.add_argument('--chip', choices=sorted(CHIPS), default='910A')
@@ -210,7 +294,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if args.command == 'validate':
         devices, wrong = read(args.table, args.chip)
         servers = len({device.server_id for device in devices})
-        print('\n'.join(wrong) or '%s: valid, %d server%s, ranks 0 to %d' % (args.table, servers, 's' * (servers > 1), len(devices) - 1))
+        print(
+            '\n'.join(wrong)
+            or '%s: valid, %d server%s, ranks 0 to %d'
+            % (args.table, servers, 's' * (servers > 1), len(devices) - 1)
+        )
         sys.exit(1 if wrong else 0)
     if args.command == 'merge':
         table = merge(args.tables, args.chip)
@@ -218,8 +306,14 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         output = args.output or 'hccl_%ds_%dp.json' % (len(table['server_list']), ranks)
     else:
         devices = parse_devices(args.devices)
-        table = generate(devices, args.server_ip, args.device_ips and args.device_ips.split(','), args.chip)
-        output = args.output or 'hccl_%dp_%s_%s.json' % (len(devices), ''.join(map(str, devices)), table['server_list'][0]['server_id'])
+        table = generate(
+            devices, args.server_ip, args.device_ips and args.device_ips.split(','), args.chip
+        )
+        output = args.output or 'hccl_%dp_%s_%s.json' % (
+            len(devices),
+            ''.join(map(str, devices)),
+            table['server_list'][0]['server_id'],
+        )
     write(table, output)
     print('written: %s' % output)
 

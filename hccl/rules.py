@@ -1,8 +1,11 @@
-"""Reads a rank table as HCCL does and says what HCCL would refuse, in HCCL's own words and with the place in the file.
+"""Reads a rank table as HCCL does and says what HCCL would refuse, in HCCL's own words and with the
+place in the file.
 
-HCCL itself stops at the first error, minutes into the start, and writes most of these words to its plog files only.
+HCCL itself stops at the first error, minutes into the start, and writes most of these words to its
+plog files only.
 Source: cann-hccl, framework/common/src/topo (topoinfo_ranktable*.cc) and config.cc.
 """
+
 import json
 import os
 import re
@@ -17,8 +20,10 @@ DEVICE_REPEAT = 'device id repeat for one server. Please check ranktable'
 
 
 class Device(NamedTuple):
-    """One device of a table. device_id: physical number on its server; device_ip: '' if there is none; pod_name: only in cloud
+    """One device of a table. device_id: physical number on its server; device_ip: '' if there is
+    none; pod_name: only in cloud
     tables; place: where it stands in the file."""
+
     device_id: int
     device_ip: str
     rank_id: int
@@ -28,15 +33,21 @@ class Device(NamedTuple):
 
 
 def violations(table: Union[str, os.PathLike, Item], chip: str = '910A') -> List[str]:
-    """One line for each rule that a table (a file, or its parsed content) breaks; [] if HCCL takes it.
+    """One line for each rule that a table (a file, or its parsed content) breaks; [] if HCCL takes
+    it.
 
-    A line is `place: CODE "HCCL's words": what was found`; CODE is HCCL's error code, or plog for words that only its log has.
+    A line is `place: CODE "HCCL's words": what was found`; CODE is HCCL's error code, or plog for
+    words that only its log has.
     """
     return read(table, chip)[1]
 
 
-def read(table: Union[str, os.PathLike, Item], chip: str = '910A') -> Tuple[List[Device], List[str]]:
-    """The devices in order of rank, and the violations; the devices are complete only if there is no violation."""
+def read(
+    table: Union[str, os.PathLike, Item], chip: str = '910A'
+) -> Tuple[List[Device], List[str]]:
+    """The devices in order of rank, and the violations; the devices are complete only if there is
+    no violation.
+    """
     if chip not in CHIPS:
         raise UserError('chip %s: legal are %s%s' % (chip, ', '.join(CHIPS), suggest(chip, CHIPS)))
     reader = _Reader(chip)
@@ -53,8 +64,15 @@ class _Reader(Values):
         self.devices: List[Device] = []
 
     def file(self, path: str) -> Optional[Item]:
-        if path.find('.json') + len('.json') != len(path):  # HCCL's own test: the first '.json' must be the end
-            self.bad(path, 'plog', 'path %s is not a valid .json file' % path, "the path must end in '.json' and hold it only once")
+        if path.find('.json') + len('.json') != len(
+            path
+        ):  # HCCL's own test: the first '.json' must be the end
+            self.bad(
+                path,
+                'plog',
+                'path %s is not a valid .json file' % path,
+                "the path must end in '.json' and hold it only once",
+            )
         try:
             with open(path, encoding='utf-8') as file:
                 document = json.load(file)
@@ -62,10 +80,20 @@ class _Reader(Values):
             self.bad(path, 'plog', 'open file %s failed' % path, error.strerror)
             return None
         except ValueError as error:
-            self.bad(path, 'EI0004', 'Invalid ranktable format.', 'no JSON, %s (JSON has no comments)' % error)
+            self.bad(
+                path,
+                'EI0004',
+                'Invalid ranktable format.',
+                'no JSON, %s (JSON has no comments)' % error,
+            )
             return None
         if not isinstance(document, dict):
-            self.bad(path, 'EI0004', 'Invalid ranktable format.', 'expected {...}, found a %s' % type(document).__name__)
+            self.bad(
+                path,
+                'EI0004',
+                'Invalid ranktable format.',
+                'expected {...}, found a %s' % type(document).__name__,
+            )
             return None
         return document
 
@@ -73,20 +101,36 @@ class _Reader(Values):
         self.strings(table, '', '')
         status = self.text(table, '', 'status')
         if status not in (None, 'completed'):
-            self.bad('status', 'plog', 'Load ranktable file timeout[1800]s',
-                     "found '%s': HCCL reads the file every second, for 30 minutes, until it is 'completed'" % status)
+            self.bad(
+                'status',
+                'plog',
+                'Load ranktable file timeout[1800]s',
+                "found '%s': HCCL reads the file every second, for 30 minutes, until it is"
+                " 'completed'" % status,
+            )
         version = table.get('version')
         if 'version' not in table and 'server_list' in table and 'group_list' not in table:
-            self.bad('version', 'plog', 'json object has no property called group_list', "a server_list needs \"version\": \"1.0\"")
+            self.bad(
+                'version',
+                'plog',
+                'json object has no property called group_list',
+                'a server_list needs "version": "1.0"',
+            )
         elif 'version' not in table:
             self._groups(table)
         elif version in ('1.0', '1.2'):
             self._servers(table)
         elif version == '1.1':
-            self.bad('version', 'HCCL', '', "'1.1' describes CPUs and parameter servers; write '1.0'")
+            self.bad(
+                'version', 'HCCL', '', "'1.1' describes CPUs and parameter servers; write '1.0'"
+            )
         elif isinstance(version, str):
-            self.bad('version', 'EI0004', 'Ranktable version is not supported',
-                     "found '%s'; legal are '1.0', '1.2', or no version with a group_list" % version)
+            self.bad(
+                'version',
+                'EI0004',
+                'Ranktable version is not supported',
+                "found '%s'; legal are '1.0', '1.2', or no version with a group_list" % version,
+            )
         self._together()
 
     # ------------------------------------------------------------------------------------------------- version 1.0: server_list
@@ -94,28 +138,52 @@ class _Reader(Values):
     def _servers(self, table: Item) -> None:
         servers = self.items(table, '', 'server_list')
         if servers and 'server_count' in table:
-            self.count(table, '', 'server_count', len(servers), "The 'server_count' in ranktable is invalid.", 'EI0004')
+            self.count(
+                table,
+                '',
+                'server_count',
+                len(servers),
+                "The 'server_count' in ranktable is invalid.",
+                'EI0004',
+            )
         hosts = [place for place, server in servers if 'host_ip' in server]
         if hosts and len(hosts) < len(servers):
-            self.bad('server_list', 'plog', 'hostIp config bettewn ranks is different.', 'host_ip only in %s; give it to all servers or to none'
-                     % ', '.join(hosts))
+            self.bad(
+                'server_list',
+                'plog',
+                'hostIp config bettewn ranks is different.',
+                'host_ip only in %s; give it to all servers or to none' % ', '.join(hosts),
+            )
         needed = len(servers) > 1 or os.environ.get('HCCL_INTRA_ROCE_ENABLE') == '1'
         for place, server in servers:
             server_id = self.name(server, place, 'server_id')
             if server_id == '':
-                self.bad(place + '.server_id', 'plog', 'serverId[] is empty', 'give a name or an address')
+                self.bad(
+                    place + '.server_id', 'plog', 'serverId[] is empty', 'give a name or an address'
+                )
             if isinstance(server.get('host_ip'), str):
-                self.address(server['host_ip'], place + '.host_ip', 'host', 'The ips in ranktable is invalid')
+                self.address(
+                    server['host_ip'], place + '.host_ip', 'host', 'The ips in ranktable is invalid'
+                )
             for where, device in self.items(server, place, 'device'):
-                rank = self.number(device, where, 'rank_id', 'The rankid in ranktable is invalid. Please check ranktable')
+                rank = self.number(
+                    device,
+                    where,
+                    'rank_id',
+                    'The rankid in ranktable is invalid. Please check ranktable',
+                )
                 address = '' if 'host_ip' in server else self._device_ips(device, where, needed)
                 self._add(device, where, address, rank, server_id, CHIPS[self.chip])
 
     def _device_ips(self, device: Item, place: str, needed: bool) -> str:
         text = device.get('device_ip', '')
         if text == '' and needed:
-            self.bad(place + '.device_ip', 'EI0004', "The 'device_ip' in ranktable is not set or is not a valid ip address.",
-                     'with several servers, and with HCCL_INTRA_ROCE_ENABLE=1, every device needs one')
+            self.bad(
+                place + '.device_ip',
+                'EI0004',
+                "The 'device_ip' in ranktable is not set or is not a valid ip address.",
+                'with several servers, and with HCCL_INTRA_ROCE_ENABLE=1, every device needs one',
+            )
         if not text or not isinstance(text, str):
             return ''
         addresses = text.split(',')
@@ -123,8 +191,13 @@ class _Reader(Values):
             self.address(address, place + '.device_ip', 'device')
         first = self.devices[0].device_ip.count(',') + 1 if self.devices else len(addresses)
         if first != len(addresses):
-            self.bad(place + '.device_ip', 'plog', 'device[%d] size[%d] neq first device size[%d] error' % (
-                len(self.devices), len(addresses), first), 'give every device the same number of addresses')
+            self.bad(
+                place + '.device_ip',
+                'plog',
+                'device[%d] size[%d] neq first device size[%d] error'
+                % (len(self.devices), len(addresses), first),
+                'give every device the same number of addresses',
+            )
         return text
 
     # -------------------------------------------------------------------------------------- no version: group_list, of two kinds
@@ -133,18 +206,44 @@ class _Reader(Values):
         cloud = 'deploy_mode' not in table
         location = 'device' if cloud else self.text(table, '', 'para_plane_nic_location')
         if location not in (None, 'device'):
-            words = 'host nic is unsupport' if location == 'host' else "paraPlaneLocation should be 'device'"
-            self.bad('para_plane_nic_location', 'plog', words, "found '%s'; write 'device'" % location)
+            words = (
+                'host nic is unsupport'
+                if location == 'host'
+                else "paraPlaneLocation should be 'device'"
+            )
+            self.bad(
+                'para_plane_nic_location', 'plog', words, "found '%s'; write 'device'" % location
+            )
         groups = self.items(table, '', 'group_list')
-        self.count(table, '', 'group_count', len(groups), 'groupList size[%(real)d] error, groupNum[%(told)s]')
+        self.count(
+            table,
+            '',
+            'group_count',
+            len(groups),
+            'groupList size[%(real)d] error, groupNum[%(told)s]',
+        )
         for place, group in groups:
             self.name(group, place, 'group_name')
             instances = self.items(group, place, 'instance_list')
-            members = [(where, instance, self.items(instance, where, 'devices')) for where, instance in instances]
-            self.count(group, place, 'instance_count', len(instances), 'check instanceNum[%(told)s] or devNum error, checkInstance[%(real)d]')
+            members = [
+                (where, instance, self.items(instance, where, 'devices'))
+                for where, instance in instances
+            ]
+            self.count(
+                group,
+                place,
+                'instance_count',
+                len(instances),
+                'check instanceNum[%(told)s] or devNum error, checkInstance[%(real)d]',
+            )
             if cloud:
-                self.count(group, place, 'device_count', sum(len(devices) for _, _, devices in members),
-                           'check instanceNum or devNum[%(told)s] error, checkDev[%(real)d]')
+                self.count(
+                    group,
+                    place,
+                    'device_count',
+                    sum(len(devices) for _, _, devices in members),
+                    'check instanceNum or devNum[%(told)s] error, checkDev[%(real)d]',
+                )
             else:
                 self._lab_counts(group, place, instances)
             for where, instance, devices in members:
@@ -154,30 +253,56 @@ class _Reader(Values):
                 else:
                     self._lab_instance(instance, where, devices, server_id)
 
-    def _pod(self, instance: Item, place: str, devices: List[Tuple[str, Item]], server_id: Optional[str], several: bool) -> None:
+    def _pod(
+        self,
+        instance: Item,
+        place: str,
+        devices: List[Tuple[str, Item]],
+        server_id: Optional[str],
+        several: bool,
+    ) -> None:
         pod = self.name(instance, place, 'pod_name')
         for where, device in devices:
             if several and self.text(device, where, 'device_ip'):
                 self.address(device['device_ip'], where + '.device_ip', 'device')
-            self._add(device, where, str(device.get('device_ip', '')), 0, server_id, 7, pod or '')  # _together gives the rank
+            self._add(
+                device, where, str(device.get('device_ip', '')), 0, server_id, 7, pod or ''
+            )  # _together gives the rank
 
     def _lab_counts(self, group: Item, place: str, instances: List[Tuple[str, Item]]) -> None:
         self.count(group, place, 'device_num', len(instances), 'instance num error')
         servers, devices = self.number(group, place, 'server_num'), len(instances)
         if servers == 0:
-            self.bad(place + '.server_num', 'plog', 'server num is zero', 'give the number of servers')
+            self.bad(
+                place + '.server_num', 'plog', 'server num is zero', 'give the number of servers'
+            )
         elif servers and (devices % servers or devices // servers not in (1, 2, 4, 8, 16)):
-            self.bad(place + '.server_num', 'plog', 'device / server is invalid, uDeviceNum[%d], uServerNum[%d]' % (devices, servers),
-                     'legal are 1, 2, 4, 8 or 16 devices a server')
+            self.bad(
+                place + '.server_num',
+                'plog',
+                'device / server is invalid, uDeviceNum[%d], uServerNum[%d]' % (devices, servers),
+                'legal are 1, 2, 4, 8 or 16 devices a server',
+            )
         elif servers and servers != len({instance.get('server_id') for _, instance in instances}):
-            self.bad(place + '.server_num', 'EI0004', 'The devices num in ranktable is invalid', "found '%d'; the instances name %d"
-                     % (servers, len({instance.get('server_id') for _, instance in instances})))
+            self.bad(
+                place + '.server_num',
+                'EI0004',
+                'The devices num in ranktable is invalid',
+                "found '%d'; the instances name %d"
+                % (servers, len({instance.get('server_id') for _, instance in instances})),
+            )
 
-    def _lab_instance(self, instance: Item, place: str, devices: List[Tuple[str, Item]], server_id: Optional[str]) -> None:
+    def _lab_instance(
+        self, instance: Item, place: str, devices: List[Tuple[str, Item]], server_id: Optional[str]
+    ) -> None:
         rank = self.number(instance, place, 'rank_id', 'The rankid in ranktable is invalid.')
         if len(devices) > 1:
-            self.bad(place + '.devices', 'EI0004', 'The rankid in ranktable is invalid.', '%d devices share one rank_id; give each an instance'
-                     % len(devices))
+            self.bad(
+                place + '.devices',
+                'EI0004',
+                'The rankid in ranktable is invalid.',
+                '%d devices share one rank_id; give each an instance' % len(devices),
+            )
             self.whole = False
         for where, device in devices:
             address = self.text(device, where, 'device_ip') or ''
@@ -187,12 +312,24 @@ class _Reader(Values):
 
     # ---------------------------------------------------------------------------------------------------------------- all kinds
 
-    def _add(self, device: Item, place: str, address: str, rank: Optional[int], server_id: Optional[str], limit: int,
-             pod: Optional[str] = None) -> None:
+    def _add(
+        self,
+        device: Item,
+        place: str,
+        address: str,
+        rank: Optional[int],
+        server_id: Optional[str],
+        limit: int,
+        pod: Optional[str] = None,
+    ) -> None:
         device_id = self.number(device, place, 'device_id')
         if device_id is not None and device_id > limit:
-            self.bad(place + '.device_id', 'plog', 'device_id[%d] more than %d is invalid' % (device_id, limit),
-                     'give the number of the device on its server, 0 to %d' % limit)
+            self.bad(
+                place + '.device_id',
+                'plog',
+                'device_id[%d] more than %d is invalid' % (device_id, limit),
+                'give the number of the device on its server, 0 to %d' % limit,
+            )
         elif None not in (device_id, rank, server_id):
             self.devices.append(Device(device_id, address, rank, server_id, pod, place))
             return
@@ -206,14 +343,23 @@ class _Reader(Values):
             servers.setdefault(device.server_id, []).append(device)
         for devices in servers.values():
             self._repeated(devices, 'device_id', DEVICE_REPEAT)
-        if self.devices[0].pod_name is not None:  # HCCL numbers cloud tables itself: by server_id, then by device_id
-            ordered = sorted(self.devices, key=lambda device: (device.server_id.encode(), device.device_id))
+        if (
+            self.devices[0].pod_name is not None
+        ):  # HCCL numbers cloud tables itself: by server_id, then by device_id
+            ordered = sorted(
+                self.devices, key=lambda device: (device.server_id.encode(), device.device_id)
+            )
             self.devices = [device._replace(rank_id=rank) for rank, device in enumerate(ordered)]
         self._repeated(self.devices, 'rank_id', RANK_SEQUENCE)
         for device in self.devices:
             if device.rank_id >= len(self.devices):
-                self.bad(_place(device, 'rank_id'), 'EI0004', RANK_SEQUENCE, "found '%d'; %d devices have the ranks 0 to %d" % (
-                    device.rank_id, len(self.devices), len(self.devices) - 1))
+                self.bad(
+                    _place(device, 'rank_id'),
+                    'EI0004',
+                    RANK_SEQUENCE,
+                    "found '%d'; %d devices have the ranks 0 to %d"
+                    % (device.rank_id, len(self.devices), len(self.devices) - 1),
+                )
         if self.chip == '910A':
             self._links(servers)
 
@@ -222,20 +368,41 @@ class _Reader(Values):
         for device in devices:
             value = getattr(device, key)
             if value in places:
-                self.bad(_place(device, key), 'EI0004', words, "'%d' stands in %s too" % (value, places[value]))
+                self.bad(
+                    _place(device, key),
+                    'EI0004',
+                    words,
+                    "'%d' stands in %s too" % (value, places[value]),
+                )
             places.setdefault(value, _place(device, key))
 
     def _links(self, servers: Dict[str, List[Device]]) -> None:
         if len({len(devices) for devices in servers.values()}) > 1:
-            self.bad('table', 'EI0004', 'The devices num in ranktable is invalid', '%s; give every server the same number' % ', '.join(
-                '%s has %d' % (server_id, len(devices)) for server_id, devices in servers.items()))
+            self.bad(
+                'table',
+                'EI0004',
+                'The devices num in ranktable is invalid',
+                '%s; give every server the same number'
+                % ', '.join(
+                    '%s has %d' % (server_id, len(devices))
+                    for server_id, devices in servers.items()
+                ),
+            )
         for devices in servers.values():
             ids = {device.device_id for device in devices}
             if min(ids) < 4 <= max(ids) and len(devices) < 8:
-                self.bad(re.sub(r'\[\d+\]$', '', devices[0].place), '910A', '', 'devices %s: 0-3 and 4-7 are two rings; take devices of one '
-                         'of them, or all of 0-7' % ','.join(map(str, sorted(ids))))
+                self.bad(
+                    re.sub(r'\[\d+\]$', '', devices[0].place),
+                    '910A',
+                    '',
+                    'devices %s: 0-3 and 4-7 are two rings; take devices of one '
+                    'of them, or all of 0-7' % ','.join(map(str, sorted(ids))),
+                )
 
 
 def _place(device: Device, key: str) -> str:
     """Where a device's value stands; a lab table has the rank one level above the device."""
-    return '%s.%s' % (re.sub(r'\.devices\[\d+\]$', '', device.place) if key == 'rank_id' else device.place, key)
+    return '%s.%s' % (
+        re.sub(r'\.devices\[\d+\]$', '', device.place) if key == 'rank_id' else device.place,
+        key,
+    )

@@ -1,7 +1,10 @@
-"""Images per second of ONNX Runtime and of the frozen graph in TensorFlow, measured in turns in one run.
+"""Images per second of ONNX Runtime and of the frozen graph in TensorFlow, measured in turns in one
+run.
 
-    python -m common.benchmark inference --config C --model_path CKPT|none --batch_size 8 [--rounds 3] [--round_steps 20]
+python -m common.benchmark inference --config C --model_path CKPT|none --batch_size 8 [--rounds 3]
+[--round_steps 20]
 """
+
 import pathlib
 import statistics
 import tempfile
@@ -11,7 +14,7 @@ from typing import Any, Callable, Dict, List
 import numpy as np
 import tensorflow as tf
 
-from common import evaluation
+from common.evaluation import evaluation
 from common.task import Task
 from offline_inference import freeze, pb, to_onnx
 
@@ -25,7 +28,8 @@ def rate(infer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, steps: i
 
 
 def measure(task: Task, rounds: int, steps: int) -> Dict[str, Any]:
-    """Medians over the rounds, in images/s, and the median of the ratio; on random images, whose values change nothing.
+    """Medians over the rounds, in images/s, and the median of the ratio; on random images, whose
+    values change nothing.
 
     --model_path none (or not given): initial weights.
     """
@@ -34,11 +38,18 @@ def measure(task: Task, rounds: int, steps: int) -> Dict[str, Any]:
         path = task.cfg.model_path
         if path in (None, 'none'):
             path = _initial(task, folder)
-        frozen, model = pathlib.Path(folder) / (task.name + '.pb'), pathlib.Path(folder) / (task.name + '.onnx')
+        frozen, model = (
+            pathlib.Path(folder) / (task.name + '.pb'),
+            pathlib.Path(folder) / (task.name + '.onnx'),
+        )
         freeze.freeze(task, evaluation.match(task, path), frozen)
         to_onnx.convert(frozen, model, task.output_name)
         engines = {'onnx': to_onnx.load(model, task), 'pb': pb.load(frozen, task)}
-        images = np.random.RandomState(0).normal(size=[task.cfg.batch_size] + list(task.input_shape)).astype(np.float32)
+        images = (
+            np.random.RandomState(0)
+            .normal(size=[task.cfg.batch_size] + list(task.input_shape))
+            .astype(np.float32)
+        )
         for infer in engines.values():
             infer(images)
             infer(images)
@@ -46,8 +57,14 @@ def measure(task: Task, rounds: int, steps: int) -> Dict[str, Any]:
         for _ in range(rounds):
             for name, infer in engines.items():
                 rates[name].append(rate(infer, images, steps))
-    result = {name + '_images_per_second': round(statistics.median(values), 1) for name, values in rates.items()}
-    return dict(result, onnx_to_pb=round(statistics.median(a / b for a, b in zip(rates['onnx'], rates['pb'])), 3))
+    result = {
+        name + '_images_per_second': round(statistics.median(values), 1)
+        for name, values in rates.items()
+    }
+    return dict(
+        result,
+        onnx_to_pb=round(statistics.median(a / b for a, b in zip(rates['onnx'], rates['pb'])), 3),
+    )
 
 
 def _initial(task: Task, folder: str) -> str:

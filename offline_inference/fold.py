@@ -1,4 +1,7 @@
-"""Batch norm at inference is a scale and a shift per channel; where it directly follows a convolution, that convolution can do both."""
+"""Batch norm at inference is a scale and a shift per channel; where it directly follows a
+convolution, that convolution can do both.
+"""
+
 import collections
 from typing import NamedTuple
 
@@ -11,16 +14,17 @@ _NORMS = ('FusedBatchNorm', 'FusedBatchNormV2', 'FusedBatchNormV3')
 
 class Folded(NamedTuple):
     graph_def: tf.GraphDef
-    folded: int         # batch norms that went into a convolution
-    kept: int           # batch norms that something else precedes
+    folded: int  # batch norms that went into a convolution
+    kept: int  # batch norms that something else precedes
 
 
 def batch_norms(graph_def: tf.GraphDef, output: str) -> Folded:
     """Folds convolution (-> BiasAdd) -> batch norm of a frozen graph into convolution -> BiasAdd.
 
-    Exact but for rounding: kernel' = kernel * s and bias' = (bias - mean) * s + beta with s = gamma / sqrt(variance + epsilon),
-    computed in float64. The BiasAdd takes the batch norm's name. A convolution whose result something else reads as well is left
-    alone, and so is a batch norm after a sum or a ReLU (pre-activation networks): ONNX Runtime and ATC both have a kernel for it,
+    Exact but for rounding: kernel' = kernel * s and bias' = (bias - mean) * s + beta with s = gamma
+    / sqrt(variance + epsilon), computed in float64. The BiasAdd takes the batch norm's name. A
+    convolution whose result something else reads as well is left alone, and so is a batch norm
+    after a sum or a ReLU (pre-activation networks): ONNX Runtime and ATC both have a kernel for it,
     which beats a Mul and an Add.
 
     Args:
@@ -30,20 +34,29 @@ def batch_norms(graph_def: tf.GraphDef, output: str) -> Folded:
     graph = tf.GraphDef()
     graph.CopyFrom(graph_def)
     nodes = {node.name: node for node in graph.node}
-    readers = collections.Counter([output] + [name.split(':')[0] for node in graph.node for name in node.input])
+    readers = collections.Counter(
+        [output] + [name.split(':')[0] for node in graph.node for name in node.input]
+    )
     norms = [node for node in graph.node if node.op in _NORMS]
     folded = 0
     for norm in norms:
         above = nodes[norm.input[0]]
         biased = above if above.op == 'BiasAdd' else None
         conv = nodes[biased.input[0]] if biased else above
-        if conv.op not in ('Conv2D', 'DepthwiseConv2dNative') or readers[conv.name] > 1 or readers[above.name] > 1:
+        if (
+            conv.op not in ('Conv2D', 'DepthwiseConv2dNative')
+            or readers[conv.name] > 1
+            or readers[above.name] > 1
+        ):
             continue
         gamma, beta, mean, variance = (_value(nodes[name]) for name in norm.input[1:5])
         scale = gamma / np.sqrt(variance + norm.attr['epsilon'].f)
         kernel = _value(nodes[conv.input[1]])
-        # A depthwise kernel is [h, w, channels, multiplier] and its outputs are numbered channel by channel.
-        kernel = kernel * (scale.reshape(kernel.shape[2:]) if conv.op == 'DepthwiseConv2dNative' else scale)
+        # A depthwise kernel is [h, w, channels, multiplier] and its outputs are numbered channel by
+        # channel.
+        kernel = kernel * (
+            scale.reshape(kernel.shape[2:]) if conv.op == 'DepthwiseConv2dNative' else scale
+        )
         bias = _value(nodes[biased.input[1]]) if biased else 0.0
         conv.input[1] = _constant(graph, conv.name + '/folded_kernel', kernel)
         shift = _constant(graph, norm.name + '/folded_bias', (bias - mean) * scale + beta)

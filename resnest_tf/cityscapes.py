@@ -1,16 +1,19 @@
-"""Cityscapes' classes, ids and colours (Cordts et al. 2016; the same as the `cityscapesscripts` package has them). NumPy alone.
+"""Cityscapes' classes, ids and colours (Cordts et al. 2016; the same as the `cityscapesscripts`
+package has them). NumPy alone.
 
-A pixel of a label file holds a label id, 0 to 33. Of the 34 labels, 19 are trained and scored; they are counted by train ids, 0 to
-18, and every other label is train id 255, which losses and scores leave out.
+A pixel of a label file holds a label id, 0 to 33. Of the 34 labels, 19 are trained and scored; they
+are counted by train ids, 0 to 18, and every other label is train id 255, which losses and scores
+leave out.
 """
+
 import numpy as np
 
 IGNORE = 255
-LABELS = 34         # label ids are 0 to 33; 255 is how 8 bits hold the -1 of a license plate
-COUNTS = {'train': 2975, 'val': 500, 'test': 1525}     # images
+LABELS = 34  # label ids are 0 to 33; 255 is how 8 bits hold the -1 of a license plate
+COUNTS = {'train': 2975, 'val': 500, 'test': 1525}  # images
 HEIGHT, WIDTH = 1024, 2048
 
-_TABLE = [     # train ids count its lines: (class, label id, red, green, blue)
+_TABLE = [  # train ids count its lines: (class, label id, red, green, blue)
     ('road', 7, 128, 64, 128),
     ('sidewalk', 8, 244, 35, 232),
     ('building', 11, 70, 70, 70),
@@ -31,22 +34,26 @@ _TABLE = [     # train ids count its lines: (class, label id, red, green, blue)
     ('motorcycle', 32, 0, 0, 230),
     ('bicycle', 33, 119, 11, 32),
 ]
-CLASSES = [row[0] for row in _TABLE]                                   # in the order of train ids
-LABEL_IDS = np.array([row[1] for row in _TABLE], np.uint8)             # [19]: train id -> label id
-PALETTE = np.array([row[2:] for row in _TABLE], np.uint8)              # [19, 3]: train id -> RGB
-TRAIN_IDS = np.full(256, IGNORE, np.uint8)                             # [256]: label id -> train id
+CLASSES = [row[0] for row in _TABLE]  # in the order of train ids
+LABEL_IDS = np.array([row[1] for row in _TABLE], np.uint8)  # [19]: train id -> label id
+PALETTE = np.array([row[2:] for row in _TABLE], np.uint8)  # [19, 3]: train id -> RGB
+TRAIN_IDS = np.full(256, IGNORE, np.uint8)  # [256]: label id -> train id
 TRAIN_IDS[LABEL_IDS] = np.arange(len(CLASSES))
 
 
 def to_colours(train_ids: np.ndarray) -> np.ndarray:
-    """Train ids uint8 [...] -> RGB uint8 [..., 3] in the official colours; 255 and whatever is no class is black."""
+    """Train ids uint8 [...] -> RGB uint8 [..., 3] in the official colours; 255 and whatever is no
+    class is black.
+    """
     table = np.zeros((256, 3), np.uint8)
-    table[:len(PALETTE)] = PALETTE
+    table[: len(PALETTE)] = PALETTE
     return table[train_ids]
 
 
 def to_label_ids(train_ids: np.ndarray) -> np.ndarray:
-    """Train ids uint8 [...] -> label ids uint8 [...], as the benchmark's server wants them; 255 becomes 0, "unlabeled"."""
+    """Train ids uint8 [...] -> label ids uint8 [...], as the benchmark's server wants them; 255
+    becomes 0, "unlabeled".
+    """
     table = np.zeros(256, np.uint8)
-    table[:len(LABEL_IDS)] = LABEL_IDS
+    table[: len(LABEL_IDS)] = LABEL_IDS
     return table[train_ids]

@@ -1,4 +1,5 @@
 """Fields of a ResNeSt recipe that common/config.py lacks."""
+
 import dataclasses
 import pathlib
 from typing import List, Optional
@@ -6,76 +7,159 @@ from typing import List, Optional
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
-from common.config import Config, option
+from common.config import option
 from common.errors import UserError
+from common.settings import Config
 from resnest_tf import model
 
 
 @dataclasses.dataclass
 class ResNeStConfig(Config):
     # Network
-    depth: Literal[14, 26, 50, 101] = option(50, '50 and 101 are published; 14 and 26 are for small tasks and tests')
-    width: PositiveFloat = option(1.0, 'multiplies the number of filters; below 1 for small tasks and tests')
+    depth: Literal[14, 26, 50, 101] = option(
+        50, '50 and 101 are published; 14 and 26 are for small tasks and tests'
+    )
+    width: PositiveFloat = option(
+        1.0, 'multiplies the number of filters; below 1 for small tasks and tests'
+    )
     num_classes: PositiveInt = option(19, 'classes')
-    variant: Literal['paper', 'port'] = option('paper', "paper: the authors' network; port: the published Ascend port's, whose softmax runs over the channels")
-    image_pooling: List[int] = option([], 'height and width of the pooling window in pixels of the features, an eighth of the image; []: the whole image')
+    variant: Literal['paper', 'port'] = option(
+        'paper',
+        "paper: the authors' network; port: the published Ascend port's, whose softmax runs over"
+        ' the channels',
+    )
+    image_pooling: List[int] = option(
+        [],
+        'height and width of the pooling window in pixels of the features, an eighth of the image;'
+        ' []: the whole image',
+    )
     dropout_rate: NonNegativeFloat = option(0.0, 'before the classifiers')
-    sync_bn: Optional[bool] = option(None, 'batch norm over the images of all devices; None: if there is more than one')
+    sync_bn: Optional[bool] = option(
+        None, 'batch norm over the images of all devices; None: if there is more than one'
+    )
     # Training images
     crop_height: PositiveInt = option(512, 'of the random crop')
     crop_width: PositiveInt = option(1024, 'of the random crop')
-    min_scale: PositiveFloat = option(0.5, 'smallest factor that an image is scaled by before the crop')
-    max_scale: PositiveFloat = option(2.0, 'largest factor that an image is scaled by before the crop')
+    min_scale: PositiveFloat = option(
+        0.5, 'smallest factor that an image is scaled by before the crop'
+    )
+    max_scale: PositiveFloat = option(
+        2.0, 'largest factor that an image is scaled by before the crop'
+    )
     flip: bool = option(True, 'mirror every other image')
     photometric: bool = option(True, 'change brightness, contrast, saturation and hue at random')
     # Loss
-    loss: Literal['cross_entropy', 'ohem', 'focal'] = option('cross_entropy', 'training loss; ohem: cross entropy of the hardest pixels')
-    aux_weight: NonNegativeFloat = option(0.4, "share of the auxiliary head's loss; 0 leaves the head out (variant port has none)")
-    ohem_threshold: PositiveFloat = option(0.7, 'ohem: pixels whose class has at least this probability are easy')
-    ohem_min_kept: PositiveInt = option(100000, 'ohem: at least so many pixels an image count, easy or not')
+    loss: Literal['cross_entropy', 'ohem', 'focal'] = option(
+        'cross_entropy', 'training loss; ohem: cross entropy of the hardest pixels'
+    )
+    aux_weight: NonNegativeFloat = option(
+        0.4, "share of the auxiliary head's loss; 0 leaves the head out (variant port has none)"
+    )
+    ohem_threshold: PositiveFloat = option(
+        0.7, 'ohem: pixels whose class has at least this probability are easy'
+    )
+    ohem_min_kept: PositiveInt = option(
+        100000, 'ohem: at least so many pixels an image count, easy or not'
+    )
     # Evaluation
-    image_height: PositiveInt = option(1024, 'of the images that are evaluated, and of the exported model')
-    image_width: PositiveInt = option(2048, 'of the images that are evaluated, and of the exported model')
-    eval_mode: Literal['whole', 'slide'] = option('whole', 'slide: in overlapping windows of the size of a crop')
-    slide_height: Optional[PositiveInt] = option(None, 'slide: height of a window; None: --crop_height')
-    slide_width: Optional[PositiveInt] = option(None, 'slide: width of a window; None: --crop_width')
+    image_height: PositiveInt = option(
+        1024, 'of the images that are evaluated, and of the exported model'
+    )
+    image_width: PositiveInt = option(
+        2048, 'of the images that are evaluated, and of the exported model'
+    )
+    eval_mode: Literal['whole', 'slide'] = option(
+        'whole', 'slide: in overlapping windows of the size of a crop'
+    )
+    slide_height: Optional[PositiveInt] = option(
+        None, 'slide: height of a window; None: --crop_height'
+    )
+    slide_width: Optional[PositiveInt] = option(
+        None, 'slide: width of a window; None: --crop_width'
+    )
     slide_stride: PositiveFloat = option(2 / 3, 'slide: share of a window from one to the next')
-    eval_scales: List[float] = option([1.0], 'average over the image at these scales, such as [0.5,0.75,1,1.25,1.5,1.75]')
+    eval_scales: List[float] = option(
+        [1.0], 'average over the image at these scales, such as [0.5,0.75,1,1.25,1.5,1.75]'
+    )
     eval_flip: bool = option(False, 'average over the mirrored image as well')
-    save_predictions: Optional[str] = option(None, 'folder for the predictions of an evaluation: labelIds/ (as the Cityscapes scorer takes them), color/, overlay/')
+    save_predictions: Optional[str] = option(
+        None,
+        'folder for the predictions of an evaluation: labelIds/ (as the Cityscapes scorer takes'
+        ' them), color/, overlay/',
+    )
     # The published port's flags
-    img_H: Optional[PositiveInt] = option(None, "published port's: --crop_height in training, --image_height in evaluation")
-    img_W: Optional[PositiveInt] = option(None, "published port's: --crop_width in training, --image_width in evaluation")
+    img_H: Optional[PositiveInt] = option(
+        None, "published port's: --crop_height in training, --image_height in evaluation"
+    )
+    img_W: Optional[PositiveInt] = option(
+        None, "published port's: --crop_width in training, --image_width in evaluation"
+    )
 
     def validate(self) -> None:
         super().validate()
         for theirs, side in (('img_H', 'height'), ('img_W', 'width')):
             if getattr(self, theirs):
-                setattr(self, ('crop_' if self.do_train else 'image_') + side, getattr(self, theirs))
+                setattr(
+                    self, ('crop_' if self.do_train else 'image_') + side, getattr(self, theirs)
+                )
                 setattr(self, theirs, None)
-        if self.output_path and self.output_path.endswith('.ckpt'):   # the port names the checkpoint, whose folder is the run's
+        if self.output_path and self.output_path.endswith(
+            '.ckpt'
+        ):  # the port names the checkpoint, whose folder is the run's
             self.output_path = str(pathlib.Path(self.output_path).parent)
         if not 2 <= self.num_classes <= 255:
-            raise UserError('num_classes: %d is not legal; 2 to 255, as 255 marks pixels that do not count' % self.num_classes)
-        for name in ('crop_height', 'crop_width', 'image_height', 'image_width', 'slide_height', 'slide_width'):
+            raise UserError(
+                'num_classes: %d is not legal; 2 to 255, as 255 marks pixels that do not count'
+                % self.num_classes
+            )
+        for name in (
+            'crop_height',
+            'crop_width',
+            'image_height',
+            'image_width',
+            'slide_height',
+            'slide_width',
+        ):
             if getattr(self, name) is not None and getattr(self, name) < model.SMALLEST:
-                raise UserError('%s: %d is not legal; give at least %d' % (name, getattr(self, name), model.SMALLEST))
+                raise UserError(
+                    '%s: %d is not legal; give at least %d'
+                    % (name, getattr(self, name), model.SMALLEST)
+                )
         if self.min_scale > self.max_scale:
-            raise UserError('min_scale: %g is above max_scale, %g' % (self.min_scale, self.max_scale))
+            raise UserError(
+                'min_scale: %g is above max_scale, %g' % (self.min_scale, self.max_scale)
+            )
         if self.dropout_rate >= 1:
-            raise UserError('dropout_rate: %g is not legal; 0 <= dropout_rate < 1' % self.dropout_rate)
+            raise UserError(
+                'dropout_rate: %g is not legal; 0 <= dropout_rate < 1' % self.dropout_rate
+            )
         if self.variant == 'port' and self.depth != 50:
-            raise UserError("depth: the port's network has depth 50, found %d; give 50, or variant paper" % self.depth)
+            raise UserError(
+                "depth: the port's network has depth 50, found %d; give 50, or variant paper"
+                % self.depth
+            )
         if len(self.image_pooling) not in (0, 2) or any(side < 1 for side in self.image_pooling):
-            raise UserError('image_pooling: %s is not legal; give [height, width] in pixels of the features, such as [33, 65], or [] for the '
-                            'whole image' % self.image_pooling)
+            raise UserError(
+                'image_pooling: %s is not legal; give [height, width] in pixels of the features,'
+                ' such as [33, 65], or [] for the whole image' % self.image_pooling
+            )
         if self.ohem_threshold > 1:
-            raise UserError('ohem_threshold: %g is not legal; it is a probability' % self.ohem_threshold)
+            raise UserError(
+                'ohem_threshold: %g is not legal; it is a probability' % self.ohem_threshold
+            )
         if self.loss == 'ohem' and self.label_smoothing:
-            raise UserError('label_smoothing: %g is not legal with loss ohem, which has none; give 0' % self.label_smoothing)
+            raise UserError(
+                'label_smoothing: %g is not legal with loss ohem, which has none; give 0'
+                % self.label_smoothing
+            )
         if self.slide_stride > 1:
-            raise UserError('slide_stride: %g is not legal; above 1 the windows would leave gaps' % self.slide_stride)
+            raise UserError(
+                'slide_stride: %g is not legal; above 1 the windows would leave gaps'
+                % self.slide_stride
+            )
         sides = [scale * min(self.image_height, self.image_width) for scale in self.eval_scales]
         if not sides or min(sides) < model.SMALLEST:
-            raise UserError('eval_scales: %s is not legal; give at least one, and none that makes a side shorter than %d pixels'
-                            % (self.eval_scales, model.SMALLEST))
+            raise UserError(
+                'eval_scales: %s is not legal; give at least one, and none that makes a side'
+                ' shorter than %d pixels' % (self.eval_scales, model.SMALLEST)
+            )

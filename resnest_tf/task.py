@@ -1,29 +1,38 @@
 """ResNeSt's Task: what `common` and `offline_inference` need to know of this model."""
+
 import pathlib
 
 import tensorflow as tf
 
-from common import batch_norm, losses
 from common.errors import UserError
+from common.metrics import losses
 from common.task import Task
+from common.training import batch_norm
 from resnest_tf import checkpoints, input_pipeline, model, predictions, views
 from resnest_tf.cityscapes import IGNORE
 from resnest_tf.config import ResNeStConfig
 
-ENOUGH_IMAGES = 8   # that batch norm sees at a time in the published recipes
+ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
 
 
 class ResNeSt(Task):
     name = 'resnest'
     config_class = ResNeStConfig
-    aliases = {'train_data': 'data_path', 'model_save_dir': 'output_path', 'pre_model': 'model_path', 'is_training': 'do_train',
-               'num_class': 'num_classes', 'img_N': 'image_num'}
+    aliases = {
+        'train_data': 'data_path',
+        'model_save_dir': 'output_path',
+        'pre_model': 'model_path',
+        'is_training': 'do_train',
+        'num_class': 'num_classes',
+        'img_N': 'image_num',
+    }
     default_recipe = pathlib.Path(__file__).parent / 'configs' / 'resnest50_cityscapes_port.yaml'
     output_name = 'resize/ResizeBilinear'
     eval_split = 'val'
-    eval_batch_size = 1   # an image of 1024 x 2048 has 160 MB of logits
+    eval_batch_size = 1  # an image of 1024 x 2048 has 160 MB of logits
     best_metric = 'miou'
-    atc_precision_mode = 'allow_fp32_to_fp16'   # with ATC's default, float16 everywhere, the published port lost accuracy
+    # with ATC's default, float16 everywhere, the published port lost accuracy
+    atc_precision_mode = 'allow_fp32_to_fp16'
     draws = input_pipeline.DRAWS
 
     @property
@@ -50,27 +59,47 @@ class ResNeSt(Task):
     def network(self, images, training, dropout=None, device=None):
         """Returns the logits; in training (logits, logits of the auxiliary head or None)."""
         cfg = self.cfg
-        synchronised = batch_norm.synchronised(device) if device and cfg.sync_bn is not False else None
+        synchronised = (
+            batch_norm.synchronised(device) if device and cfg.sync_bn is not False else None
+        )
         outputs = model.deeplab_resnest(
-            images, depth=cfg.depth, width=cfg.width, num_classes=cfg.num_classes, variant=cfg.variant, training=training,
-            freeze_bn=cfg.freeze_bn, aux_head=training and cfg.aux_weight > 0, image_pooling=cfg.image_pooling or 0,
-            dropout_rate=cfg.dropout_rate, dropout=dropout, batch_norm=synchronised)
+            images,
+            depth=cfg.depth,
+            width=cfg.width,
+            num_classes=cfg.num_classes,
+            variant=cfg.variant,
+            training=training,
+            freeze_bn=cfg.freeze_bn,
+            aux_head=training and cfg.aux_weight > 0,
+            image_pooling=cfg.image_pooling or 0,
+            dropout_rate=cfg.dropout_rate,
+            dropout=dropout,
+            batch_norm=synchronised,
+        )
         return outputs if training else outputs[0]
 
     def loss(self, outputs, features):
         logits, auxiliary = outputs
         total = self._loss(logits, features['label'])
-        return total if auxiliary is None else total + self.cfg.aux_weight * self._loss(auxiliary, features['label'])
+        return (
+            total
+            if auxiliary is None
+            else total + self.cfg.aux_weight * self._loss(auxiliary, features['label'])
+        )
 
     def _loss(self, logits, labels):
         cfg = self.cfg
         if cfg.loss == 'ohem':
-            return losses.ohem(logits, labels, cfg.ohem_threshold, cfg.ohem_min_kept, ignore_label=IGNORE)
-        # Pixels that do not count add 0 but are divided by, as in mmsegmentation and the published port: a rank's mean then weighs as much
-        # as any other's, however many of its pixels count.
+            return losses.ohem(
+                logits, labels, cfg.ohem_threshold, cfg.ohem_min_kept, ignore_label=IGNORE
+            )
+        # Pixels that do not count add 0 but are divided by, as in mmsegmentation and the published
+        # port: a rank's mean then weighs as much as any other's, however many of its pixels count.
         if cfg.loss == 'focal':
             return losses.focal(logits, labels, cfg.focal_gamma, IGNORE, average='all')
-        return losses.cross_entropy(logits, labels, cfg.label_smoothing, ignore_label=IGNORE, average='all')
+        return losses.cross_entropy(
+            logits, labels, cfg.label_smoothing, ignore_label=IGNORE, average='all'
+        )
 
     def warnings(self, folder, device):
         cfg = self.cfg
@@ -78,11 +107,18 @@ class ResNeSt(Task):
             return []
         images = cfg.batch_size * (1 if cfg.sync_bn is False else device.size)
         if images == 1:
-            raise UserError('batch_size: 1 image at a time cannot train: batch norm after a global pooling needs at least 2; give --batch_size 2 '
-                            'or more, --sync_bn True on several devices, or --freeze_bn True')
+            raise UserError(
+                'batch_size: 1 image at a time cannot train: batch norm after a global pooling'
+                ' needs at least 2; give --batch_size 2 or more, --sync_bn True on several devices,'
+                ' or --freeze_bn True'
+            )
         if images < ENOUGH_IMAGES:
-            return ['batch norm sees %d images at a time; published results take %d or more, with fewer the mIoU falls by points. Raise --batch_size '
-                    'or the number of devices%s; --accumulate does not help' % (images, ENOUGH_IMAGES, ' with --sync_bn True' if cfg.sync_bn is False else '')]
+            return [
+                'batch norm sees %d images at a time; published results take %d or more, with fewer'
+                ' the mIoU falls by points. Raise --batch_size or the number of devices%s;'
+                ' --accumulate does not help'
+                % (images, ENOUGH_IMAGES, ' with --sync_bn True' if cfg.sync_bn is False else '')
+            ]
         return []
 
     def inference(self, images):
@@ -91,7 +127,11 @@ class ResNeSt(Task):
     def counts(self, logits, features):
         loss = losses.cross_entropy(logits, features['label'], ignore_label=IGNORE)
         prediction = tf.cast(tf.argmax(logits, axis=3, output_type=tf.int32), tf.uint8)
-        return dict(prediction=prediction, loss=tf.expand_dims(loss, 0), **{key: tf.identity(features[key]) for key in ('label', 'mask', 'id')})
+        return dict(
+            prediction=prediction,
+            loss=tf.expand_dims(loss, 0),
+            **{key: tf.identity(features[key]) for key in ('label', 'mask', 'id')},
+        )
 
     def tally(self, folder, is_chief):
         return predictions.Tally(self.cfg, folder, is_chief)

@@ -1,4 +1,7 @@
-"""What several test files share: a tiny data set, a tiny recipe, and ways to run the command on them."""
+"""What several test files share: a tiny data set, a tiny recipe, and ways to run the command on
+them.
+"""
+
 import contextlib
 import os
 import pathlib
@@ -17,10 +20,24 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLASSES = 4
 
-# WRN-10-1: the smallest there is. With dropout, crop and flip, so that randomness shows if it is not a function of (seed, step)
-# or (seed, epoch, record).
-TINY = dict(model='wideresnet', depth=10, widen_factor=1, num_classes=CLASSES, variant='paper', dropout_rate=0.3, normalization='half',
-            batch_size=16, epochs=2, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4, log_interval=1)
+# WRN-10-1: the smallest there is. With dropout, crop and flip, so that randomness shows if it is
+# not a function of (seed, step) or (seed, epoch, record).
+TINY = dict(
+    model='wideresnet',
+    depth=10,
+    widen_factor=1,
+    num_classes=CLASSES,
+    variant='paper',
+    dropout_rate=0.3,
+    normalization='half',
+    batch_size=16,
+    epochs=2,
+    learning_rate=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=1e-4,
+    log_interval=1,
+)
 
 
 def tiny_images(count, seed):
@@ -37,26 +54,41 @@ def write_port_records(path, images, fine, coarse=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for image, label, superclass in zip(images, fine, fine if coarse is None else coarse):
-            feature = {'image': tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.tobytes()]))}
+            feature = {
+                'image': tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.tobytes()]))
+            }
             for key, value in (('fine_label', label), ('coarse_label', superclass)):
                 feature[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
-            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+            )
 
 
 class Command:
-    """A started process in a session of its own; what it prints goes to files, so that it never waits for a reader."""
+    """A started process in a session of its own; what it prints goes to files, so that it never
+    waits for a reader.
+    """
 
     def __init__(self, words, cwd):
         self._out, self._err = tempfile.TemporaryFile('w+'), tempfile.TemporaryFile('w+')
-        self._process = subprocess.Popen([str(word) for word in words], cwd=cwd and str(cwd), stdout=self._out, stderr=self._err,
-                                         stdin=subprocess.DEVNULL, start_new_session=True)
+        self._process = subprocess.Popen(
+            [str(word) for word in words],
+            cwd=cwd and str(cwd),
+            stdout=self._out,
+            stderr=self._err,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self.pid = self._process.pid
 
     def wait_for(self, condition, seconds=60):
         """Waits until condition() is true while the process runs."""
         end = time.time() + seconds
         while not condition():
-            assert self._process.poll() is None, 'ended too early, status %s: %s' % (self._process.returncode, self._text())
+            assert self._process.poll() is None, 'ended too early, status %s: %s' % (
+                self._process.returncode,
+                self._text(),
+            )
             assert time.time() < end, 'still waiting: %s' % (self._text(),)
             time.sleep(0.02)
 
@@ -64,7 +96,9 @@ class Command:
         self._process.send_signal(number)
 
     def finish(self, seconds=120):
-        """(exit status, standard output, standard error); the status of a killed process is minus the signal."""
+        """(exit status, standard output, standard error); the status of a killed process is minus
+        the signal.
+        """
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -114,25 +148,36 @@ def recipe(tmp_path_factory):
         path = folder / ('%d.yaml' % len(list(folder.iterdir())))
         path.write_text(yaml.safe_dump(dict(TINY, **changes)))
         return path
+
     return make
 
 
 @pytest.fixture(scope='session')
 def task(recipe, data):
     """task(field=value, ...): a WideResNet task of the tiny recipe with these changes."""
-    from wideresnet_tf.task import WideResNet
     from common import config
+    from wideresnet_tf.task import WideResNet
 
     def make(**changes):
         changes.setdefault('data_path', str(data))
-        return WideResNet(config.parse(WideResNet.config_class, ['--config', str(recipe(**changes))], 'wideresnet', WideResNet.aliases))
+        return WideResNet(
+            config.parse(
+                WideResNet.config_class,
+                ['--config', str(recipe(**changes))],
+                'wideresnet',
+                WideResNet.aliases,
+            )
+        )
+
     return make
 
 
 @pytest.fixture(scope='session')
 def run():
-    """run(flag, ...): the command inside this process, which saves the start of a process; it writes no report unless asked to."""
-    from common import experiment
+    """run(flag, ...): the command inside this process, which saves the start of a process; it
+    writes no report unless asked to.
+    """
+    from common.training import experiment
     from wideresnet_tf.task import WideResNet
 
     def call(*flags, report=False):
@@ -140,12 +185,15 @@ def run():
             if not report:
                 stack.enter_context(mock.patch.object(experiment.report, 'write'))
             experiment.run(WideResNet, [str(flag) for flag in flags])
+
     return call
 
 
 @pytest.fixture(scope='session')
 def start():
-    """start(flag, ..., cwd=folder, launcher=words): the command as a process of its own, see `Command`."""
+    """start(flag, ..., cwd=folder, launcher=words): the command as a process of its own, see
+    `Command`.
+    """
     started = []
 
     def call(*flags, cwd=None, launcher=(), script=ROOT / 'wideresnet_tf' / 'run_wideresnet.py'):
@@ -160,7 +208,9 @@ def start():
 @pytest.fixture(scope='session')
 def weights():
     """weights(checkpoint prefix): {variable name: array}."""
+
     def read(prefix):
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
     return read

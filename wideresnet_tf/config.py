@@ -1,11 +1,13 @@
 """Fields of a WideResNet recipe that common/config.py lacks."""
+
 import dataclasses
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from typing_extensions import Literal
 
-from common.config import Config, option
+from common.config import option
 from common.errors import UserError
+from common.settings import Config
 
 
 @dataclasses.dataclass
@@ -14,24 +16,40 @@ class WideResNetConfig(Config):
     depth: PositiveInt = option(28, 'layers: 6n+4')
     widen_factor: PositiveInt = option(10, 'k: the groups have 16k, 32k and 64k filters')
     num_classes: PositiveInt = option(100, 'classes')
-    variant: Literal['paper', 'port', 'mindspore'] = option('paper', 'which published graph; see model.py')
+    variant: Literal['paper', 'port', 'mindspore'] = option(
+        'paper', 'which published graph; see model.py'
+    )
     dropout_rate: NonNegativeFloat = option(0.0, 'between the two convs of a block')
     # Data
-    label: Literal['fine_label', 'coarse_label'] = option('fine_label', "feature that holds the label; coarse_label: CIFAR-100's 20 superclasses")
+    label: Literal['fine_label', 'coarse_label'] = option(
+        'fine_label', "feature that holds the label; coarse_label: CIFAR-100's 20 superclasses"
+    )
     normalization: Literal['cifar10', 'cifar100', 'per_image', 'half'] = option(
-        'cifar100', 'channel mean/std of a data set, per-image standardisation, or x/127.5-1')
+        'cifar100', 'channel mean/std of a data set, per-image standardisation, or x/127.5-1'
+    )
     crop_pad: NonNegativeInt = option(4, 'zero padding before the random 32x32 crop; 0: no crop')
     flip: bool = option(True, 'mirror every other image')
-    brightness: NonNegativeFloat = option(0.0, 'largest change of brightness, of 255 (published port: 63)')
-    contrast: NonNegativeFloat = option(0.0, 'largest change of contrast: a factor of 1 +- this (published port: 0.8)')
+    brightness: NonNegativeFloat = option(
+        0.0, 'largest change of brightness, of 255 (published port: 63)'
+    )
+    contrast: NonNegativeFloat = option(
+        0.0, 'largest change of contrast: a factor of 1 +- this (published port: 0.8)'
+    )
     cutout: NonNegativeInt = option(0, 'side of the square that is cut out; 0: off')
-    mixup: NonNegativeFloat = option(0.0, 'alpha of the Beta distribution that images are mixed with; 0: off')
+    mixup: NonNegativeFloat = option(
+        0.0, 'alpha of the Beta distribution that images are mixed with; 0: off'
+    )
 
     def validate(self) -> None:
         super().validate()
         if self.dropout_rate >= 1:
-            raise UserError('dropout_rate: %s is not legal; 0 <= dropout_rate < 1' % self.dropout_rate)
+            raise UserError(
+                'dropout_rate: %s is not legal; 0 <= dropout_rate < 1' % self.dropout_rate
+            )
         if self.contrast > 1:
             raise UserError('contrast: %s is not legal; 0 <= contrast <= 1' % self.contrast)
         if self.loss == 'focal' and self.mixup:
-            raise UserError('mixup: %s is not legal with loss focal, which has one label an image; give 0' % self.mixup)
+            raise UserError(
+                'mixup: %s is not legal with loss focal, which has one label an image; give 0'
+                % self.mixup
+            )

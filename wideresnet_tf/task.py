@@ -1,7 +1,8 @@
 """WideResNet's Task: what `common` and `offline_inference` need to know of this model."""
+
 import pathlib
 
-from common.classification import ClassificationTask
+from common.metrics.classification import ClassificationTask
 from wideresnet_tf import checkpoints, input_pipeline, model
 from wideresnet_tf.config import WideResNetConfig
 
@@ -31,11 +32,21 @@ class WideResNet(ClassificationTask):
     def network(self, images, training, dropout=None, device=None):
         cfg = self.cfg
         return model.wideresnet(
-            images, depth=cfg.depth, widen_factor=cfg.widen_factor, num_classes=cfg.num_classes, variant=cfg.variant, training=training,
-            freeze_bn=cfg.freeze_bn, dropout_rate=cfg.dropout_rate, dropout=dropout)
+            images,
+            depth=cfg.depth,
+            widen_factor=cfg.widen_factor,
+            num_classes=cfg.num_classes,
+            variant=cfg.variant,
+            training=training,
+            freeze_bn=cfg.freeze_bn,
+            dropout_rate=cfg.dropout_rate,
+            dropout=dropout,
+        )
 
     def classes(self, metadata):
-        return super().classes(metadata) if self.cfg.label == 'fine_label' else []   # a dataset.json names the fine ones
+        return (
+            super().classes(metadata) if self.cfg.label == 'fine_label' else []
+        )  # a dataset.json names the fine ones
 
     def explain_checkpoint(self, shapes):
         found = checkpoints.describe(shapes, shapes)

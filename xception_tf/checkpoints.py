@@ -1,7 +1,9 @@
 """The checkpoint layouts of Xception: whose variables are these, and which flags fit them?
 
-The published Ascend port and this folder name variables alike, so the port's checkpoints need no translation. Keras files do.
+The published Ascend port and this folder name variables alike, so the port's checkpoints need no
+translation. Keras files do.
 """
+
 import collections
 import functools
 import re
@@ -10,16 +12,27 @@ from typing import Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
+from common.checkpoints.importers import account
 from common.errors import UserError, some
-from common.importers import account
 from xception_tf import model
 
 # How many tensors of each name the network has, the classifier's not counted.
-_TENSORS = {'kernel': 6, 'depthwise_kernel': 34, 'pointwise_kernel': 34, 'gamma': 40, 'beta': 40, 'moving_mean': 40, 'moving_variance': 40}
+_TENSORS = {
+    'kernel': 6,
+    'depthwise_kernel': 34,
+    'pointwise_kernel': 34,
+    'gamma': 40,
+    'beta': 40,
+    'moving_mean': 40,
+    'moving_variance': 40,
+}
 
 
 class Description(NamedTuple):
-    """What a checkpoint holds; str() is the phrase for an error: "an Xception with 1000 classes; use --num_classes 1000"."""
+    """What a checkpoint holds; str() is the phrase for an error: "an Xception with 1000 classes;
+    use --num_classes 1000".
+    """
+
     num_classes: Optional[int]  # None: it has no classifier
     width: float
 
@@ -28,19 +41,34 @@ class Description(NamedTuple):
         if self.num_classes is None:
             flags += ['--do_train True', '--reinit_head True']
             return 'an Xception without classifier; to train one on it, use ' + ' '.join(flags)
-        return 'an Xception with %d classes; use %s' % (self.num_classes, ' '.join(['--num_classes %d' % self.num_classes] + flags))
+        return 'an Xception with %d classes; use %s' % (
+            self.num_classes,
+            ' '.join(['--num_classes %d' % self.num_classes] + flags),
+        )
 
 
 def describe(names: Iterable[str], shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     """Returns classes and width of a checkpoint, or None if it is no (whole) Xception.
 
     Args:
-      names: the variable names; whatever else a training checkpoint holds (slots, averages, global_step) is overlooked.
+      names: the variable names; whatever else a training checkpoint holds (slots, averages,
+      global_step) is overlooked.
       shapes: name -> shape, of the same variables.
     """
-    layers = [re.fullmatch(r'(block\d+_(sep)?conv\d(_bn)?|conv2d_[1-4]|batch_normalization_[1-4])/(\w+)', name) for name in names]
-    last, classifier = shapes.get('block14_sepconv2/pointwise_kernel', ()), shapes.get('dense/kernel', ())
-    if collections.Counter(layer.group(4) for layer in layers if layer) != _TENSORS or len(last) != 4:
+    layers = [
+        re.fullmatch(
+            r'(block\d+_(sep)?conv\d(_bn)?|conv2d_[1-4]|batch_normalization_[1-4])/(\w+)', name
+        )
+        for name in names
+    ]
+    last, classifier = (
+        shapes.get('block14_sepconv2/pointwise_kernel', ()),
+        shapes.get('dense/kernel', ()),
+    )
+    if (
+        collections.Counter(layer.group(4) for layer in layers if layer) != _TENSORS
+        or len(last) != 4
+    ):
         return None
     return Description(classifier[1] if len(classifier) == 2 else None, _width(last[3]))
 
@@ -48,28 +76,54 @@ def describe(names: Iterable[str], shapes: Mapping[str, Sequence[int]]) -> Optio
 def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.ndarray]:
     """Translates the layers of a Keras Xception to this network's variables.
 
-    Layers with Keras's names (block5_sepconv2_bn) are taken by them. The others are numbered by their kind and matched in that
-    order, wherever the numbers start: the four shortcuts (conv2d_5), and in Keras's published files, which Keras 1 wrote, all
-    (separableconvolution2d_7). The classifier is the one layer with a matrix, whatever its name.
+    Layers with Keras's names (block5_sepconv2_bn) are taken by them. The others are numbered by
+    their kind and matched in that order, wherever the numbers start: the four shortcuts (conv2d_5),
+    and in Keras's published files, which Keras 1 wrote, all (separableconvolution2d_7). The
+    classifier is the one layer with a matrix, whatever its name.
 
     Args:
       weights: {layer: {weight: array}} as common/importers/keras.py reads them.
     Returns:
-      Our variable names -> float32 arrays; without dense/... if the model has no classifier (include_top=False).
+      Our variable names -> float32 arrays; without dense/... if the model has no classifier
+      (include_top=False).
     Raises:
       UserError: naming the tensors, if any is missing, left over or of another shape.
     """
-    separable = [leaves['pointwise_kernel'] for leaves in weights.values() if 'pointwise_kernel' in leaves]
+    separable = [
+        leaves['pointwise_kernel'] for leaves in weights.values() if 'pointwise_kernel' in leaves
+    ]
     if not separable:
-        raise UserError('no Xception: it would have 34 layers with a pointwise_kernel, found none among the layers %s' % some(weights))
-    matrices = [leaves['kernel'] for leaves in weights.values() if np.ndim(leaves.get('kernel')) == 2]
-    found = Description(matrices[0].shape[1] if matrices else None, _width(max(kernel.shape[-1] for kernel in separable)))
+        raise UserError(
+            'no Xception: it would have 34 layers with a pointwise_kernel, found none among the'
+            ' layers %s' % some(weights)
+        )
+    matrices = [
+        leaves['kernel'] for leaves in weights.values() if np.ndim(leaves.get('kernel')) == 2
+    ]
+    found = Description(
+        matrices[0].shape[1] if matrices else None,
+        _width(max(kernel.shape[-1] for kernel in separable)),
+    )
     wanted = _layers(found)
     theirs = _matching(wanted, weights)
-    state = {'%s/%s' % (layer, leaf): array for layer, leaves in weights.items() for leaf, array in leaves.items()}
-    names = {'%s/%s' % (layer, leaf): '%s/%s' % (theirs[layer], leaf) for layer, leaves in wanted.items() for leaf in leaves}
-    shapes = {theirs[layer] + '/' + leaf: shape for layer, leaves in wanted.items() for leaf, shape in leaves.items()}
-    arrays = account(state, shapes, 'the Keras weights do not make an Xception of width %g' % found.width)
+    state = {
+        '%s/%s' % (layer, leaf): array
+        for layer, leaves in weights.items()
+        for leaf, array in leaves.items()
+    }
+    names = {
+        '%s/%s' % (layer, leaf): '%s/%s' % (theirs[layer], leaf)
+        for layer, leaves in wanted.items()
+        for leaf in leaves
+    }
+    shapes = {
+        theirs[layer] + '/' + leaf: shape
+        for layer, leaves in wanted.items()
+        for leaf, shape in leaves.items()
+    }
+    arrays = account(
+        state, shapes, 'the Keras weights do not make an Xception of width %g' % found.width
+    )
     return {ours: arrays[name] for ours, name in names.items()}
 
 
@@ -77,7 +131,9 @@ def _matching(wanted: Mapping[str, Mapping], weights: Mapping[str, Mapping]) -> 
     """{our layer: their layer}; one that they lack keeps our name, which then is the one to miss."""
     matching = {}
     for layer in weights:
-        own = re.fullmatch(r'(block\d+_\w*?)(_\d+)?', layer)    # TensorFlow appends a number when a model is built twice
+        own = re.fullmatch(
+            r'(block\d+_\w*?)(_\d+)?', layer
+        )  # TensorFlow appends a number when a model is built twice
         if own and own.group(1) in wanted:
             matching[own.group(1)] = layer
     numbered = collections.defaultdict(list)
@@ -86,19 +142,29 @@ def _matching(wanted: Mapping[str, Mapping], weights: Mapping[str, Mapping]) -> 
             numbered[_kind(leaves)].append(layer)
     for kind, layers in numbered.items():
         layers.sort(key=lambda name: int((re.findall(r'_(\d+)$', name) or ['0'])[0]))
-        rest = [layer for layer, leaves in wanted.items() if _kind(leaves) == kind and layer not in matching]
+        rest = [
+            layer
+            for layer, leaves in wanted.items()
+            if _kind(leaves) == kind and layer not in matching
+        ]
         matching.update(zip(rest, layers))
     return {layer: matching.get(layer, layer) for layer in wanted}
 
 
 def _kind(leaves: Mapping) -> frozenset:
-    """What tells a conv from a batch norm, a separable conv and a classifier: names and ranks of their tensors."""
+    """What tells a conv from a batch norm, a separable conv and a classifier: names and ranks of
+    their tensors.
+    """
     return frozenset((leaf, len(getattr(value, 'shape', value))) for leaf, value in leaves.items())
 
 
 def _width(filters: int) -> float:
     """The shortest decimal at which the last layer, which has 2048 filters at width 1, has so many."""
-    return next(width for width in (round(filters / 2048, digits) for digits in range(16)) if width > 0 and model.scaled(2048, width) == filters)
+    return next(
+        width
+        for width in (round(filters / 2048, digits) for digits in range(16))
+        if width > 0 and model.scaled(2048, width) == filters
+    )
 
 
 @functools.lru_cache()

@@ -1,4 +1,5 @@
 """Fields of an Xception recipe that common/config.py lacks."""
+
 import dataclasses
 from typing import Optional
 
@@ -6,9 +7,10 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from typing_extensions import Literal
 
 from common import devices
-from common.config import Config, option
+from common.config import option
 from common.devices import gpu
 from common.errors import UserError
+from common.settings import Config
 from xception_tf import model
 
 
@@ -16,37 +18,77 @@ from xception_tf import model
 class XceptionConfig(Config):
     # Network
     num_classes: PositiveInt = option(1000, 'classes')
-    width: PositiveFloat = option(1.0, 'multiplies the number of filters; below 1 for small tasks and tests')
+    width: PositiveFloat = option(
+        1.0, 'multiplies the number of filters; below 1 for small tasks and tests'
+    )
     dropout_rate: NonNegativeFloat = option(0.0, 'before the classifier (paper: 0.5)')
-    bn_decay: NonNegativeFloat = option(0.99, "of batch norm's moving averages (Keras 0.99, MindSpore 0.9); lower it for runs of few steps")
-    data_format: Literal['channels_last', 'channels_first'] = option('channels_last', 'how the layers compute; channels_first is for gpu and npu')
+    bn_decay: NonNegativeFloat = option(
+        0.99,
+        "of batch norm's moving averages (Keras 0.99, MindSpore 0.9); lower it for runs of few"
+        ' steps',
+    )
+    data_format: Literal['channels_last', 'channels_first'] = option(
+        'channels_last', 'how the layers compute; channels_first is for gpu and npu'
+    )
     # Data
-    image_size: PositiveInt = option(299, 'images are made this many pixels high and wide; at least 71')
+    image_size: PositiveInt = option(
+        299, 'images are made this many pixels high and wide; at least 71'
+    )
     train_preprocessing: Literal['random_resized_crop', 'plain'] = option(
-        'random_resized_crop', 'plain: the whole image, resized bilinearly without keeping its aspect, nothing random (published port)')
+        'random_resized_crop',
+        'plain: the whole image, resized bilinearly without keeping its aspect, nothing random'
+        ' (published port)',
+    )
     eval_preprocessing: Literal['resize_crop', 'bicubic_crop', 'plain'] = option(
-        'resize_crop', 'resize_crop: shorter side to 320/299 of image_size, bilinear, centre crop (MindSpore); bicubic_crop: to 1/0.8975 of it, '
-                       "Pillow's bicubic (timm); plain: as in training (published port)")
-    min_area: PositiveFloat = option(0.08, 'random_resized_crop: smallest share of the image that a crop keeps')
+        'resize_crop',
+        'resize_crop: shorter side to 320/299 of image_size, bilinear, centre crop (MindSpore);'
+        " bicubic_crop: to 1/0.8975 of it, Pillow's bicubic (timm); plain: as in training"
+        ' (published port)',
+    )
+    min_area: PositiveFloat = option(
+        0.08, 'random_resized_crop: smallest share of the image that a crop keeps'
+    )
     flip: bool = option(True, 'random_resized_crop: mirror every other image')
-    color_jitter: NonNegativeFloat = option(0.0, 'largest change of brightness, contrast and saturation: factors of 1 +- this (MindSpore: 0.4)')
-    label_offset: Optional[NonNegativeInt] = option(None, "the records' first label; None: as dataset.json says, else 1 in TF-slim's schema and 0 in "
-                                                          "the published port's")
+    color_jitter: NonNegativeFloat = option(
+        0.0,
+        'largest change of brightness, contrast and saturation: factors of 1 +- this (MindSpore:'
+        ' 0.4)',
+    )
+    label_offset: Optional[NonNegativeInt] = option(
+        None,
+        "the records' first label; None: as dataset.json says, else 1 in TF-slim's schema and 0 in "
+        "the published port's",
+    )
 
     def validate(self) -> None:
         super().validate()
         if self.num_classes < 2:
-            raise UserError('num_classes: %d is not legal; a classifier has at least 2' % self.num_classes)
+            raise UserError(
+                'num_classes: %d is not legal; a classifier has at least 2' % self.num_classes
+            )
         if self.image_size < model.SMALLEST:
-            raise UserError('image_size: %d is not legal; give at least %d' % (self.image_size, model.SMALLEST))
+            raise UserError(
+                'image_size: %d is not legal; give at least %d' % (self.image_size, model.SMALLEST)
+            )
         if self.min_area > 1:
             raise UserError('min_area: %s is not legal; 0 < min_area <= 1' % self.min_area)
         if self.color_jitter > 1:
-            raise UserError('color_jitter: %s is not legal; 0 <= color_jitter <= 1' % self.color_jitter)
+            raise UserError(
+                'color_jitter: %s is not legal; 0 <= color_jitter <= 1' % self.color_jitter
+            )
         for name in ('dropout_rate', 'bn_decay'):
             if getattr(self, name) >= 1:
-                raise UserError('%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name))
-        on_cpu = self.device == 'cpu' or self.device == 'auto' and not devices.npu_available() and not gpu.available()
+                raise UserError(
+                    '%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name)
+                )
+        on_cpu = (
+            self.device == 'cpu'
+            or self.device == 'auto'
+            and not devices.npu_available()
+            and not gpu.available()
+        )
         if self.data_format == 'channels_first' and on_cpu:
-            raise UserError('data_format: channels_first needs --device gpu or npu, TensorFlow has no such kernels for CPUs; give channels_last. '
-                            'A checkpoint fits both')
+            raise UserError(
+                'data_format: channels_first needs --device gpu or npu, TensorFlow has no such'
+                ' kernels for CPUs; give channels_last. A checkpoint fits both'
+            )

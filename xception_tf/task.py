@@ -1,7 +1,8 @@
 """Xception's Task: what `common` and `offline_inference` need to know of this model."""
+
 import pathlib
 
-from common.classification import ClassificationTask
+from common.metrics.classification import ClassificationTask
 from xception_tf import checkpoints, input_pipeline, model
 from xception_tf.config import XceptionConfig
 
@@ -47,12 +48,24 @@ class Xception(ClassificationTask):
     def network(self, images, training, dropout=None, device=None):
         cfg = self.cfg
         return model.xception(
-            images, num_classes=cfg.num_classes, width=cfg.width, dropout_rate=cfg.dropout_rate, dropout=dropout, training=training,
-            freeze_bn=cfg.freeze_bn, bn_decay=cfg.bn_decay, data_format=cfg.data_format)
+            images,
+            num_classes=cfg.num_classes,
+            width=cfg.width,
+            dropout_rate=cfg.dropout_rate,
+            dropout=dropout,
+            training=training,
+            freeze_bn=cfg.freeze_bn,
+            bn_decay=cfg.bn_decay,
+            data_format=cfg.data_format,
+        )
 
     def eval_line(self, figures):
         """The Ascend port's line and the MindSpore model's: scripts search logs for either."""
-        result = {'Loss': figures['loss'], 'Top_1_Acc': figures['top1'], 'Top_5_Acc': figures['top5']}
+        result = {
+            'Loss': figures['loss'],
+            'Top_1_Acc': figures['top1'],
+            'Top_5_Acc': figures['top5'],
+        }
         return '%s\nresult: %s' % (super().eval_line(figures), result)
 
     def explain_checkpoint(self, shapes):

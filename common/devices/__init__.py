@@ -1,4 +1,5 @@
 """Chooses where a run happens: `select('auto' | 'cpu' | 'gpu' | 'npu')`."""
+
 import importlib.util
 
 from common.devices.base import Device
@@ -12,13 +13,16 @@ def npu_available() -> bool:
 
 
 def select(name: str = 'auto') -> Device:
-    """Returns the device; 'auto' takes npu where npu_bridge is found, else gpu where TensorFlow sees one, else cpu.
+    """Returns the device; 'auto' takes npu where npu_bridge is found, else gpu where TensorFlow
+    sees one, else cpu.
 
     Raises UserError if a device that was asked for by name is missing.
     """
     from common.devices import cpu, gpu
+
     if name == 'npu' or (name == 'auto' and npu_available()):
         from common.devices import npu
+
         return npu.NPU()
     if name == 'gpu' or (name == 'auto' and gpu.available()):
         return gpu.GPU()

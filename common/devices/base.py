@@ -1,4 +1,7 @@
-"""The interface that every device fulfils. Only the files of this folder know Horovod or npu_bridge."""
+"""The interface that every device fulfils. Only the files of this folder know Horovod or
+npu_bridge.
+"""
+
 import abc
 import contextlib
 from typing import Callable, ContextManager, Dict, List, Sequence, Union
@@ -10,8 +13,10 @@ import tensorflow as tf
 class Device(abc.ABC):
     """Where a run happens: `size` processes (ranks), each driving one device.
 
-    name: 'cpu', 'gpu' or 'npu'; rank: this process's number, 0 <= rank < size; rank 0 writes checkpoints and logs.
+    name: 'cpu', 'gpu' or 'npu'; rank: this process's number, 0 <= rank < size; rank 0 writes
+    checkpoints and logs.
     """
+
     name: str
     rank: int = 0
     size: int = 1
@@ -21,8 +26,11 @@ class Device(abc.ABC):
         return self.rank == 0
 
     @abc.abstractmethod
-    def estimator(self, model_fn: Callable, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1) -> tf.estimator.Estimator:
-        """Returns an Estimator with this device's run configuration; rank 0 checkpoints every `save_steps` steps.
+    def estimator(
+        self, model_fn: Callable, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1
+    ) -> tf.estimator.Estimator:
+        """Returns an Estimator with this device's run configuration; rank 0 checkpoints every
+        `save_steps` steps.
 
         steps_per_loop: training steps per session.run, from `steps_per_loop`.
         """
@@ -33,7 +41,9 @@ class Device(abc.ABC):
 
     @abc.abstractmethod
     def broadcast_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
-        """Hooks that give every rank rank 0's variables, all of them, when a session starts; [] for one rank."""
+        """Hooks that give every rank rank 0's variables, all of them, when a session starts; [] for
+        one rank.
+        """
 
     @abc.abstractmethod
     def allreduce_sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
@@ -41,22 +51,32 @@ class Device(abc.ABC):
 
     @abc.abstractmethod
     def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """Sums host arrays over ranks, exactly for counts; every rank must call it, so it is a barrier as well."""
+        """Sums host arrays over ranks, exactly for counts; every rank must call it, so it is a
+        barrier as well.
+        """
 
     def peer_ended(self, error: Exception) -> bool:
         """Whether an error is only the echo of another rank's end."""
         return False
 
     def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
-        """Training steps per session.run: a divisor of every interval {name: steps}; 1 unless the device loops on its own."""
+        """Training steps per session.run: a divisor of every interval {name: steps}; 1 unless the
+        device loops on its own.
+        """
         return 1
 
     def full_precision(self) -> ContextManager:
-        """A context: ops that are made in it keep their dtype where mixed precision would give them float16."""
+        """A context: ops that are made in it keep their dtype where mixed precision would give them
+        float16.
+        """
         return contextlib.nullcontext()
 
-    def dropout(self, x: tf.Tensor, rate: float, seed: Sequence[Union[int, tf.Tensor]]) -> tf.Tensor:
-        """Zeroes a share `rate` of x and scales the rest by 1/(1-rate); the mask is a function of `seed` (two integers)."""
+    def dropout(
+        self, x: tf.Tensor, rate: float, seed: Sequence[Union[int, tf.Tensor]]
+    ) -> tf.Tensor:
+        """Zeroes a share `rate` of x and scales the rest by 1/(1-rate); the mask is a function of
+        `seed` (two integers).
+        """
         seed = tf.stack([tf.cast(value, tf.int32) for value in seed])
         keep = tf.random.stateless_uniform(tf.shape(x), seed=seed) >= rate
         return x * tf.cast(keep, x.dtype) / (1.0 - rate)

@@ -1,4 +1,5 @@
 """CPU: the default everywhere. float32."""
+
 from common.devices.hvd import HorovodDevice
 from common.errors import UserError
 
@@ -8,7 +9,10 @@ class CPU(HorovodDevice):
 
     def wrap_optimizer(self, optimizer, cfg):
         if cfg.precision == 'mixed':
-            raise UserError('precision: mixed needs --device gpu or npu; a CPU has no float16 arithmetic; give --precision float32')
+            raise UserError(
+                'precision: mixed needs --device gpu or npu; a CPU has no float16 arithmetic; give'
+                ' --precision float32'
+            )
         return super().wrap_optimizer(optimizer, cfg)
 
     def session_config(self):

@@ -1,4 +1,5 @@
 """GPU: one process per GPU, NCCL through Horovod, TensorFlow's automatic mixed precision."""
+
 import tensorflow as tf
 
 from common.devices.hvd import HorovodDevice
@@ -17,8 +18,10 @@ class GPU(HorovodDevice):
 
     def __init__(self):
         if not available():
-            raise UserError('--device gpu: TensorFlow sees no GPU; install tensorflow-gpu==1.15.0 with CUDA 10.0 and cuDNN 7.6, '
-                            'look at CUDA_VISIBLE_DEVICES, or give --device cpu')
+            raise UserError(
+                '--device gpu: TensorFlow sees no GPU; install tensorflow-gpu==1.15.0 with CUDA'
+                ' 10.0 and cuDNN 7.6, look at CUDA_VISIBLE_DEVICES, or give --device cpu'
+            )
         super().__init__()
 
     def session_config(self):
@@ -30,6 +33,9 @@ class GPU(HorovodDevice):
     def wrap_optimizer(self, optimizer, cfg):
         optimizer = super().wrap_optimizer(optimizer, cfg)
         if cfg.precision == 'mixed':
-            # Outermost, so that the scale is one number for all ranks: Inf or NaN in the averaged gradient skips the step on each.
-            optimizer = tf.train.experimental.enable_mixed_precision_graph_rewrite(optimizer, cfg.loss_scale)
+            # Outermost, so that the scale is one number for all ranks: Inf or NaN in the averaged
+            # gradient skips the step on each.
+            optimizer = tf.train.experimental.enable_mixed_precision_graph_rewrite(
+                optimizer, cfg.loss_scale
+            )
         return optimizer

@@ -1,4 +1,5 @@
 """Defaults < YAML < flags, and what is said about mistakes."""
+
 import dataclasses
 
 import pytest
@@ -7,8 +8,9 @@ from jsonargparse.typing import PositiveInt
 from typing_extensions import Literal
 
 from common import config
-from common.config import Config, option
+from common.config import option
 from common.errors import UserError
+from common.settings import Config
 
 ALIASES = {'depths': 'depth', 'epoch': 'epochs'}
 
@@ -29,6 +31,7 @@ def yaml_file(tmp_path):
         path = tmp_path / 'recipe.yaml'
         path.write_text(text if isinstance(text, str) else yaml.safe_dump(text))
         return path
+
     return write
 
 
@@ -41,6 +44,7 @@ def refused(message, *argv):
 
 # Precedence
 
+
 def test_defaults_are_those_of_the_class():
     assert parse() == Example()
 
@@ -51,12 +55,15 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(yaml_file):
     assert (cfg.depth, cfg.batch_size, cfg.momentum) == (16, 64, 0.9)
 
 
-@pytest.mark.parametrize('order', [
-    ['--depth', '16', '--seed', '7', '--config', 'RECIPE'],
-    ['--depth', '16', '--config', 'RECIPE', '--seed', '7'],
-    ['--config', 'RECIPE', '--depth', '16', '--seed', '7'],
-    ['--depth=16', '--config=RECIPE', '--seed=7'],
-])
+@pytest.mark.parametrize(
+    'order',
+    [
+        ['--depth', '16', '--seed', '7', '--config', 'RECIPE'],
+        ['--depth', '16', '--config', 'RECIPE', '--seed', '7'],
+        ['--config', 'RECIPE', '--depth', '16', '--seed', '7'],
+        ['--depth=16', '--config=RECIPE', '--seed=7'],
+    ],
+)
 def test_config_may_stand_anywhere(order, yaml_file):
     path = yaml_file({'depth': 40, 'batch_size': 64, 'seed': 3})
     cfg = parse(*[word.replace('RECIPE', str(path)) for word in order])
@@ -73,14 +80,20 @@ def test_of_repeated_flags_the_last_counts(tmp_path):
 def test_default_recipe_is_read_unless_another_is_given(tmp_path, yaml_file):
     (tmp_path / 'default.yaml').write_text('seed: 5\ndepth: 16')
     assert parse(default_recipe=tmp_path / 'default.yaml').seed == 5
-    assert parse('--seed', 6, default_recipe=tmp_path / 'default.yaml') == dataclasses.replace(Example(), seed=6, depth=16)
+    assert parse('--seed', 6, default_recipe=tmp_path / 'default.yaml') == dataclasses.replace(
+        Example(), seed=6, depth=16
+    )
     cfg = parse('--config', yaml_file({'depth': 22}), default_recipe=tmp_path / 'default.yaml')
     assert (cfg.seed, cfg.depth) == (1, 22)
 
 
 # Spellings
 
-@pytest.mark.parametrize('words', [['--depths', '16'], ['--depths=16'], ['--depth', '16'], ['--depth', '22', '--depths', '16']])
+
+@pytest.mark.parametrize(
+    'words',
+    [['--depths', '16'], ['--depths=16'], ['--depth', '16'], ['--depth', '22', '--depths', '16']],
+)
 def test_published_flags_are_aliases(words):
     assert parse(*words).depth == 16
 
@@ -89,7 +102,9 @@ def test_alias_takes_what_its_field_takes():
     assert parse('--epoch', 40).epochs == 40.0
 
 
-@pytest.mark.parametrize('word, value', [('True', True), ('true', True), ('False', False), ('false', False)])
+@pytest.mark.parametrize(
+    'word, value', [('True', True), ('true', True), ('False', False), ('false', False)]
+)
 def test_booleans(word, value):
     assert parse('--do_train', word).do_train is value
     assert parse('--staircase=' + word).staircase is value
@@ -107,14 +122,24 @@ def test_none_as_python_prints_it(yaml_file):
     assert (cfg.model_path, cfg.image_num, cfg.steps) == (None, None, 4)
 
 
-@pytest.mark.parametrize('text', ['123', '1e3', 'true', 'null', 'None', 'a=b', 'a: b', '[a]', 'with space', 'ä'])
+@pytest.mark.parametrize(
+    'text', ['123', '1e3', 'true', 'null', 'None', 'a=b', 'a: b', '[a]', 'with space', 'ä']
+)
 def test_paths_stay_as_they_are_written(text):
     assert parse('--data_path', text).data_path == text
     assert parse('--data_path=' + text).data_path == text
 
 
 def test_lists_and_unions():
-    cfg = parse('--schedule', 'piecewise', '--boundaries', '[60, 120.5]', '--rates=[0.1,0.2,1e-3]', '--loss_scale', '1024')
+    cfg = parse(
+        '--schedule',
+        'piecewise',
+        '--boundaries',
+        '[60, 120.5]',
+        '--rates=[0.1,0.2,1e-3]',
+        '--loss_scale',
+        '1024',
+    )
     assert (cfg.boundaries, cfg.rates, cfg.loss_scale) == ([60.0, 120.5], [0.1, 0.2, 0.001], 1024.0)
     assert parse('--loss_scale', 'dynamic').loss_scale == 'dynamic'
 
@@ -126,80 +151,93 @@ def test_defaults_of_lists_are_not_shared():
 
 # Mistakes: the key or flag, what was found, what is legal, the nearest name
 
-@pytest.mark.parametrize('argv, message', [
-    (['--batch_siz', '3'], "unknown flag --batch_siz .*did you mean 'batch_size'"),
-    (['--batch_siz=3'], "unknown flag --batch_siz .*did you mean 'batch_size'"),
-    (['--dephts', '16'], "unknown flag --dephts .*did you mean 'depth"),
-    (['--zzz', '16'], 'unknown flag --zzz .*--help lists all'),
-    (['-b', '3'], 'unknown flag -b'),
-    (['-depth', '16'], "unknown flag -depth .*did you mean 'depth'"),
-    (['---depth', '16'], "unknown flag ---depth .*did you mean 'depth'"),
-    (['depth', '16'], 'depth 16'),
-    (['--batch_size', '3.5'], "batch_size: '3.5' .*whole number above 0"),
-    (['--batch_size', '0'], "batch_size: '0' .*whole number above 0"),
-    (['--batch_size', '-1'], "batch_size: '-1' .*whole number above 0"),
-    (['--batch_size', 'None'], "batch_size: 'None' .*whole number above 0"),
-    (['--batch_size'], 'batch_size needs a value.*whole number above 0'),
-    (['--batch_size='], "batch_size: '' .*whole number above 0"),
-    (['--depth', '16', '--batch_size'], 'batch_size needs a value.*whole number above 0'),
-    (['--batch_size', '--depth', '16'], 'batch_size.*whole number above 0'),
-    (['--depths', 'x'], "depth: 'x' .*whole number above 0"),
-    (['--seed', '-1'], "seed: '-1' .*0 or more"),
-    (['--image_num', '0'], "image_num: '0' .*whole number above 0 or None"),
-    (['--learning_rate', 'abc'], "learning_rate: 'abc' .*a number above 0"),
-    (['--learning_rate', 'nan'], "learning_rate: 'nan'"),
-    (['--learning_rate', '.nan'], "learning_rate: "),
-    (['--learning_rate', 'inf'], 'learning_rate: inf .*finite'),
-    (['--weight_decay', 'inf'], 'weight_decay: inf .*finite'),
-    (['--weight_decay', '-0.1'], "weight_decay: '-0.1' .*0 or more"),
-    (['--loss_scale', 'inf'], 'loss_scale: inf .*finite'),
-    (['--do_train', 'Ture'], "do_train: 'Ture' .*True or False"),
-    (['--do_train', '1'], "do_train: '1' .*True or False"),
-    (['--variant', 'ports'], "variant: 'ports' .*paper or port; did you mean 'port'"),
-    (['--schedule', 'liner'], "schedule: 'liner' .*linear.*did you mean 'linear'"),
-    (['--optimizer', 'Adam'], "optimizer: 'Adam' .*did you mean 'adam'"),
-    (['--loss_scale', 'dynamik'], "loss_scale: 'dynamik' .*dynamic"),
-    (['--loss_scale', '0'], "loss_scale: '0' "),
-    (['--boundaries', '60', '120'], "boundaries: '60' .*a list such as"),
-    (['--boundaries', '[a]'], r"boundaries: '\[a\]' .*a list such as"),
-    (['--momentum', '1'], 'momentum: 1.0 .*< 1'),
-    (['--label_smoothing', '1.5'], 'label_smoothing: 1.5 .*< 1'),
-    (['--ema_decay', '1'], 'ema_decay: 1.0 .*< 1'),
-    (['--schedule', 'piecewise'], 'piecewise: 0 boundaries need 1 rates, found 0'),
-    (['--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.1]'], '1 boundaries need 2 rates, found 1'),
-    (['--boundaries', '[120, 60]'], 'boundaries: .*must ascend'),
-    (['--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.1, .nan]'], 'rates: .*nan.*finite'),
-    (['--boundaries', '[.inf]'], 'boundaries: .*inf.*finite'),
-    (['--loss', 'focal', '--label_smoothing', '0.1'], 'label_smoothing.*focal'),
-    (['--config'], '--config needs a file'),
-    (['--depth', '16', '--config'], '--config needs a file'),
-    (['--config', 'nope.yaml'], '--config nope.yaml: No such file'),
-])
+
+@pytest.mark.parametrize(
+    'argv, message',
+    [
+        (['--batch_siz', '3'], "unknown flag --batch_siz .*did you mean 'batch_size'"),
+        (['--batch_siz=3'], "unknown flag --batch_siz .*did you mean 'batch_size'"),
+        (['--dephts', '16'], "unknown flag --dephts .*did you mean 'depth"),
+        (['--zzz', '16'], 'unknown flag --zzz .*--help lists all'),
+        (['-b', '3'], 'unknown flag -b'),
+        (['-depth', '16'], "unknown flag -depth .*did you mean 'depth'"),
+        (['---depth', '16'], "unknown flag ---depth .*did you mean 'depth'"),
+        (['depth', '16'], 'depth 16'),
+        (['--batch_size', '3.5'], "batch_size: '3.5' .*whole number above 0"),
+        (['--batch_size', '0'], "batch_size: '0' .*whole number above 0"),
+        (['--batch_size', '-1'], "batch_size: '-1' .*whole number above 0"),
+        (['--batch_size', 'None'], "batch_size: 'None' .*whole number above 0"),
+        (['--batch_size'], 'batch_size needs a value.*whole number above 0'),
+        (['--batch_size='], "batch_size: '' .*whole number above 0"),
+        (['--depth', '16', '--batch_size'], 'batch_size needs a value.*whole number above 0'),
+        (['--batch_size', '--depth', '16'], 'batch_size.*whole number above 0'),
+        (['--depths', 'x'], "depth: 'x' .*whole number above 0"),
+        (['--seed', '-1'], "seed: '-1' .*0 or more"),
+        (['--image_num', '0'], "image_num: '0' .*whole number above 0 or None"),
+        (['--learning_rate', 'abc'], "learning_rate: 'abc' .*a number above 0"),
+        (['--learning_rate', 'nan'], "learning_rate: 'nan'"),
+        (['--learning_rate', '.nan'], 'learning_rate: '),
+        (['--learning_rate', 'inf'], 'learning_rate: inf .*finite'),
+        (['--weight_decay', 'inf'], 'weight_decay: inf .*finite'),
+        (['--weight_decay', '-0.1'], "weight_decay: '-0.1' .*0 or more"),
+        (['--loss_scale', 'inf'], 'loss_scale: inf .*finite'),
+        (['--do_train', 'Ture'], "do_train: 'Ture' .*True or False"),
+        (['--do_train', '1'], "do_train: '1' .*True or False"),
+        (['--variant', 'ports'], "variant: 'ports' .*paper or port; did you mean 'port'"),
+        (['--schedule', 'liner'], "schedule: 'liner' .*linear.*did you mean 'linear'"),
+        (['--optimizer', 'Adam'], "optimizer: 'Adam' .*did you mean 'adam'"),
+        (['--loss_scale', 'dynamik'], "loss_scale: 'dynamik' .*dynamic"),
+        (['--loss_scale', '0'], "loss_scale: '0' "),
+        (['--boundaries', '60', '120'], "boundaries: '60' .*a list such as"),
+        (['--boundaries', '[a]'], r"boundaries: '\[a\]' .*a list such as"),
+        (['--momentum', '1'], 'momentum: 1.0 .*< 1'),
+        (['--label_smoothing', '1.5'], 'label_smoothing: 1.5 .*< 1'),
+        (['--ema_decay', '1'], 'ema_decay: 1.0 .*< 1'),
+        (['--schedule', 'piecewise'], 'piecewise: 0 boundaries need 1 rates, found 0'),
+        (
+            ['--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.1]'],
+            '1 boundaries need 2 rates, found 1',
+        ),
+        (['--boundaries', '[120, 60]'], 'boundaries: .*must ascend'),
+        (
+            ['--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.1, .nan]'],
+            'rates: .*nan.*finite',
+        ),
+        (['--boundaries', '[.inf]'], 'boundaries: .*inf.*finite'),
+        (['--loss', 'focal', '--label_smoothing', '0.1'], 'label_smoothing.*focal'),
+        (['--config'], '--config needs a file'),
+        (['--depth', '16', '--config'], '--config needs a file'),
+        (['--config', 'nope.yaml'], '--config nope.yaml: No such file'),
+    ],
+)
 def test_mistakes_on_the_command_line(argv, message):
     refused(message, *argv)
 
 
-@pytest.mark.parametrize('text, message', [
-    ('epohcs: 4', "unknown key 'epohcs' in .*recipe.yaml; did you mean 'epochs'"),
-    ('epoch: 4', "unknown key 'epoch' .*did you mean 'epochs'"),
-    ('1: 2', 'unknown key 1 '),
-    ('config: x', "unknown key 'config'"),
-    ('model: xception', 'another model'),
-    ('', 'key: value'),
-    ('- a', 'key: value.*list'),
-    ('a: [', 'recipe.yaml is no .*YAML'),
-    ('a: b: c', 'recipe.yaml is no .*YAML'),
-    ('batch_size: 8.5', 'batch_size: 8.5 .*whole number above 0'),
-    ('batch_size:', 'batch_size: None .*whole number above 0'),
-    ('learning_rate: .nan', 'learning_rate: nan'),
-    ('data_path:', 'data_path: None .*text'),
-    ('flip: 3', "unknown key 'flip'"),
-    ('nesterov: 3', 'nesterov: 3 .*True or False'),
-    ('output_path: 5', 'output_path: 5 .*a text or None'),
-    ('boundaries: 5', 'boundaries: 5 .*a list such as'),
-    ('published: 5', 'published: 5 .*source.*metric'),
-    ('published: {a: {b: x}}', 'published: .*source.*metric'),
-])
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('epohcs: 4', "unknown key 'epohcs' in .*recipe.yaml; did you mean 'epochs'"),
+        ('epoch: 4', "unknown key 'epoch' .*did you mean 'epochs'"),
+        ('1: 2', 'unknown key 1 '),
+        ('config: x', "unknown key 'config'"),
+        ('model: xception', 'another model'),
+        ('', 'key: value'),
+        ('- a', 'key: value.*list'),
+        ('a: [', 'recipe.yaml is no .*YAML'),
+        ('a: b: c', 'recipe.yaml is no .*YAML'),
+        ('batch_size: 8.5', 'batch_size: 8.5 .*whole number above 0'),
+        ('batch_size:', 'batch_size: None .*whole number above 0'),
+        ('learning_rate: .nan', 'learning_rate: nan'),
+        ('data_path:', 'data_path: None .*text'),
+        ('flip: 3', "unknown key 'flip'"),
+        ('nesterov: 3', 'nesterov: 3 .*True or False'),
+        ('output_path: 5', 'output_path: 5 .*a text or None'),
+        ('boundaries: 5', 'boundaries: 5 .*a list such as'),
+        ('published: 5', 'published: 5 .*source.*metric'),
+        ('published: {a: {b: x}}', 'published: .*source.*metric'),
+    ],
+)
 def test_mistakes_in_a_recipe(text, message, yaml_file):
     refused(message, '--config', yaml_file(text))
 
@@ -221,15 +259,34 @@ def test_recipe_that_is_a_folder_or_binary(tmp_path):
 
 # Saved configurations
 
+
 def test_saved_config_reads_back_equal(tmp_path, yaml_file):
     published = {'paper, median of 5': {'top1': 0.9611, 'top5': 1.0}}
-    cfg = parse('--config', yaml_file({'published': published, 'boundaries': [1, 2.5]}), '--schedule', 'piecewise', '--rates', '[0.1, 1e-05, 0]',
-                '--loss_scale', 32, '--image_num', 5, '--data_path', '123', '--model_path', 'a: b', '--seed', 2 ** 31)
+    cfg = parse(
+        '--config',
+        yaml_file({'published': published, 'boundaries': [1, 2.5]}),
+        '--schedule',
+        'piecewise',
+        '--rates',
+        '[0.1, 1e-05, 0]',
+        '--loss_scale',
+        32,
+        '--image_num',
+        5,
+        '--data_path',
+        '123',
+        '--model_path',
+        'a: b',
+        '--seed',
+        2**31,
+    )
     assert cfg.published == published
     config.save(cfg, tmp_path / 'run' / 'config.yaml', 'example')
     again = parse('--config', tmp_path / 'run' / 'config.yaml')
     assert again == cfg
-    assert [type(value) for value in dataclasses.astuple(again)] == [type(value) for value in dataclasses.astuple(cfg)]
+    assert [type(value) for value in dataclasses.astuple(again)] == [
+        type(value) for value in dataclasses.astuple(cfg)
+    ]
     assert config.changes(again, config.read_yaml(tmp_path / 'run' / 'config.yaml')) == {}
 
 

@@ -1,4 +1,7 @@
-"""What the doctor finds on machines that are made up: no driver, a driver, CANN of several ages, broken packages, wrong settings."""
+"""What the doctor finds on machines that are made up: no driver, a driver, CANN of several ages,
+broken packages, wrong settings.
+"""
+
 import pathlib
 import subprocess
 import sys
@@ -9,8 +12,20 @@ from common import doctor
 from common.doctor import BROKEN, MISSING, OK
 
 SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
-SETTINGS = ('RANK_ID', 'RANK_SIZE', 'RANK_TABLE_FILE', 'DEVICE_ID', 'ASCEND_DEVICE_ID', 'HCCL_CONNECT_TIMEOUT', 'TF_CONFIG', 'CM_CHIEF_IP', 'CM_CHIEF_PORT',
-            'CM_CHIEF_DEVICE', 'CM_WORKER_SIZE', 'CM_WORKER_IP')
+SETTINGS = (
+    'RANK_ID',
+    'RANK_SIZE',
+    'RANK_TABLE_FILE',
+    'DEVICE_ID',
+    'ASCEND_DEVICE_ID',
+    'HCCL_CONNECT_TIMEOUT',
+    'TF_CONFIG',
+    'CM_CHIEF_IP',
+    'CM_CHIEF_PORT',
+    'CM_CHIEF_DEVICE',
+    'CM_WORKER_SIZE',
+    'CM_WORKER_IP',
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +45,7 @@ def tool(tmp_path, monkeypatch):
         path = folder / name
         path.write_text("#!/bin/sh\ncat <<'END'\n%s\nEND\nexit %d\n" % (text, status))
         path.chmod(0o755)
+
     return make
 
 
@@ -41,37 +57,62 @@ def touch(path):
 
 # The driver
 
+
 def test_no_driver(tool):
     finding = doctor._driver('/no/such')
-    assert (finding.state, finding.what) == (MISSING, 'Ascend driver') and 'npu-smi is not on PATH' in finding.found
+    assert (finding.state, finding.what) == (
+        MISSING,
+        'Ascend driver',
+    ) and 'npu-smi is not on PATH' in finding.found
     assert finding.cure == '. /no/such/driver/bin/setenv.bash'
 
 
 def test_a_driver_tells_its_chips_and_version(tool, tmp_path):
-    table = subprocess.run([str(SIM / 'bin' / 'npu-smi'), 'info'], stdout=subprocess.PIPE, universal_newlines=True).stdout
+    table = subprocess.run(
+        [str(SIM / 'bin' / 'npu-smi'), 'info'], stdout=subprocess.PIPE, universal_newlines=True
+    ).stdout
     tool('npu-smi', table)
     (tmp_path / 'driver').mkdir()
     (tmp_path / 'driver' / 'version.info').write_text('Version=21.0.4\npackage=driver\n')
     finding = doctor._driver(str(tmp_path))
-    assert finding.state == OK and 'Version=21.0.4' in finding.found and '910A' in finding.found.split()
+    assert (
+        finding.state == OK
+        and 'Version=21.0.4' in finding.found
+        and '910A' in finding.found.split()
+    )
 
 
 def test_a_driver_that_finds_no_device_is_broken(tool):
-    tool('npu-smi', 'DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\ndcmi module initialize failed. ret is -8005', status=1)
+    tool(
+        'npu-smi',
+        'DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\ndcmi module initialize failed. ret is'
+        ' -8005',
+        status=1,
+    )
     finding = doctor._driver('/no/such')
-    assert finding.state == BROKEN and 'dcmi module initialize failed' in finding.found and 'driver' in finding.cure
+    assert (
+        finding.state == BROKEN
+        and 'dcmi module initialize failed' in finding.found
+        and 'driver' in finding.cure
+    )
 
 
 # CANN
+
 
 def test_generations_of_cann_are_told_by_their_scripts(tmp_path):
     root, home = tmp_path / 'local' / 'Ascend', tmp_path / 'home'
     assert doctor.set_env_scripts(str(root), str(home)) == []
     old = touch(root / 'fwkacllib' / 'x')
-    assert [name.split(':')[0] for name, _ in doctor.set_env_scripts(str(root), str(home))] == ['CANN 20.x and older'], old
+    assert [name.split(':')[0] for name, _ in doctor.set_env_scripts(str(root), str(home))] == [
+        'CANN 20.x and older'
+    ], old
     five = touch(root / 'nnae' / 'set_env.sh')
     assert doctor.set_env_scripts(str(root), str(home))[0] == ('CANN 5', [five])
-    six, plugin = touch(root / 'ascend-toolkit' / 'set_env.sh'), touch(root / 'tfplugin' / 'set_env.sh')
+    six, plugin = (
+        touch(root / 'ascend-toolkit' / 'set_env.sh'),
+        touch(root / 'tfplugin' / 'set_env.sh'),
+    )
     assert doctor.set_env_scripts(str(root), str(home))[0] == ('CANN 6 and newer', [six, plugin])
     own = touch(home / 'Ascend' / 'ascend-toolkit' / 'set_env.sh')
     assert [own] in [files for _, files in doctor.set_env_scripts(str(root), str(home))]
@@ -79,34 +120,75 @@ def test_generations_of_cann_are_told_by_their_scripts(tmp_path):
 
 @pytest.mark.parametrize('sourced', [False, True])
 def test_cann_that_is_there_but_not_sourced(monkeypatch, sourced):
-    monkeypatch.setattr(doctor, 'set_env_scripts', lambda: [('CANN 6 and newer', ['/a/set_env.sh', '/b/set_env.sh'])])
+    monkeypatch.setattr(
+        doctor,
+        'set_env_scripts',
+        lambda: [('CANN 6 and newer', ['/a/set_env.sh', '/b/set_env.sh'])],
+    )
     monkeypatch.delenv('ASCEND_OPP_PATH', raising=False)
     if sourced:
         monkeypatch.setenv('ASCEND_OPP_PATH', '/a/opp')
     finding = doctor._cann()
     assert finding.state == (OK if sourced else MISSING)
-    assert finding.cure.startswith('' if sourced else '. /a/set_env.sh && . /b/set_env.sh') and bool(finding.cure) is not sourced
+    assert (
+        finding.cure.startswith('' if sourced else '. /a/set_env.sh && . /b/set_env.sh')
+        and bool(finding.cure) is not sourced
+    )
 
 
 def test_no_cann(monkeypatch):
     monkeypatch.setattr(doctor, 'set_env_scripts', lambda: [])
-    assert doctor._cann().state == MISSING and 'install ascend-toolkit and tfplugin' in doctor._cann().cure
+    assert (
+        doctor._cann().state == MISSING
+        and 'install ascend-toolkit and tfplugin' in doctor._cann().cure
+    )
 
 
 # The adapter
 
+
 def config(*extra):
-    def r1_5_0(self, iterations_per_loop=1, modify_mixlist=None): pass
-    def r1_7_0(self, modify_mixlist=None, device_type=None): pass
-    def r1_11_0(self, modify_mixlist=None, device_type=None, soc_config=None, customize_dtypes=None, topo_sorting_mode=None, aoe_config_file=None): pass
-    def master(self, modify_mixlist=None, aoe_config_file=None, deterministic=0, precision_mode_v2=None, ac_parallel_enable=None): pass
-    def old(self, iterations_per_loop=1, mstune_mode=None): pass
+    def r1_5_0(self, iterations_per_loop=1, modify_mixlist=None):
+        pass
+
+    def r1_7_0(self, modify_mixlist=None, device_type=None):
+        pass
+
+    def r1_11_0(
+        self,
+        modify_mixlist=None,
+        device_type=None,
+        soc_config=None,
+        customize_dtypes=None,
+        topo_sorting_mode=None,
+        aoe_config_file=None,
+    ):
+        pass
+
+    def master(
+        self,
+        modify_mixlist=None,
+        aoe_config_file=None,
+        deterministic=0,
+        precision_mode_v2=None,
+        ac_parallel_enable=None,
+    ):
+        pass
+
+    def old(self, iterations_per_loop=1, mstune_mode=None):
+        pass
+
     return [r1_5_0, r1_7_0, r1_11_0, master, old]
 
 
 def test_releases_are_told_by_what_they_added():
     assert [doctor.adapter_release(function) for function in config()] == [
-        'r1.5.0 or r1.6.0', 'r1.7.0', 'r1.11.0', 'r1.15.0 or master', 'older than r1.5.0: not supported']
+        'r1.5.0 or r1.6.0',
+        'r1.7.0',
+        'r1.11.0',
+        'r1.15.0 or master',
+        'older than r1.5.0: not supported',
+    ]
 
 
 def test_no_adapter(monkeypatch):
@@ -125,14 +207,21 @@ def test_an_adapter_tells_its_release(monkeypatch, tmp_path):
 
 def test_an_adapter_that_does_not_import(monkeypatch, tmp_path):
     (tmp_path / 'npu_bridge').mkdir()
-    (tmp_path / 'npu_bridge' / '__init__.py').write_text('raise ImportError("libge_runner.so: cannot open shared object file")')
+    (tmp_path / 'npu_bridge' / '__init__.py').write_text(
+        'raise ImportError("libge_runner.so: cannot open shared object file")'
+    )
     monkeypatch.setenv('PYTHONPATH', '%s:%s' % (SIM.parent.parent, tmp_path))
     monkeypatch.setattr(doctor.importlib.util, 'find_spec', lambda name: name)
     finding = doctor._adapter()
-    assert finding.state == BROKEN and 'libge_runner.so' in finding.found and 'set_env.sh' in finding.cure
+    assert (
+        finding.state == BROKEN
+        and 'libge_runner.so' in finding.found
+        and 'set_env.sh' in finding.cure
+    )
 
 
 # Settings, packages
+
 
 def test_rank_settings(monkeypatch, tmp_path):
     assert doctor._job()[:3] == (OK, 'rank settings', 'rank 0 of 1')
@@ -143,17 +232,30 @@ def test_rank_settings(monkeypatch, tmp_path):
     assert doctor._job().found == 'rank 3 of 8'
     for name in ('RANK_SIZE', 'RANK_TABLE_FILE', 'RANK_ID'):
         monkeypatch.delenv(name)
-    for name, value in dict(CM_CHIEF_IP='a', CM_CHIEF_PORT='1', CM_CHIEF_DEVICE='0', CM_WORKER_SIZE='16', CM_WORKER_IP='b').items():
+    for name, value in dict(
+        CM_CHIEF_IP='a',
+        CM_CHIEF_PORT='1',
+        CM_CHIEF_DEVICE='0',
+        CM_WORKER_SIZE='16',
+        CM_WORKER_IP='b',
+    ).items():
         monkeypatch.setenv(name, value)
     assert doctor._job().found == 'rank from HCCL of 16'
 
 
-@pytest.mark.parametrize('body, state, found', [
-    ('__version__ = "1.15.0"', OK, '1.15.0'), ('__version__ = "2.4.0"', BROKEN, '2.4.0'), ('import no_such_thing', BROKEN, 'does not import: .*no_such_thing'),
-    ('import os; os.abort()', BROKEN, 'does not import: ended with status')])
+@pytest.mark.parametrize(
+    'body, state, found',
+    [
+        ('__version__ = "1.15.0"', OK, '1.15.0'),
+        ('__version__ = "2.4.0"', BROKEN, '2.4.0'),
+        ('import no_such_thing', BROKEN, 'does not import: .*no_such_thing'),
+        ('import os; os.abort()', BROKEN, 'does not import: ended with status'),
+    ],
+)
 def test_packages_are_imported_in_a_process_of_their_own(monkeypatch, tmp_path, body, state, found):
     """A package that takes its process with it is reported like any other."""
     import re
+
     (tmp_path / 'made_up.py').write_text(body)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     finding = doctor._package('made_up', '1.15', 'setup')
@@ -165,10 +267,15 @@ def test_tools_are_looked_for_on_the_path(tool, monkeypatch, tmp_path):
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
     tool('atc')
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-    assert {finding.what: finding.state for finding in doctor._tools()} == {'atc': OK, 'msame': MISSING, 'hccn_tool': MISSING}
+    assert {finding.what: finding.state for finding in doctor._tools()} == {
+        'atc': OK,
+        'msame': MISSING,
+        'hccn_tool': MISSING,
+    }
 
 
 # The report
+
 
 def report(monkeypatch, capsys, *findings):
     monkeypatch.setattr(doctor, 'examine', lambda: list(findings))
@@ -178,19 +285,44 @@ def report(monkeypatch, capsys, *findings):
 
 
 def test_the_report_has_a_line_for_each_finding_and_says_what_can_be_used(monkeypatch, capsys):
-    status, out = report(monkeypatch, capsys, doctor.Finding(OK, 'python', '3.7.9'), doctor.Finding(MISSING, 'gpu', 'none', 'buy one'),
-                         doctor.Finding(OK, 'npu_bridge', 'adapter r1.7.0'))
-    assert status == 0 and len(out.splitlines()) == 5 and 'none  ->  buy one' in out and out.endswith('--device can be: cpu, npu\n')
+    status, out = report(
+        monkeypatch,
+        capsys,
+        doctor.Finding(OK, 'python', '3.7.9'),
+        doctor.Finding(MISSING, 'gpu', 'none', 'buy one'),
+        doctor.Finding(OK, 'npu_bridge', 'adapter r1.7.0'),
+    )
+    assert (
+        status == 0
+        and len(out.splitlines()) == 5
+        and 'none  ->  buy one' in out
+        and out.endswith('--device can be: cpu, npu\n')
+    )
 
 
 def test_something_broken_is_status_1(monkeypatch, capsys):
-    status, out = report(monkeypatch, capsys, doctor.Finding(OK, 'gpu', 'seen'), doctor.Finding(BROKEN, 'npu_bridge', 'x', 'y'))
-    assert status == 1 and out.startswith('ok ') and 'BROKEN  npu_bridge' in out and out.endswith('--device can be: cpu, gpu\n')
+    status, out = report(
+        monkeypatch,
+        capsys,
+        doctor.Finding(OK, 'gpu', 'seen'),
+        doctor.Finding(BROKEN, 'npu_bridge', 'x', 'y'),
+    )
+    assert (
+        status == 1
+        and out.startswith('ok ')
+        and 'BROKEN  npu_bridge' in out
+        and out.endswith('--device can be: cpu, gpu\n')
+    )
 
 
 @pytest.mark.slow
 def test_this_machine():
-    answer = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'common.doctor'], cwd=str(SIM.parent.parent), stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, universal_newlines=True)
+    answer = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', 'common.doctor'],
+        cwd=str(SIM.parent.parent),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
     assert answer.returncode in (0, 1) and 'Traceback' not in answer.stderr
     assert '--device can be: cpu' in answer.stdout and 'tensorflow' in answer.stdout

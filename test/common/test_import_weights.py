@@ -1,4 +1,7 @@
-"""From a PyTorch file to a checkpoint. torch itself is stood in for: it is not among the requirements."""
+"""From a PyTorch file to a checkpoint. torch itself is stood in for: it is not among the
+requirements.
+"""
+
 import pathlib
 import sys
 import types
@@ -7,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.checkpoints.importers.torch import read
 from common.errors import UserError
 from common.import_weights import main
-from common.importers.torch import read
 from wideresnet_tf.model import wideresnet
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
@@ -23,7 +26,9 @@ def authors():
 
 
 class Tensor:
-    """As much of a torch.Tensor as reading takes. Like one that trains, it refuses numpy() before detach()."""
+    """As much of a torch.Tensor as reading takes. Like one that trains, it refuses numpy() before
+    detach().
+    """
 
     def __init__(self, array, detached=False):
         self._array, self._detached = np.asarray(array), detached
@@ -44,17 +49,24 @@ class Tensor:
 
 @pytest.fixture
 def torch_holds(monkeypatch, tmp_path):
-    """Makes `import torch` give a torch whose load() returns `content`; returns the path of a file to read."""
+    """Makes `import torch` give a torch whose load() returns `content`; returns the path of a file
+    to read.
+    """
+
     def install(content, suffix='.pth'):
         def load(path, map_location, weights_only=False):
             if isinstance(content, Exception):
                 raise content
             assert map_location == 'cpu' and pathlib.Path(path).is_file()
             return content
-        monkeypatch.setitem(sys.modules, 'torch', types.SimpleNamespace(load=load, __version__='1.13.1'))
+
+        monkeypatch.setitem(
+            sys.modules, 'torch', types.SimpleNamespace(load=load, __version__='1.13.1')
+        )
         path = tmp_path / ('weights' + suffix)
         path.write_bytes(b'pickle')
         return path
+
     return install
 
 
@@ -71,18 +83,28 @@ def fails(capsys, *args, **kwargs):
 
 # The command
 
+
 def test_imported_checkpoint_gives_the_authors_logits(tmp_path, capsys):
     state, x, expected = authors()
     np.savez(str(tmp_path / 'weights.npz'), **state)
     command(tmp_path / 'weights.npz', tmp_path / 'out' / 'wideresnet.ckpt')
 
     total = capsys.readouterr().out.splitlines()[-1].split()
-    assert total == ['total', '69', '{:,}'.format(sum(v.size for name, v in state.items() if 'running' not in name))]
-    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['wideresnet.ckpt.data-00000-of-00001', 'wideresnet.ckpt.index']
+    assert total == [
+        'total',
+        '69',
+        '{:,}'.format(sum(v.size for name, v in state.items() if 'running' not in name)),
+    ]
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'wideresnet.ckpt.data-00000-of-00001',
+        'wideresnet.ckpt.index',
+    ]
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.float32, x.shape)
         logits = wideresnet(images, depth=16, widen_factor=1, num_classes=10)
-        names = [name for name, _ in tf.train.list_variables(str(tmp_path / 'out' / 'wideresnet.ckpt'))]
+        names = [
+            name for name, _ in tf.train.list_variables(str(tmp_path / 'out' / 'wideresnet.ckpt'))
+        ]
         assert sorted(names) == sorted(v.op.name for v in tf.global_variables())
         tf.train.Saver().restore(session, str(tmp_path / 'out' / 'wideresnet.ckpt'))
         np.testing.assert_allclose(session.run(logits, {images: x}), expected, rtol=1e-4, atol=1e-4)
@@ -104,23 +126,41 @@ def test_failed_import_leaves_what_was_there(tmp_path, capsys):
 
 def test_mistakes_in_flags_are_one_line(tmp_path, capsys):
     (tmp_path / 'w.npz').write_bytes(b'')
-    assert "did you mean 'wideresnet'?" in fails(capsys, tmp_path / 'w.npz', tmp_path / 'w.ckpt', model='wideresnett')
-    assert 'wideresnet can import torch' in fails(capsys, tmp_path / 'w.npz', tmp_path / 'w.ckpt', layout='keras')
+    assert "did you mean 'wideresnet'?" in fails(
+        capsys, tmp_path / 'w.npz', tmp_path / 'w.ckpt', model='wideresnett'
+    )
+    assert 'wideresnet can import torch' in fails(
+        capsys, tmp_path / 'w.npz', tmp_path / 'w.ckpt', layout='keras'
+    )
     assert 'is a folder: name a checkpoint in it' in fails(capsys, tmp_path / 'w.npz', tmp_path)
-    assert fails(capsys, tmp_path / 'absent.npz', tmp_path / 'w.ckpt').endswith('absent.npz: no such file\n')
+    assert fails(capsys, tmp_path / 'absent.npz', tmp_path / 'w.ckpt').endswith(
+        'absent.npz: no such file\n'
+    )
 
 
 # Reading files
 
+
 @pytest.mark.parametrize('suffix', ['.pth', '.pt', '.pt7', '.pth.tar'])
 def test_authors_file_is_unwrapped(suffix, torch_holds):
-    path = torch_holds({'params': {'conv0': Tensor([1.0, 2.0])}, 'epoch': 200, 'optimizer': {'state': {}}}, suffix)
+    path = torch_holds(
+        {'params': {'conv0': Tensor([1.0, 2.0])}, 'epoch': 200, 'optimizer': {'state': {}}}, suffix
+    )
     assert {name: value.tolist() for name, value in read(path).items()} == {'conv0': [1.0, 2.0]}
 
 
 def test_statistics_of_the_authors_first_release_are_joined(torch_holds):
-    path = torch_holds({'params': {'bn.weight': Tensor([1.0])}, 'stats': {'bn.running_mean': Tensor([2.0])}, 'epoch': 1})
-    assert {name: value.tolist() for name, value in read(path).items()} == {'bn.weight': [1.0], 'bn.running_mean': [2.0]}
+    path = torch_holds(
+        {
+            'params': {'bn.weight': Tensor([1.0])},
+            'stats': {'bn.running_mean': Tensor([2.0])},
+            'epoch': 1,
+        }
+    )
+    assert {name: value.tolist() for name, value in read(path).items()} == {
+        'bn.weight': [1.0],
+        'bn.running_mean': [2.0],
+    }
 
 
 @pytest.mark.parametrize('wrapper', ['state_dict', 'model', None])
@@ -137,11 +177,18 @@ def test_npz_is_read_without_torch(tmp_path, monkeypatch):
     assert read(tmp_path / 'w.npz')['conv0'].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize('content', [
-    {'params': {'conv0': Tensor([1.0, 2.0])}, 'stats': {'bn.running_mean': Tensor([3.0])}, 'epoch': 200},
-    {'state_dict': {'conv0': Tensor([1.0, 2.0]), 'bn.running_mean': Tensor([3.0])}},
-    {'conv0': Tensor([1.0, 2.0]), 'bn.running_mean': Tensor([3.0])},
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        {
+            'params': {'conv0': Tensor([1.0, 2.0])},
+            'stats': {'bn.running_mean': Tensor([3.0])},
+            'epoch': 200,
+        },
+        {'state_dict': {'conv0': Tensor([1.0, 2.0]), 'bn.running_mean': Tensor([3.0])}},
+        {'conv0': Tensor([1.0, 2.0]), 'bn.running_mean': Tensor([3.0])},
+    ],
+)
 def test_conversion_that_is_told_without_torch_works(content, tmp_path, monkeypatch, torch_holds):
     path = tmp_path / "it's.pth.tar"
     path.write_bytes(b'pickle')
@@ -152,14 +199,23 @@ def test_conversion_that_is_told_without_torch_works(content, tmp_path, monkeypa
     lines = str(told.value).splitlines()[1:]
     assert len(lines) == 2
     exec('\n'.join(line.strip() for line in lines), {})
-    assert {name: value.tolist() for name, value in read(tmp_path / "it's.npz").items()} == {'conv0': [1.0, 2.0], 'bn.running_mean': [3.0]}
+    assert {name: value.tolist() for name, value in read(tmp_path / "it's.npz").items()} == {
+        'conv0': [1.0, 2.0],
+        'bn.running_mean': [3.0],
+    }
 
 
-@pytest.mark.parametrize('content, message', [
-    (RuntimeError('Invalid magic number\nmore'), 'torch 1.13.1 cannot read it as weights: Invalid magic number$'),
-    ([Tensor([1.0])], 'holds a list, not a state dict'),
-    ({'conv0': Tensor([1.0]), 'epoch': 3}, "entry 'epoch' is a int, not a tensor"),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (
+            RuntimeError('Invalid magic number\nmore'),
+            'torch 1.13.1 cannot read it as weights: Invalid magic number$',
+        ),
+        ([Tensor([1.0])], 'holds a list, not a state dict'),
+        ({'conv0': Tensor([1.0]), 'epoch': 3}, "entry 'epoch' is a int, not a tensor"),
+    ],
+)
 def test_files_that_hold_no_weights_are_refused(content, message, torch_holds):
     with pytest.raises(UserError, match=message):
         read(torch_holds(content))
@@ -179,7 +235,7 @@ def test_other_files_are_refused(tmp_path):
     for save in (np.savez, np.savez_compressed):
         save(str(tmp_path / 'bits.npz'), conv0=np.random.RandomState(0).normal(size=1000))
         content = bytearray((tmp_path / 'bits.npz').read_bytes())
-        content[4000] ^= 0xff
+        content[4000] ^= 0xFF
         (tmp_path / 'bits.npz').write_bytes(content)
         with pytest.raises(UserError, match=r'bits\.npz is not an \.npz'):
             read(tmp_path / 'bits.npz')

@@ -1,4 +1,7 @@
-"""Transfer from and to object storage: obs:// is a folder of this machine behind a stand-in for moxing, or plain folders."""
+"""Transfer from and to object storage: obs:// is a folder of this machine behind a stand-in for
+moxing, or plain folders.
+"""
+
 import os
 import pathlib
 import signal
@@ -14,8 +17,9 @@ from common import modelarts
 from common.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-# moxing.file with the five functions' real names and rules: a missing source raises, copy_parallel takes folders, copy takes files.
-MOXING = '''
+# moxing.file with the five functions' real names and rules: a missing source raises, copy_parallel
+# takes folders, copy takes files.
+MOXING = """
 import os, pathlib, shutil, time
 STORE = pathlib.Path(os.environ['TEST_STORE'])
 
@@ -50,7 +54,7 @@ class file:
                 place = file._path(target) / path.relative_to(file._path(source))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(str(path), str(place))
-'''
+"""
 
 
 @pytest.fixture
@@ -76,17 +80,27 @@ def pack(path, files):
 
 
 def settings(**values):
-    return types.SimpleNamespace(**dict(dict(data_url=None, train_url=None, data_path='./data', output_path=None), **values))
+    return types.SimpleNamespace(
+        **dict(dict(data_url=None, train_url=None, data_path='./data', output_path=None), **values)
+    )
 
 
 def process(tmp_path, code, **environment):
     """A process that runs `code` with the stand-in for moxing; cache is the server's disk."""
-    code = 'from common import modelarts\nmodelarts.CACHE = %r\n' % str(tmp_path / 'cache') + textwrap.dedent(code)
-    return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
-                            env=dict(os.environ, PYTHONPATH='%s:%s' % (ROOT, tmp_path / 'packages'), **environment))
+    code = 'from common import modelarts\nmodelarts.CACHE = %r\n' % str(
+        tmp_path / 'cache'
+    ) + textwrap.dedent(code)
+    return subprocess.Popen(
+        [sys.executable, '-c', code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        env=dict(os.environ, PYTHONPATH='%s:%s' % (ROOT, tmp_path / 'packages'), **environment),
+    )
 
 
 # Data
+
 
 def test_a_folder_is_copied_in(store):
     (store / 'bucket' / 'data' / 'train').mkdir(parents=True)
@@ -97,9 +111,15 @@ def test_a_folder_is_copied_in(store):
         assert cfg.output_path is None and str(store) not in cfg.data_path
 
 
-@pytest.mark.parametrize('files, records', [
-    ({'train/a.tfrecord': 'a', 'test/b.tfrecord': 'b'}, 'train/a.tfrecord'), ({'cifar/train/a.tfrecord': 'a', 'cifar/test/b': 'b'}, 'train/a.tfrecord'),
-    ({'train/a.tfrecord': 'a'}, 'train/a.tfrecord'), ({'a.tfrecord': 'a'}, 'a.tfrecord')])
+@pytest.mark.parametrize(
+    'files, records',
+    [
+        ({'train/a.tfrecord': 'a', 'test/b.tfrecord': 'b'}, 'train/a.tfrecord'),
+        ({'cifar/train/a.tfrecord': 'a', 'cifar/test/b': 'b'}, 'train/a.tfrecord'),
+        ({'train/a.tfrecord': 'a'}, 'train/a.tfrecord'),
+        ({'a.tfrecord': 'a'}, 'a.tfrecord'),
+    ],
+)
 def test_a_zip_is_unpacked(store, files, records):
     pack(store / 'bucket' / 'data.zip', files)
     folder = pathlib.Path(modelarts.fetch('obs://bucket/data.zip'))
@@ -114,11 +134,11 @@ def test_names_in_a_zip_cannot_leave_its_folder(store, tmp_path):
 
 def test_two_ranks_of_a_server_copy_once(store, tmp_path):
     pack(store / 'bucket' / 'data.zip', {'train/a.tfrecord': 'a' * 1000, 'test/b.tfrecord': 'b'})
-    code = '''
+    code = """
         import pathlib
         folder = modelarts.fetch('obs://bucket/data.zip')
         print(folder, len(pathlib.Path(folder, 'train', 'a.tfrecord').read_text()))
-    '''
+    """
     ranks = [process(tmp_path, code, TEST_SECONDS='1') for _ in range(3)]
     found = [rank.communicate(timeout=60) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0, 0], found
@@ -132,13 +152,19 @@ def test_a_copy_that_fails_leaves_nothing_and_is_tried_again(store, tmp_path):
     (store / 'bucket' / 'data.zip').write_bytes(b'no zip')
     with pytest.raises(UserError, match='obs://bucket/data.zip is no zip file'):
         modelarts.fetch('obs://bucket/data.zip')
-    assert not [path for path in (tmp_path / 'cache').rglob('*') if path.is_file() and not path.name.endswith('.lock')]
+    assert not [
+        path
+        for path in (tmp_path / 'cache').rglob('*')
+        if path.is_file() and not path.name.endswith('.lock')
+    ]
     pack(store / 'bucket' / 'data.zip', {'train/a.tfrecord': 'a'})
     assert pathlib.Path(modelarts.fetch('obs://bucket/data.zip'), 'train', 'a.tfrecord').exists()
 
 
 def test_what_is_missing_is_named(store):
-    with pytest.raises(UserError, match='obs://bucket/nothing: there is nothing; give an obs:// folder or zip'):
+    with pytest.raises(
+        UserError, match='obs://bucket/nothing: there is nothing; give an obs:// folder or zip'
+    ):
         modelarts.fetch('obs://bucket/nothing')
     with pytest.raises(UserError, match='/no/such/folder: there is nothing'):
         modelarts.fetch('/no/such/folder')
@@ -146,7 +172,13 @@ def test_what_is_missing_is_named(store):
 
 def test_without_moxing_the_error_says_where_it_exists(store, monkeypatch):
     monkeypatch.setitem(sys.modules, 'moxing', None)
-    with pytest.raises(UserError, match='obs://bucket/data: the package moxing, .* is not installed; it exists on ModelArts only'):
+    with pytest.raises(
+        UserError,
+        match=(
+            'obs://bucket/data: the package moxing, .* is not installed; it exists on ModelArts'
+            ' only'
+        ),
+    ):
         modelarts.fetch('obs://bucket/data')
 
 
@@ -163,6 +195,7 @@ def test_plain_folders_need_no_moxing(store, tmp_path, monkeypatch):
 
 
 # Results
+
 
 def test_results_are_copied_out_by_rank_0_alone(store):
     for rank in (1, 0):
@@ -193,7 +226,9 @@ def test_an_error_before_there_is_a_folder_stays_that_error(store):
 
 def test_results_are_copied_out_after_sigterm(store, tmp_path):
     """Before and after training, where nothing else handles the signal."""
-    rank = process(tmp_path, '''
+    rank = process(
+        tmp_path,
+        """
         import pathlib, time, types
         cfg = types.SimpleNamespace(data_url=None, train_url='obs://bucket/run', data_path='', output_path=None)
         with modelarts.transfer(cfg, 0):
@@ -201,7 +236,8 @@ def test_results_are_copied_out_after_sigterm(store, tmp_path):
             pathlib.Path(cfg.output_path, 'log.txt').write_text('so far')
             print('ready', flush=True)
             time.sleep(60)
-    ''')
+    """,
+    )
     assert rank.stdout.readline() == 'ready\n'
     rank.send_signal(signal.SIGTERM)
     _, error = rank.communicate(timeout=30)

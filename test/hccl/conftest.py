@@ -1,4 +1,5 @@
 """Starting the launcher as a user does, with small scripts as ranks."""
+
 import os
 import pathlib
 import signal
@@ -11,7 +12,19 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # A laptop whatever runs the tests: no device settings of this shell, no hccn_tool.
-FOREIGN = ('RANK_', 'CM_', 'HCCL_', 'DEVICE_', 'ASCEND_', 'HOROVOD_', 'CUDA_', 'JOB_ID', 'POD_NAME', 'OMP_NUM_THREADS', 'DEVICES')
+FOREIGN = (
+    'RANK_',
+    'CM_',
+    'HCCL_',
+    'DEVICE_',
+    'ASCEND_',
+    'HOROVOD_',
+    'CUDA_',
+    'JOB_ID',
+    'POD_NAME',
+    'OMP_NUM_THREADS',
+    'DEVICES',
+)
 
 
 def alive(pid):
@@ -29,19 +42,38 @@ def wait_for(condition, seconds=30):
 
 
 class Launcher:
-    """python -m hccl.launch FLAGS -- python -c CODE, in `folder`. Ranks write files of their own there."""
+    """python -m hccl.launch FLAGS -- python -c CODE, in `folder`. Ranks write files of their own
+    there.
+    """
 
     def __init__(self, folder, flags, code, environment):
         self.folder = folder
         clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'hccl.launch'] + flags + ['--', sys.executable, '-S', '-c', textwrap.dedent(code)], cwd=str(folder),
-            env=dict(clean, PYTHONPATH=str(ROOT), PATH='%s:%s' % (folder / 'bin', os.environ['PATH']), HCCN_CONF=str(folder / 'hccn.conf'),
-                     **environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+            [sys.executable, '-m', 'hccl.launch']
+            + flags
+            + ['--', sys.executable, '-S', '-c', textwrap.dedent(code)],
+            cwd=str(folder),
+            env=dict(
+                clean,
+                PYTHONPATH=str(ROOT),
+                PATH='%s:%s' % (folder / 'bin', os.environ['PATH']),
+                HCCN_CONF=str(folder / 'hccn.conf'),
+                **environment,
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def files(self, pattern, count):
         """Waits until `count` files of the ranks are there, then returns what each holds."""
-        wait_for(lambda: len([path for path in self.folder.glob(pattern) if path.read_text()]) >= count or self.process.poll() is not None)
+        wait_for(
+            lambda: (
+                len([path for path in self.folder.glob(pattern) if path.read_text()]) >= count
+                or self.process.poll() is not None
+            )
+        )
         return [path.read_text() for path in sorted(self.folder.glob(pattern))]
 
     def finish(self):
@@ -73,7 +105,9 @@ def launch(tmp_path):
     tool.parent.mkdir()
     tool.write_text('#!/bin/sh\nexit 1\n')
     tool.chmod(0o755)
-    (tmp_path / 'hccn.conf').write_text(''.join('address_%d=192.168.0.%d\n' % (device, device + 1) for device in range(8)))
+    (tmp_path / 'hccn.conf').write_text(
+        ''.join('address_%d=192.168.0.%d\n' % (device, device + 1) for device in range(8))
+    )
 
     def start(*flags, code, **environment):
         started.append(Launcher(tmp_path, list(flags), code, environment))

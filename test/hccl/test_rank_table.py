@@ -1,4 +1,5 @@
 """Making, merging and reading rank tables."""
+
 import json
 import os
 import pathlib
@@ -9,7 +10,17 @@ import pytest
 
 from common.errors import UserError
 from hccl import cures, rank_table
-from hccl.rank_table import FACTORY, entry, generate, load, main, merge, parse_devices, violations, write
+from hccl.rank_table import (
+    FACTORY,
+    entry,
+    generate,
+    load,
+    main,
+    merge,
+    parse_devices,
+    violations,
+    write,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -27,8 +38,10 @@ def bare_machine(monkeypatch, tmp_path):
 def fake_tool(tmp_path, knows):
     """hccn_tool -i N -ip -g, as the real one prints; it fails for devices that it does not know."""
     tool = tmp_path / 'bin' / 'hccn_tool'
-    tool.write_text('#!/bin/sh\n[ "$3 $4 $1" = "-ip -g -i" ] || exit 9\n[ "$2" -lt %d ] || { echo "ip not set"; exit 1; }\n'
-                    'echo "ipaddr:172.16.0.$2"\necho "netmask:255.255.0.0"\n' % knows)
+    tool.write_text(
+        '#!/bin/sh\n[ "$3 $4 $1" = "-ip -g -i" ] || exit 9\n[ "$2" -lt %d ] || { echo "ip not set";'
+        ' exit 1; }\necho "ipaddr:172.16.0.$2"\necho "netmask:255.255.0.0"\n' % knows
+    )
     tool.chmod(0o755)
 
 
@@ -39,12 +52,26 @@ def ips(table):
 def test_addresses_from_hccn_tool(tmp_path):
     fake_tool(tmp_path, knows=8)
     table = generate([4, 5], '10.0.0.1')
-    assert table == {'status': 'completed', 'version': '1.0', 'server_count': '1', 'server_list': [{'server_id': '10.0.0.1', 'device': [
-        {'device_id': '4', 'device_ip': '172.16.0.4', 'rank_id': '0'}, {'device_id': '5', 'device_ip': '172.16.0.5', 'rank_id': '1'}]}]}
+    assert table == {
+        'status': 'completed',
+        'version': '1.0',
+        'server_count': '1',
+        'server_list': [
+            {
+                'server_id': '10.0.0.1',
+                'device': [
+                    {'device_id': '4', 'device_ip': '172.16.0.4', 'rank_id': '0'},
+                    {'device_id': '5', 'device_ip': '172.16.0.5', 'rank_id': '1'},
+                ],
+            }
+        ],
+    }
 
 
 def test_addresses_from_the_file_if_the_tool_is_missing_or_lacks_one(tmp_path):
-    (tmp_path / 'hccn.conf').write_text('address_0=1.1.1.1\nnetmask_0=255.255.255.0\n address_1 = 1.1.1.2 \n#address_2=9.9.9.9\n')
+    (tmp_path / 'hccn.conf').write_text(
+        'address_0=1.1.1.1\nnetmask_0=255.255.255.0\n address_1 = 1.1.1.2 \n#address_2=9.9.9.9\n'
+    )
     assert ips(generate([0, 1], 'a')) == ['1.1.1.1', '1.1.1.2']
     fake_tool(tmp_path, knows=1)
     assert ips(generate([0, 1], 'a')) == ['1.1.1.1', '1.1.1.2']
@@ -74,20 +101,36 @@ def test_devices_that_cannot_work_together():
         generate([8], 'a', ['1.1.1.1'])
 
 
-@pytest.mark.parametrize('text, devices', [('0-7', list(range(8))), ('4', [4]), ('3,1', [1, 3]), ('0-1, 4-5', [0, 1, 4, 5])])
+@pytest.mark.parametrize(
+    'text, devices',
+    [('0-7', list(range(8))), ('4', [4]), ('3,1', [1, 3]), ('0-1, 4-5', [0, 1, 4, 5])],
+)
 def test_parse_devices(text, devices):
     assert parse_devices(text) == devices
 
 
-@pytest.mark.parametrize('text, words', [('', 'no device'), ('0-', 'no device'), ('3-1', 'no device'), ('a', "'a'"),
-                                         ('0-2,2', 'device 2 stands there 2 times')])
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('', 'no device'),
+        ('0-', 'no device'),
+        ('3-1', 'no device'),
+        ('a', "'a'"),
+        ('0-2,2', 'device 2 stands there 2 times'),
+    ],
+)
 def test_parse_devices_refuses(text, words):
     with pytest.raises(UserError, match=words):
         parse_devices(text)
 
 
 def saved(path, server_id, third, devices=range(4)):
-    write(generate(list(devices), server_id, ['192.168.%d.%d' % (third, device) for device in devices]), str(path))
+    write(
+        generate(
+            list(devices), server_id, ['192.168.%d.%d' % (third, device) for device in devices]
+        ),
+        str(path),
+    )
     return str(path)
 
 
@@ -95,8 +138,10 @@ def test_merge_numbers_ranks_in_the_order_of_the_files(tmp_path):
     first, second = saved(tmp_path / 'a.json', 'hostA', 1), saved(tmp_path / 'b.json', 'hostB', 2)
     write(merge([second, first]), 'two.json')
     table = load('two.json')
-    assert [(server.server_id, [device.rank_id for device in server.devices]) for server in table.servers] == [
-        ('hostB', [0, 1, 2, 3]), ('hostA', [4, 5, 6, 7])]
+    assert [
+        (server.server_id, [device.rank_id for device in server.devices])
+        for server in table.servers
+    ] == [('hostB', [0, 1, 2, 3]), ('hostA', [4, 5, 6, 7])]
     assert table.size == 8
     assert entry(table, 5)[:4] == (1, '192.168.1.1', 5, 'hostA')
     with pytest.raises(UserError, match='rank 8: .* has the ranks 0 to 7'):
@@ -107,15 +152,45 @@ def test_merge_numbers_ranks_in_the_order_of_the_files(tmp_path):
 
 def test_merge_refuses(tmp_path):
     first = saved(tmp_path / 'a.json', 'hostA', 1)
-    for other, words in ((saved(tmp_path / 'b.json', 'hostA', 2), 'server_id hostA is in .*a.json and in .*b.json.*--server_ip'),
-                         (saved(tmp_path / 'c.json', 'hostC', 1), 'device_ip 192.168.1.0 is in .*a.json and in .*c.json'),
-                         (saved(tmp_path / 'd.json', 'hostD', 4, range(2)), 'hostA of .* has 4 devices, server hostD of .* has 2 devices')):
+    for other, words in (
+        (
+            saved(tmp_path / 'b.json', 'hostA', 2),
+            'server_id hostA is in .*a.json and in .*b.json.*--server_ip',
+        ),
+        (
+            saved(tmp_path / 'c.json', 'hostC', 1),
+            'device_ip 192.168.1.0 is in .*a.json and in .*c.json',
+        ),
+        (
+            saved(tmp_path / 'd.json', 'hostD', 4, range(2)),
+            'hostA of .* has 4 devices, server hostD of .* has 2 devices',
+        ),
+    ):
         with pytest.raises(UserError, match=words):
             merge([first, other])
     old = tmp_path / 'old.json'
-    old.write_text(json.dumps({'status': 'completed', 'group_count': '1', 'group_list': [{
-        'group_name': 'worker', 'device_count': '1', 'instance_count': '1', 'instance_list': [
-            {'pod_name': '0', 'server_id': '127.0.0.1', 'devices': [{'device_id': '0', 'device_ip': '1.1.1.1'}]}]}]}))
+    old.write_text(
+        json.dumps(
+            {
+                'status': 'completed',
+                'group_count': '1',
+                'group_list': [
+                    {
+                        'group_name': 'worker',
+                        'device_count': '1',
+                        'instance_count': '1',
+                        'instance_list': [
+                            {
+                                'pod_name': '0',
+                                'server_id': '127.0.0.1',
+                                'devices': [{'device_id': '0', 'device_ip': '1.1.1.1'}],
+                            }
+                        ],
+                    }
+                ],
+            }
+        )
+    )
     with pytest.raises(UserError, match='old.json: a table of the old kind'):
         merge([first, str(old)])
 
@@ -123,7 +198,13 @@ def test_merge_refuses(tmp_path):
 def test_load_says_the_first_violation_and_how_to_see_all(tmp_path):
     path = tmp_path / 'bad.json'
     path.write_text(json.dumps({'status': 'completed', 'version': '0.1', 'server_count': 1}))
-    with pytest.raises(UserError, match=r'bad.json: server_count: plog .* \(and 1 more: python -m hccl.rank_table validate .*bad.json\)'):
+    with pytest.raises(
+        UserError,
+        match=(
+            r'bad.json: server_count: plog .* \(and 1 more: python -m hccl.rank_table validate'
+            r' .*bad.json\)'
+        ),
+    ):
         load(path)
 
 
@@ -131,21 +212,47 @@ def test_load_says_the_first_violation_and_how_to_see_all(tmp_path):
 def test_the_shipped_tables(ranks):
     table = load(ROOT / 'hccl' / ('hccl_%dp.json' % ranks))
     devices = table.servers[0].devices
-    assert [device.rank_id for device in devices] == [device.device_id for device in devices] == list(range(ranks))
+    assert (
+        [device.rank_id for device in devices]
+        == [device.device_id for device in devices]
+        == list(range(ranks))
+    )
     assert [device.device_ip for device in devices] == [
-        '192.168.100.101', '192.168.101.101', '192.168.102.101', '192.168.103.101',
-        '192.168.100.100', '192.168.101.100', '192.168.102.100', '192.168.103.100'][:ranks]
+        '192.168.100.101',
+        '192.168.101.101',
+        '192.168.102.101',
+        '192.168.103.101',
+        '192.168.100.100',
+        '192.168.101.100',
+        '192.168.102.100',
+        '192.168.103.100',
+    ][:ranks]
 
 
 def test_commands(tmp_path, capsys):
     fake_tool(tmp_path, knows=8)
     main(['generate', '--devices', '0-3', '--server_ip', '10.0.0.1'])
-    main(['generate', '--devices', '0-3', '--server_ip', '10.0.0.2', '--device_ips', '1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4', '--output', 'b.json'])
+    main(
+        [
+            'generate',
+            '--devices',
+            '0-3',
+            '--server_ip',
+            '10.0.0.2',
+            '--device_ips',
+            '1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4',
+            '--output',
+            'b.json',
+        ]
+    )
     main(['merge', 'hccl_4p_0123_10.0.0.1.json', 'b.json'])
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main(['validate', 'hccl_2s_8p.json'])
-    assert ended.value.code == 0 and capsys.readouterr().out == 'hccl_2s_8p.json: valid, 2 servers, ranks 0 to 7\n'
+    assert (
+        ended.value.code == 0
+        and capsys.readouterr().out == 'hccl_2s_8p.json: valid, 2 servers, ranks 0 to 7\n'
+    )
     with open('hccl_2s_8p.json') as file:
         table = json.load(file)
     table['server_list'][1]['device'][0].update(rank_id='0', device_id='8')
@@ -153,14 +260,21 @@ def test_commands(tmp_path, capsys):
         json.dump(table, file)
     with pytest.raises(SystemExit) as ended:
         main(['validate', 'hccl_2s_8p.json'])
-    assert ended.value.code == 1 and 'server_list[1].device[0].device_id: plog "device_id[8] more than 7' in capsys.readouterr().out
+    assert (
+        ended.value.code == 1
+        and 'server_list[1].device[0].device_id: plog "device_id[8] more than 7'
+        in capsys.readouterr().out
+    )
     with pytest.raises(SystemExit) as ended:
         main(['generate', '--devices', '0', '--output', 'table.txt'])
     assert ended.value.code == 2 and "end in '.json'" in capsys.readouterr().err
 
 
 def test_needs_the_standard_library_only(tmp_path):
-    code = 'import sys, hccl.launch, hccl.rank_table; print({"numpy", "tensorflow", "yaml", "tqdm"} & set(sys.modules))'
+    code = (
+        'import sys, hccl.launch, hccl.rank_table; print({"numpy", "tensorflow", "yaml", "tqdm"} &'
+        ' set(sys.modules))'
+    )
     output = subprocess.check_output([sys.executable, '-c', code], env={'PYTHONPATH': str(ROOT)})
     assert output.strip() == b'set()'
 
@@ -171,9 +285,19 @@ def test_the_hccl_package_of_cann_stays_importable(tmp_path, order):
         (tmp_path / name).mkdir()
         (tmp_path / name / '__init__.py').write_text('')
     (tmp_path / 'hccl' / 'manage' / 'api.py').write_text('def get_rank_size():\n    return 8\n')
-    code = 'import sys; sys.path[:0] = [%r]; from hccl import rank_table; from hccl.manage.api import get_rank_size; print(get_rank_size())'
-    path = os.pathsep.join([str(ROOT), str(tmp_path)][::order])  # run scripts put the repository first, whatever PYTHONPATH says
-    assert subprocess.check_output([sys.executable, '-c', code % str(ROOT)], env={'PYTHONPATH': path}).strip() == b'8'
+    code = (
+        'import sys; sys.path[:0] = [%r]; from hccl import rank_table; from hccl.manage.api import'
+        ' get_rank_size; print(get_rank_size())'
+    )
+    path = os.pathsep.join(
+        [str(ROOT), str(tmp_path)][::order]
+    )  # run scripts put the repository first, whatever PYTHONPATH says
+    assert (
+        subprocess.check_output(
+            [sys.executable, '-c', code % str(ROOT)], env={'PYTHONPATH': path}
+        ).strip()
+        == b'8'
+    )
 
 
 def test_cures_are_found_once_each_and_stand_in_the_readme():

@@ -1,4 +1,5 @@
 """Checkpoints whose logits are known from elsewhere, and the files made of them."""
+
 import contextlib
 import os
 import pathlib
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import checkpoint
+from common.checkpoints import checkpoint
 from wideresnet_tf.checkpoints import from_torch
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
@@ -18,10 +19,11 @@ BATCH = 4
 
 class Known(NamedTuple):
     """A checkpoint, what it is, and what its network must make of images."""
+
     config: Dict
     weights: Dict[str, np.ndarray]
     prefix: str
-    images: np.ndarray      # normalised float32 [N,32,32,3]
+    images: np.ndarray  # normalised float32 [N,32,32,3]
     logits: np.ndarray
 
 
@@ -34,7 +36,12 @@ def _stored(name):
 def _authors():
     """PyTorch's logits of the paper's authors' code."""
     arrays, images, logits = _stored('wrn_authors.npz')
-    return dict(variant='paper', depth=16, num_classes=10), from_torch(arrays), images.transpose(0, 2, 3, 1), logits
+    return (
+        dict(variant='paper', depth=16, num_classes=10),
+        from_torch(arrays),
+        images.transpose(0, 2, 3, 1),
+        logits,
+    )
 
 
 def _port():
@@ -43,7 +50,9 @@ def _port():
 
 
 def _mindspore(task):
-    """Random weights and statistics, and what TensorFlow makes of them without any of this folder's code."""
+    """Random weights and statistics, and what TensorFlow makes of them without any of this folder's
+    code.
+    """
     config = dict(variant='mindspore', depth=10, num_classes=10)
     random, weights = np.random.RandomState(0), {}
     images = random.normal(size=(6, 32, 32, 3)).astype(np.float32)
@@ -52,8 +61,11 @@ def _mindspore(task):
         logits = task(**config).network(x, False)
         for variable in tf.global_variables():
             shape, leaf = variable.shape.as_list(), variable.op.name.split('/')[-1]
-            value = {'kernel': lambda: random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape), 'gamma': lambda: random.uniform(0.5, 1.5, shape),
-                     'moving_variance': lambda: random.uniform(0.5, 1.5, shape)}.get(leaf, lambda: random.normal(0, 0.3, shape))()
+            value = {
+                'kernel': lambda: random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape),
+                'gamma': lambda: random.uniform(0.5, 1.5, shape),
+                'moving_variance': lambda: random.uniform(0.5, 1.5, shape),
+            }.get(leaf, lambda: random.normal(0, 0.3, shape))()
             weights[variable.op.name] = value.astype(np.float32)
             variable.load(weights[variable.op.name], session)
         return config, weights, images, session.run(logits, {x: images})
@@ -66,7 +78,11 @@ def known(task, tmp_path_factory):
 
     def get(variant):
         if variant not in made:
-            config, weights, images, logits = {'paper': _authors, 'port': _port, 'mindspore': lambda: _mindspore(task)}[variant]()
+            config, weights, images, logits = {
+                'paper': _authors,
+                'port': _port,
+                'mindspore': lambda: _mindspore(task),
+            }[variant]()
             prefix = str(tmp_path_factory.mktemp(variant) / 'model.ckpt-7')
             company = {name + '/Momentum': np.ones_like(value) for name, value in weights.items()}
             checkpoint.write(prefix, dict(weights, global_step=np.int64(7), **company))
@@ -75,6 +91,7 @@ def known(task, tmp_path_factory):
             fill = [index % len(images) for index in range(-(-len(images) // BATCH) * BATCH)]
             made[variant] = Known(config, weights, prefix, images[fill], logits[fill])
         return made[variant]
+
     return get
 
 
@@ -82,6 +99,7 @@ def known(task, tmp_path_factory):
 def frozen(known, task, tmp_path_factory):
     """frozen(variant): path of the .pb file of known(variant), made once."""
     from offline_inference import freeze
+
     made = {}
 
     def get(variant):
@@ -90,24 +108,30 @@ def frozen(known, task, tmp_path_factory):
             of = task(model_path=known(variant).prefix, **known(variant).config)
             freeze.freeze(of, freeze.match(of), made[variant])
         return made[variant]
+
     return get
 
 
 @pytest.fixture(scope='session')
 def infer_all():
     """infer_all(infer, images): logits of all images, a batch at a time."""
-    return lambda infer, images: np.concatenate([infer(images[start:start + BATCH]) for start in range(0, len(images), BATCH)])
+    return lambda infer, images: np.concatenate(
+        [infer(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    )
 
 
 @pytest.fixture(scope='session')
 def resident():
     """resident(): bytes of memory that this process holds now."""
-    return lambda: int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    return lambda: (
+        int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    )
 
 
 @pytest.fixture
 def fails(capsys):
     """fails(main, flags): the one line on stderr of a command that must end with status 2."""
+
     def call(main, flags):
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit_:
@@ -116,6 +140,7 @@ def fails(capsys):
         text = capsys.readouterr().err
         assert text.startswith('error: ') and text.count('\n') == 1, text
         return text
+
     return call
 
 
@@ -123,7 +148,9 @@ SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
 
 
 def use_sim(patch):
-    """Makes the stand-ins for atc, msame, npu-smi and ais_bench those of this machine, and runs them in this Python."""
+    """Makes the stand-ins for atc, msame, npu-smi and ais_bench those of this machine, and runs
+    them in this Python.
+    """
     patch.setenv('PATH', '%s%s%s' % (SIM / 'bin', os.pathsep, os.environ['PATH']))
     patch.setenv('PYTHONPATH', str(SIM / 'python'))
     patch.setenv('ASCEND_SIM_PYTHON', sys.executable)
@@ -139,17 +166,21 @@ def sim(monkeypatch):
 @pytest.fixture(scope='module')
 def sim_for_module():
     """The same for a fixture of a whole module; use it as `with sim_for_module():`."""
+
     @contextlib.contextmanager
     def use():
         with pytest.MonkeyPatch.context() as patch:
             use_sim(patch)
             yield
+
     return use
 
 
 @pytest.fixture(scope='session')
 def trained(task, images_and_labels, tmp_path_factory):
-    """A WRN-10-1 that is right for some images of the test split and wrong for others: (prefix, logits [21,4], labels [21])."""
+    """A WRN-10-1 that is right for some images of the test split and wrong for others: (prefix,
+    logits [21,4], labels [21]).
+    """
     images, labels = images_and_labels(21, seed=2)
     random, weights = np.random.RandomState(5), {}
     with tf.Graph().as_default(), tf.Session() as session:
@@ -158,9 +189,11 @@ def trained(task, images_and_labels, tmp_path_factory):
         for variable in tf.global_variables():
             shape = variable.shape.as_list()
             positive = variable.op.name.endswith(('gamma', 'moving_variance'))
-            weights[variable.op.name] = (random.uniform(0.5, 1.5, shape) if positive else random.normal(0, 0.15, shape)).astype(np.float32)
+            weights[variable.op.name] = (
+                random.uniform(0.5, 1.5, shape) if positive else random.normal(0, 0.15, shape)
+            ).astype(np.float32)
             variable.load(weights[variable.op.name], session)
-        values = session.run(logits, {x: images / 127.5 - 1.0})     # normalization: half
+        values = session.run(logits, {x: images / 127.5 - 1.0})  # normalization: half
     prefix = str(tmp_path_factory.mktemp('trained') / 'wideresnet.ckpt')
     checkpoint.write(prefix, weights)
     return prefix, values, labels

@@ -1,4 +1,5 @@
 """Batches on disk: their bytes against the records, and folders that cannot be used."""
+
 import shutil
 from collections import namedtuple
 
@@ -14,8 +15,15 @@ COUNT, SIZE = 21, 8
 @pytest.fixture(scope='module')
 def command(recipe, data):
     def call(output, **flags):
-        flags = dict(dict(model='wideresnet', config=recipe(), data_path=data, batch_size=SIZE), **flags)
-        return [str(word) for key, value in dict(flags, output=output).items() for word in ('--' + key, value)]
+        flags = dict(
+            dict(model='wideresnet', config=recipe(), data_path=data, batch_size=SIZE), **flags
+        )
+        return [
+            str(word)
+            for key, value in dict(flags, output=output).items()
+            for word in ('--' + key, value)
+        ]
+
     return call
 
 
@@ -40,8 +48,10 @@ def test_content(dtype, written, images_and_labels):
     images, labels = images_and_labels(COUNT, seed=2)
     files = sorted((written[dtype] / 'batches').iterdir())
     assert [path.name for path in files] == ['000000.bin', '000001.bin', '000002.bin']
-    values = np.concatenate([np.fromfile(str(path), dtype) for path in files]).reshape(-1, 32, 32, 3)
-    assert len(values) == 24                 # every batch is full
+    values = np.concatenate([np.fromfile(str(path), dtype) for path in files]).reshape(
+        -1, 32, 32, 3
+    )
+    assert len(values) == 24  # every batch is full
     if dtype == 'uint8':
         assert np.array_equal(values[:COUNT], images)
     else:
@@ -62,14 +72,27 @@ def test_complete_folder_is_not_written_again(written, command, capsys, monkeypa
 def test_another_folder_of_ours_is_replaced(copy, command):
     (copy / 'batches' / '000009.bin').write_text('left over')
     bins.main(command(copy, input_dtype='uint8', image_num=5))
-    assert [path.name for path in (copy / 'batches').iterdir()] == ['000000.bin'] and bins.read(copy)['made_of']['images'] == 5
+    assert [path.name for path in (copy / 'batches').iterdir()] == ['000000.bin'] and bins.read(
+        copy
+    )['made_of']['images'] == 5
 
 
 def test_interrupted_folder(copy, command):
     def batches():
-        yield from (freeze.Batch({'image': np.zeros((8, 32, 32, 3), np.uint8), 'label': np.zeros(8, np.int32), 'mask': np.ones(8)}, None, None)
-                    for _ in range(2))
+        yield from (
+            freeze.Batch(
+                {
+                    'image': np.zeros((8, 32, 32, 3), np.uint8),
+                    'label': np.zeros(8, np.int32),
+                    'mask': np.ones(8),
+                },
+                None,
+                None,
+            )
+            for _ in range(2)
+        )
         raise KeyboardInterrupt
+
     made_of = bins.read(copy)['made_of']
     with pytest.raises(KeyboardInterrupt):
         bins.write(copy, made_of, batches(), 3)
@@ -87,13 +110,22 @@ def test_things_of_the_users_are_left_alone(command, fails, tmp_path):
     assert (tmp_path / 'thesis' / 'main.tex').exists()
 
 
-@pytest.mark.parametrize('spoil', [
-    lambda folder: (folder / 'batches' / '000001.bin').unlink(),
-    lambda folder: (folder / 'batches' / '000001.bin').write_bytes(b'short'),
-    lambda folder: (folder / 'batches' / '000001.bin').rename(folder / 'batches' / '000001.binx')])
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        lambda folder: (folder / 'batches' / '000001.bin').unlink(),
+        lambda folder: (folder / 'batches' / '000001.bin').write_bytes(b'short'),
+        lambda folder: (folder / 'batches' / '000001.bin').rename(
+            folder / 'batches' / '000001.binx'
+        ),
+    ],
+)
 def test_batches_that_are_not_all_there(spoil, copy):
     spoil(copy)
-    with pytest.raises(UserError, match='batches/000001.bin.* is missing, too many or has another size than 24576 bytes'):
+    with pytest.raises(
+        UserError,
+        match='batches/000001.bin.* is missing, too many or has another size than 24576 bytes',
+    ):
         bins.read(copy)
 
 
@@ -112,31 +144,56 @@ def test_folders_that_are_none(tmp_path):
 
 
 def test_disk_space(command, fails, tmp_path, monkeypatch):
-    """3 batches of 98 304 bytes in float32, 24 576 as uint8, each with labels and mask of 64 and results of 128 bytes."""
+    """3 batches of 98 304 bytes in float32, 24 576 as uint8, each with labels and mask of 64 and
+    results of 128 bytes.
+    """
     usage = namedtuple('usage', 'total used free')
-    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8 + 100000))
+    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10**9, 0, 10**8 + 100000))
     text = fails(bins.main, command(tmp_path / 'b'))
-    assert '24 float32 images of 32x32x3' in text and 'has 0.10 GB free' in text and '--input_dtype uint8 (0.00 GB)' in text and '--chunk 1 ' in text
+    assert (
+        '24 float32 images of 32x32x3' in text
+        and 'has 0.10 GB free' in text
+        and '--input_dtype uint8 (0.00 GB)' in text
+        and '--chunk 1 ' in text
+    )
     assert not (tmp_path / 'b').exists()
     bins.main(command(tmp_path / 'b', input_dtype='uint8'))
     each = 24576 + 64 + 128
     for free, cure in ((3 * each - 1, '--chunk 2 '), (each - 1, 'give another --output')):
-        monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8 + free))
+        monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10**9, 0, 10**8 + free))
         text = fails(bins.main, command(tmp_path / 'c', input_dtype='uint8'))
-        assert cure in text and '--input_dtype' not in text and ('--chunk' in cure) == ('--chunk' in text)
-    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10 ** 9, 0, 10 ** 8 + 3 * each))
+        assert (
+            cure in text
+            and '--input_dtype' not in text
+            and ('--chunk' in cure) == ('--chunk' in text)
+        )
+    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10**9, 0, 10**8 + 3 * each))
     bins.main(command(tmp_path / 'c', input_dtype='uint8'))
     assert sum(path.stat().st_size for path in (tmp_path / 'c' / 'batches').iterdir()) == 3 * 24576
 
 
 def test_size_of_imagenet_is_told():
-    facts = dict(input_shape=[50, 299, 299, 3], input_dtype='float32', logits_shape=[50, 1000], label_bytes=200, checkpoint='')
-    assert bins.size_text(facts, 1000) == '50000 float32 images of 299x299x3 and their results take 54.04 GB'   # 53.64 GB of them images
+    facts = dict(
+        input_shape=[50, 299, 299, 3],
+        input_dtype='float32',
+        logits_shape=[50, 1000],
+        label_bytes=200,
+        checkpoint='',
+    )
+    assert (
+        bins.size_text(facts, 1000)
+        == '50000 float32 images of 299x299x3 and their results take 54.04 GB'
+    )  # 53.64 GB of them images
 
 
 def test_size_of_photographs_with_a_class_for_each_pixel():
     """Image in float32, label and mask, logits twice: the checkpoint's and the device's."""
-    facts = dict(input_shape=[1, 1024, 2048, 3], input_dtype='float32', logits_shape=[1, 1024, 2048, 19], label_bytes=1024 * 2048)
+    facts = dict(
+        input_shape=[1, 1024, 2048, 3],
+        input_dtype='float32',
+        logits_shape=[1, 1024, 2048, 19],
+        label_bytes=1024 * 2048,
+    )
     assert bins.batch_bytes(dict(facts, checkpoint='')) == 1024 * 2048 * (12 + 1 + 2 * 76) + 4
     assert bins.batch_bytes(dict(facts, input_dtype='uint8')) == 1024 * 2048 * (3 + 1 + 76) + 4
 
@@ -151,17 +208,35 @@ def test_what_is_known_comes_batch_by_batch(written, images_and_labels):
 
 def test_memory_does_not_grow_with_the_batches(tmp_path, resident):
     """60 batches with 5 MB of logits each, written and read again."""
-    facts, sizes = dict(input_shape=[1, 256, 256, 3], input_dtype='uint8', logits_shape=[1, 256, 256, 19], label_bytes=65536, checkpoint=''), []
+    facts, sizes = (
+        dict(
+            input_shape=[1, 256, 256, 3],
+            input_dtype='uint8',
+            logits_shape=[1, 256, 256, 19],
+            label_bytes=65536,
+            checkpoint='',
+        ),
+        [],
+    )
 
     def batches():
         for number in range(60):
             label = np.full([1, 256, 256], number, np.uint8)
-            features = {'image': np.zeros([1, 256, 256, 3], np.uint8), 'label': label, 'mask': np.ones(1, np.float32)}
+            features = {
+                'image': np.zeros([1, 256, 256, 3], np.uint8),
+                'label': label,
+                'mask': np.ones(1, np.float32),
+            }
             yield freeze.Batch(features, None, np.full([1, 256, 256, 19], number, np.float32))
             sizes.append(resident())
+
     bins.write(tmp_path / 'b', facts, batches(), 60)
     for number, rows in enumerate(bins.known(tmp_path / 'b', bins.read(tmp_path / 'b'))):
-        assert (rows['labels'] == number).all() and (rows['logits'] == number).all() and rows['mask'].tolist() == [1]
+        assert (
+            (rows['labels'] == number).all()
+            and (rows['logits'] == number).all()
+            and rows['mask'].tolist() == [1]
+        )
         sizes.append(resident())
     written = sum(path.stat().st_size for path in (tmp_path / 'b').rglob('*.*'))
     assert len(sizes) == 59 + 60 and written > 300e6 and max(sizes) - sizes[3] < 100e6

@@ -1,4 +1,7 @@
-"""The frozen graph in TensorFlow and its ONNX form in ONNX Runtime: same logits, same names, and files that do not fit."""
+"""The frozen graph in TensorFlow and its ONNX form in ONNX Runtime: same logits, same names, and
+files that do not fit.
+"""
+
 import sys
 
 import numpy as np
@@ -19,6 +22,7 @@ def converted(frozen, tmp_path_factory):
             made[variant] = folder / (variant + '.onnx')
             to_onnx.convert(frozen(variant), made[variant], 'output/BiasAdd')
         return made[variant]
+
     return get
 
 
@@ -33,8 +37,10 @@ def test_onnx_computes_the_published_logits(variant, known, converted, task, inf
 def test_onnx_keeps_names_and_layout(converted):
     model = onnx.load(str(converted('paper')))
     onnx.checker.check_model(model)
-    shapes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
-              for value in list(model.graph.input) + list(model.graph.output)}
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in list(model.graph.input) + list(model.graph.output)
+    }
     assert shapes == {'inputx:0': [4, 32, 32, 3], 'output/BiasAdd:0': [4, 10]}
 
 
@@ -43,14 +49,19 @@ def test_conversion_is_silent_and_leaves_one_file(tmp_path, capfd):
         tf.nn.relu(tf.placeholder(tf.float32, [1, 2, 2, 3], 'inputx'), name='y')
         (tmp_path / 'y.pb').write_bytes(graph.as_graph_def().SerializeToString())
     to_onnx.convert(tmp_path / 'y.pb', tmp_path / 'new' / 'y.onnx', 'y')
-    assert capfd.readouterr() == ('', '') and [path.name for path in (tmp_path / 'new').iterdir()] == ['y.onnx']
+    assert capfd.readouterr() == ('', '') and [
+        path.name for path in (tmp_path / 'new').iterdir()
+    ] == ['y.onnx']
 
 
 @pytest.mark.parametrize('size', [3, 8])
 def test_model_for_another_shape(size, known, frozen, converted, task):
     other = task(**dict(known('paper').config, batch_size=size))
     for load, path in ((pb.load, frozen('paper')), (to_onnx.load, converted('paper'))):
-        with pytest.raises(UserError, match=r'its input inputx is \[4, 32, 32, 3\], wanted is \[%d, 32, 32, 3\]' % size):
+        with pytest.raises(
+            UserError,
+            match=r'its input inputx is \[4, 32, 32, 3\], wanted is \[%d, 32, 32, 3\]' % size,
+        ):
             load(path, other)
 
 
@@ -58,7 +69,7 @@ def test_graph_of_any_batch_size_is_taken(known, task, tmp_path):
     """Users' own frozen graphs often leave it open."""
     with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float32, [None, 32, 32, 3], 'inputx')
-        tf.nn.bias_add(tf.reduce_mean(x, [1, 2]), [1., 2., 3.], name='output/BiasAdd')
+        tf.nn.bias_add(tf.reduce_mean(x, [1, 2]), [1.0, 2.0, 3.0], name='output/BiasAdd')
         (tmp_path / 'own.pb').write_bytes(graph.as_graph_def().SerializeToString())
     infer = pb.load(tmp_path / 'own.pb', task(**known('paper').config))
     np.testing.assert_allclose(infer(np.ones((4, 32, 32, 3), np.float32)), [[2, 3, 4]] * 4)
@@ -88,12 +99,14 @@ def test_onnx_model_of_another_network(known, converted, task, tmp_path):
         node.output[:] = ['other' if name == 'output/BiasAdd:0' else name for name in node.output]
     model.graph.output[0].name = 'other'
     onnx.save(model, str(tmp_path / 'other.onnx'))
-    with pytest.raises(UserError, match='it makes other of inputx:0, wanted is output/BiasAdd:0 of inputx:0'):
+    with pytest.raises(
+        UserError, match='it makes other of inputx:0, wanted is output/BiasAdd:0 of inputx:0'
+    ):
         to_onnx.load(tmp_path / 'other.onnx', task(**known('paper').config))
 
 
 @pytest.mark.parametrize('package', ['onnxruntime', 'tf2onnx'])
 def test_missing_package(package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)     # so that its import fails
+    monkeypatch.setitem(sys.modules, package, None)  # so that its import fails
     with pytest.raises(UserError, match='--backend onnx: .*%s.*setup.sh' % package):
         to_onnx.require()

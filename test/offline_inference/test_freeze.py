@@ -1,15 +1,31 @@
-"""Frozen graphs: nothing but inference inside, the logits of the published code, and a proof that notices what is wrong."""
+"""Frozen graphs: nothing but inference inside, the logits of the published code, and a proof that
+notices what is wrong.
+"""
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
 
-from common import checkpoint
+from common.checkpoints import checkpoint
 from common.errors import UserError
 from offline_inference import fold, freeze, pb
 
 VARIANTS = ('paper', 'port', 'mindspore')
-INFERENCE = {'Placeholder', 'Const', 'Conv2D', 'BiasAdd', 'FusedBatchNormV3', 'Relu', 'Pad', 'Add', 'AddV2', 'AvgPool', 'Reshape', 'MatMul'}
+INFERENCE = {
+    'Placeholder',
+    'Const',
+    'Conv2D',
+    'BiasAdd',
+    'FusedBatchNormV3',
+    'Relu',
+    'Pad',
+    'Add',
+    'AddV2',
+    'AvgPool',
+    'Reshape',
+    'MatMul',
+}
 
 
 def parsed(path):
@@ -19,24 +35,39 @@ def parsed(path):
 
 
 def flags(known, recipe, output, **changes):
-    return ['--model', 'wideresnet', '--config', recipe(**known.config), '--model_path', known.prefix, '--output', output] + [
-        word for key, value in changes.items() for word in ('--' + key, value)]
+    return [
+        '--model',
+        'wideresnet',
+        '--config',
+        recipe(**known.config),
+        '--model_path',
+        known.prefix,
+        '--output',
+        output,
+    ] + [word for key, value in changes.items() for word in ('--' + key, value)]
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_computes_the_published_logits(variant, known, frozen, task, infer_all):
     infer = pb.load(frozen(variant), task(**known(variant).config))
-    np.testing.assert_allclose(infer_all(infer, known(variant).images), known(variant).logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        infer_all(infer, known(variant).images), known(variant).logits, rtol=1e-4, atol=1e-4
+    )
 
 
-# WRN-10 has 7 batch norms, WRN-16 13. A block's second follows its first conv. The first of all follows the stem, alone in 'mindspore'
-# (one more, for its ReLU) only: elsewhere the first block's sum reads the stem's result as well.
-@pytest.mark.parametrize('variant, kept', [('paper', 13 - 6), ('port', 7 - 3), ('mindspore', 8 - 3 - 1)])
+# WRN-10 has 7 batch norms, WRN-16 13. A block's second follows its first conv. The first of all
+# follows the stem, alone in 'mindspore' (one more, for its ReLU) only: elsewhere the first block's
+# sum reads the stem's result as well.
+@pytest.mark.parametrize(
+    'variant, kept', [('paper', 13 - 6), ('port', 7 - 3), ('mindspore', 8 - 3 - 1)]
+)
 def test_holds_what_inference_needs_and_nothing_else(variant, kept, frozen):
     graph_def = parsed(frozen(variant))
     assert {node.op for node in graph_def.node} <= INFERENCE
     inputs = [node for node in graph_def.node if node.op == 'Placeholder']
-    assert [node.name for node in inputs] == ['inputx'] and inputs[0].attr['dtype'].type == tf.float32.as_datatype_enum
+    assert [node.name for node in inputs] == ['inputx'] and inputs[0].attr[
+        'dtype'
+    ].type == tf.float32.as_datatype_enum
     assert [size.size for size in inputs[0].attr['shape'].shape.dim] == [4, 32, 32, 3]
     read = {name.split(':')[0] for node in graph_def.node for name in node.input}
     assert [node.name for node in graph_def.node if node.name not in read] == ['output/BiasAdd']
@@ -48,11 +79,16 @@ def test_holds_what_inference_needs_and_nothing_else(variant, kept, frozen):
 
 def test_command_with_flags_over_the_recipe(known, recipe, data, tmp_path, capsys):
     output = tmp_path / 'new' / 'w.pb'
-    freeze.main([str(word) for word in flags(known('paper'), recipe, output, batch_size=5, data_path=data)])
+    freeze.main(
+        [str(word) for word in flags(known('paper'), recipe, output, batch_size=5, data_path=data)]
+    )
     lines = capsys.readouterr().out.splitlines()
     nodes = len(parsed(output).node)
     assert 'restored 69 of 69 variables' in lines[0]
-    assert lines[1].startswith('%s: %d nodes, %.2f MB, 6 of 13 batch norms folded' % (output, nodes, output.stat().st_size / 1e6))
+    assert lines[1].startswith(
+        '%s: %d nodes, %.2f MB, 6 of 13 batch norms folded'
+        % (output, nodes, output.stat().st_size / 1e6)
+    )
     assert lines[1].endswith(' on 20 images of %s' % (data / 'test'))
     assert parsed(output).node[0].attr['shape'].shape.dim[0].size == 5
     assert sorted(path.name for path in output.parent.iterdir()) == ['manifest.json', 'w.pb']
@@ -61,21 +97,29 @@ def test_command_with_flags_over_the_recipe(known, recipe, data, tmp_path, capsy
 def test_averaged_weights_are_taken(known, task, tmp_path, infer_all):
     """As training with --ema_decay leaves them: statistics of batch norm have no average."""
     k = known('port')
-    tensors = {name + ('' if 'moving' in name else '/ExponentialMovingAverage'): value for name, value in k.weights.items()}
-    tensors.update({name: np.zeros_like(value) for name, value in k.weights.items() if 'moving' not in name})
+    tensors = {
+        name + ('' if 'moving' in name else '/ExponentialMovingAverage'): value
+        for name, value in k.weights.items()
+    }
+    tensors.update(
+        {name: np.zeros_like(value) for name, value in k.weights.items() if 'moving' not in name}
+    )
     checkpoint.write(str(tmp_path / 'ema.ckpt'), tensors)
     of = task(model_path=str(tmp_path / 'ema.ckpt'), **k.config)
     assert 'averaged' in freeze.freeze(of, freeze.match(of), tmp_path / 'ema.pb')
-    np.testing.assert_allclose(infer_all(pb.load(tmp_path / 'ema.pb', of), k.images), k.logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        infer_all(pb.load(tmp_path / 'ema.pb', of), k.images), k.logits, rtol=1e-4, atol=1e-4
+    )
 
 
 # The proof
+
 
 def corrupted(graph_def, ending, change):
     """A copy in which the constant whose name ends so is changed."""
     copy = tf.GraphDef()
     copy.CopyFrom(graph_def)
-    node, = (node for node in copy.node if node.op == 'Const' and node.name.endswith(ending))
+    (node,) = (node for node in copy.node if node.op == 'Const' and node.name.endswith(ending))
     value = tf.make_ndarray(node.attr['value'].tensor).copy()
     change(value)
     node.attr['value'].tensor.CopyFrom(tf.make_tensor_proto(value))
@@ -90,13 +134,29 @@ def one_nan(value):
     value.flat[0] = np.nan
 
 
-@pytest.mark.parametrize('ending, change, real', [
-    ('conv2d/kernel', one_weight, True), ('conv2d_6/Conv2D/folded_kernel', one_weight, False), ('output/bias', one_nan, True)])
+@pytest.mark.parametrize(
+    'ending, change, real',
+    [
+        ('conv2d/kernel', one_weight, True),
+        ('conv2d_6/Conv2D/folded_kernel', one_weight, False),
+        ('output/bias', one_nan, True),
+    ],
+)
 def test_proof_notices_a_single_wrong_value(ending, change, real, known, frozen, task, tmp_path):
     of = task(model_path=known('port').prefix, **known('port').config)
-    (tmp_path / 'wrong.pb').write_bytes(corrupted(parsed(frozen('port')), ending, change).SerializeToString())
-    with pytest.raises(UserError, match='the frozen graph is not the model: on 16 images .* differ .* by (nan|[0-9.e-]+) .*allowed is 0.0001'):
-        freeze.prove(of, freeze.match(of), tmp_path / 'wrong.pb', of.folder('test') if real else None)
+    (tmp_path / 'wrong.pb').write_bytes(
+        corrupted(parsed(frozen('port')), ending, change).SerializeToString()
+    )
+    with pytest.raises(
+        UserError,
+        match=(
+            'the frozen graph is not the model: on 16 images .* differ .* by (nan|[0-9.e-]+)'
+            ' .*allowed is 0.0001'
+        ),
+    ):
+        freeze.prove(
+            of, freeze.match(of), tmp_path / 'wrong.pb', of.folder('test') if real else None
+        )
 
 
 def test_proof_takes_the_right_graph(known, frozen, task):
@@ -110,12 +170,17 @@ def test_what_fails_the_proof_is_not_written(known, recipe, tmp_path, monkeypatc
 
     def wrong(graph_def, output):
         result = right(graph_def, output)
-        return result._replace(graph_def=corrupted(result.graph_def, 'conv2d_1/Conv2D/folded_kernel', one_weight))
+        return result._replace(
+            graph_def=corrupted(result.graph_def, 'conv2d_1/Conv2D/folded_kernel', one_weight)
+        )
+
     monkeypatch.setattr(fold, 'batch_norms', wrong)
     output = tmp_path / 'w.pb'
     output.write_bytes(b'an older one')
     assert 'not the model' in fails(freeze.main, flags(known('port'), recipe, output))
-    assert output.read_bytes() == b'an older one' and [path.name for path in tmp_path.iterdir()] == ['w.pb']
+    assert output.read_bytes() == b'an older one' and [
+        path.name for path in tmp_path.iterdir()
+    ] == ['w.pb']
 
 
 def test_network_with_an_assertion_is_refused(known, task, tmp_path):
@@ -126,51 +191,81 @@ def test_network_with_an_assertion_is_refused(known, task, tmp_path):
 
         def network(self, images, training, dropout=None, device=None):
             logits = super().network(images, training, dropout)
-            with tf.control_dependencies([tf.Assert(tf.reduce_all(tf.is_finite(logits)), [logits])]):
+            with tf.control_dependencies(
+                [tf.Assert(tf.reduce_all(tf.is_finite(logits)), [logits])]
+            ):
                 return tf.identity(logits, name='checked')
+
     of = Asserting(of.cfg)
-    with pytest.raises(ValueError, match=r'the inference graph of wideresnet is not static: .*checked \(Identity\)'):
+    with pytest.raises(
+        ValueError, match=r'the inference graph of wideresnet is not static: .*checked \(Identity\)'
+    ):
         freeze.freeze(of, freeze.match(of), tmp_path / 'w.pb')
     assert not list(tmp_path.iterdir())
 
 
 # Bad input
 
+
 def test_mistakes_are_explained(known, recipe, tmp_path, fails):
     k, output = known('paper'), tmp_path / 'w.pb'
     good = flags(k, recipe, output)
 
     def error(**changes):
-        return fails(freeze.main, good + [word for key, value in changes.items() for word in ('--' + key, value)])
+        return fails(
+            freeze.main,
+            good + [word for key, value in changes.items() for word in ('--' + key, value)],
+        )
 
     assert "unknown model 'wideresnett'; legal: " in error(model='wideresnett')
     assert 'no such checkpoint' in error(model_path=tmp_path / 'nothing.ckpt')
-    assert 'does not fit the network' in error(depth=22) and 'it is a WRN-16-1 with 10 classes' in error(depth=22)
+    assert 'does not fit the network' in error(
+        depth=22
+    ) and 'it is a WRN-16-1 with 10 classes' in error(depth=22)
     assert 'no such folder' in error(data_path=tmp_path / 'nowhere')
     assert 'unknown flag --dept ' in error(dept=22)
     assert 'batch_size' in error(batch_size=0)
-    assert '--model_path is missing' in fails(freeze.main, ['--model', 'wideresnet', '--config', recipe(), '--output', output])
+    assert '--model_path is missing' in fails(
+        freeze.main, ['--model', 'wideresnet', '--config', recipe(), '--output', output]
+    )
     assert '--output' in fails(freeze.main, ['--model', 'wideresnet'])
     assert not list(tmp_path.iterdir())
 
 
 def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path):
-    """The config.yaml of a run says do_train; ResNeSt's batch for training is none for whole photographs."""
+    """The config.yaml of a run says do_train; ResNeSt's batch for training is none for whole
+    photographs.
+    """
+
     def parse(*words):
         return freeze.Parser('', '').parse([str(word) for word in words])
-    _, of, has_data = parse('--model', 'wideresnet', '--config', recipe(do_train=True, device='auto'), '--image_num', 5)
-    assert (of.cfg.do_train, of.cfg.device, of.cfg.image_num, of.cfg.batch_size, has_data) == (False, 'cpu', 5, 16, False)
+
+    _, of, has_data = parse(
+        '--model', 'wideresnet', '--config', recipe(do_train=True, device='auto'), '--image_num', 5
+    )
+    assert (of.cfg.do_train, of.cfg.device, of.cfg.image_num, of.cfg.batch_size, has_data) == (
+        False,
+        'cpu',
+        5,
+        16,
+        False,
+    )
     path = tmp_path / 'resnest.yaml'
     path.write_text(yaml.safe_dump({'model': 'resnest', 'batch_size': 8, 'do_train': True}))
-    _, of, has_data = parse('--model', 'resnest', '--config', path, '--train_data=x')       # the published port's --data_path
+    _, of, has_data = parse(
+        '--model', 'resnest', '--config', path, '--train_data=x'
+    )  # the published port's --data_path
     assert (of.cfg.batch_size, of.cfg.data_path, has_data) == (1, 'x', True)
     assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[1].cfg.batch_size == 3
-    assert parse('--model', 'wideresnet', '--config', recipe(), '--device', 'gpu')[1].cfg.device == 'gpu'
+    assert (
+        parse('--model', 'wideresnet', '--config', recipe(), '--device', 'gpu')[1].cfg.device
+        == 'gpu'
+    )
 
 
 def test_proof_takes_fewer_images_if_they_are_large(known, frozen, task, monkeypatch):
     of = task(model_path=known('port').prefix, **known('port').config)
-    for pixels, images in ((9 * 32 * 32, 12), (1, 4)):     # whole batches of 4
+    for pixels, images in ((9 * 32 * 32, 12), (1, 4)):  # whole batches of 4
         monkeypatch.setattr(freeze, 'PROOF_PIXELS', pixels)
         assert freeze.prove(of, freeze.match(of), frozen('port'), of.folder('test'))[1] == images
 
@@ -180,10 +275,14 @@ def test_output_that_is_a_folder_is_left_alone(known, recipe, tmp_path, fails):
     (tmp_path / 'run' / 'precious').write_text('x')
     assert 'is a folder' in fails(freeze.main, flags(known('paper'), recipe, tmp_path / 'run'))
     assert (tmp_path / 'run' / 'precious').read_text() == 'x'
-    assert 'cannot become one' in fails(freeze.main, flags(known('paper'), recipe, tmp_path / 'run' / 'precious' / 'w.pb'))
+    assert 'cannot become one' in fails(
+        freeze.main, flags(known('paper'), recipe, tmp_path / 'run' / 'precious' / 'w.pb')
+    )
 
 
 def test_recipe_of_another_model(known, tmp_path, fails):
     path = tmp_path / 'r.yaml'
     path.write_text(yaml.safe_dump({'model': 'xception'}))
-    assert 'another model' in fails(freeze.main, ['--model', 'wideresnet', '--config', path, '--output', tmp_path / 'w.pb'])
+    assert 'another model' in fails(
+        freeze.main, ['--model', 'wideresnet', '--config', path, '--output', tmp_path / 'w.pb']
+    )

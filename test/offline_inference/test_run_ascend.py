@@ -1,4 +1,7 @@
-"""From a checkpoint through atc and msame or ais_bench (stand-ins of test/ascend_sim) to offline.json; what is reused, and what is refused."""
+"""From a checkpoint through atc and msame or ais_bench (stand-ins of test/ascend_sim) to
+offline.json; what is reused, and what is refused.
+"""
+
 import json
 import shutil
 
@@ -7,18 +10,33 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
-from common import checkpoint
+from common.checkpoints import checkpoint
 from offline_inference import ascend, atc, bins, freeze, msame, run, score, to_onnx
 
-COUNT = 21      # records of the test split: 3 batches of 8, the last with 5
+COUNT = 21  # records of the test split: 3 batches of 8, the last with 5
 
 
 @pytest.fixture(scope='module')
 def command(trained, recipe, data):
     """command(output, **flags): the words of a run."""
+
     def call(output, **flags):
-        flags = dict(dict(model='wideresnet', config=recipe(), model_path=trained[0], data_path=data, batch_size=8), **flags)
-        return [str(word) for key, value in dict(flags, output=output).items() for word in ('--' + key, value)]
+        flags = dict(
+            dict(
+                model='wideresnet',
+                config=recipe(),
+                model_path=trained[0],
+                data_path=data,
+                batch_size=8,
+            ),
+            **flags,
+        )
+        return [
+            str(word)
+            for key, value in dict(flags, output=output).items()
+            for word in ('--' + key, value)
+        ]
+
     return call
 
 
@@ -50,25 +68,45 @@ def converted(done, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize('backend, dtype', [('pb', 'float32'), ('pb', 'uint8'), ('onnx', 'uint8'), ('msame', 'float32'), ('ais_bench', 'uint8'),
-                                            ('msame', 'uint8'), ('ais_bench', 'float32')])
+@pytest.mark.parametrize(
+    'backend, dtype',
+    [
+        ('pb', 'float32'),
+        ('pb', 'uint8'),
+        ('onnx', 'uint8'),
+        ('msame', 'float32'),
+        ('ais_bench', 'uint8'),
+        ('msame', 'uint8'),
+        ('ais_bench', 'float32'),
+    ],
+)
 def test_engines_agree(backend, dtype, words, trained, done, capfd):
     _, logits, labels = trained
     right = sklearn.metrics.accuracy_score(labels, logits.argmax(axis=1))
     assert 0 < right < 1
     run.main(words(done, backend=backend, input_dtype=dtype))
-    assert capfd.readouterr().out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % right
+    assert (
+        capfd.readouterr().out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % right
+    )
     result = read(done)[backend + ('_uint8' if dtype == 'uint8' else '')]
     assert result['images'] == COUNT and result['equal_predictions'] == 1.0
     assert result['offline']['top1'] == result['online']['top1'] == pytest.approx(right)
     latency, largest = result['latency_ms'], np.abs(logits).max()
-    assert 0 < latency['p50'] <= latency['p90'] <= latency['p99'] and result['images_per_second'] == pytest.approx(8000 / latency['mean'], rel=1e-2)
+    assert 0 < latency['p50'] <= latency['p90'] <= latency['p99'] and result[
+        'images_per_second'
+    ] == pytest.approx(8000 / latency['mean'], rel=1e-2)
     if backend in ('pb', 'onnx'):
-        assert result['least_equal'] == 0.999 and result['max_abs_logit_difference'] < 1e-4 * largest
+        assert (
+            result['least_equal'] == 0.999 and result['max_abs_logit_difference'] < 1e-4 * largest
+        )
     else:
-        assert result['precision_mode'] == 'force_fp16' and result['least_equal'] == 0.99 and set(result['size_bytes']) == {'pb', 'om'}
-        assert 1e-6 * largest < result['max_abs_logit_difference'] < 2e-2 * largest     # float16
-        assert result['software']['soc_version'] == 'Ascend910A'        # from npu-smi
+        assert (
+            result['precision_mode'] == 'force_fp16'
+            and result['least_equal'] == 0.99
+            and set(result['size_bytes']) == {'pb', 'om'}
+        )
+        assert 1e-6 * largest < result['max_abs_logit_difference'] < 2e-2 * largest  # float16
+        assert result['software']['soc_version'] == 'Ascend910A'  # from npu-smi
 
 
 def test_finished_steps_are_not_repeated(words, done, monkeypatch, capfd):
@@ -77,13 +115,18 @@ def test_finished_steps_are_not_repeated(words, done, monkeypatch, capfd):
     monkeypatch.setattr(freeze, 'freeze', None)
     monkeypatch.setattr(atc.subprocess, 'run', None)
     run.main(words(done, backend='msame', soc_version='Ascend910A'))
-    assert read(done)['msame'] == before and capfd.readouterr().out.count('taken from an earlier run') >= 3
+    assert (
+        read(done)['msame'] == before
+        and capfd.readouterr().out.count('taken from an earlier run') >= 3
+    )
 
 
 def test_goes_on_after_an_interruption(words, converted, monkeypatch):
     """Stopped in msame, then in the scoring: the batches, then the results too, are there already."""
+
     def stop(*_):
         raise KeyboardInterrupt
+
     flags = words(converted, backend='msame')
     calls, tool = [], msame._msame
     monkeypatch.setattr(msame, '_msame', stop)
@@ -102,7 +145,9 @@ def test_goes_on_after_an_interruption(words, converted, monkeypatch):
 
 
 def test_chunks(words, done, converted, monkeypatch):
-    """2 batches, then 1; stopped between the two. Batches are never all on the disk, and the sums are those of the whole."""
+    """2 batches, then 1; stopped between the two. Batches are never all on the disk, and the sums
+    are those of the whole.
+    """
     seen, tool = [], msame._msame
 
     def watch(scratch, device_id):
@@ -111,11 +156,14 @@ def test_chunks(words, done, converted, monkeypatch):
         if len(seen) == 2:
             raise KeyboardInterrupt
         return tool(scratch, device_id)
+
     monkeypatch.setattr(msame, '_msame', watch)
     flags = words(converted, backend='msame', chunk=2)
     with pytest.raises(SystemExit):
         run.main(flags)
-    shutil.rmtree(str(converted / 'msame' / '000002-000003' / 'bins'))      # as if it had been stopped earlier
+    shutil.rmtree(
+        str(converted / 'msame' / '000002-000003' / 'bins')
+    )  # as if it had been stopped earlier
     run.main(flags)
     assert [len(names) for names in seen] == [2, 1, 1]
     assert not list(converted.glob('msame/*/bins')) and not list(converted.glob('msame/*/results'))
@@ -127,8 +175,14 @@ def test_chunks(words, done, converted, monkeypatch):
 def test_another_checkpoint_repeats_everything(words, trained, weights, done, tmp_path, capfd):
     output = tmp_path / 'o'
     shutil.copytree(str(done), str(output))
-    other = {name: value * (1.5 if name == 'output/bias' else 1) + (1 if name == 'output/bias' else 0) for name, value in weights(trained[0]).items()}
-    checkpoint.write(str(tmp_path / 'other.ckpt'), {name: np.asarray(value, np.float32) for name, value in other.items()})
+    other = {
+        name: value * (1.5 if name == 'output/bias' else 1) + (1 if name == 'output/bias' else 0)
+        for name, value in weights(trained[0]).items()
+    }
+    checkpoint.write(
+        str(tmp_path / 'other.ckpt'),
+        {name: np.asarray(value, np.float32) for name, value in other.items()},
+    )
     run.main(words(output, backend='msame', model_path=tmp_path / 'other.ckpt'))
     assert 'taken from an earlier run' not in capfd.readouterr().out
     assert set(read(output)) == {'msame'}
@@ -136,7 +190,7 @@ def test_another_checkpoint_repeats_everything(words, trained, weights, done, tm
 
 def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
     """One prediction of 21: more than the 1 % that float16 is allowed."""
-    shutil.copytree(str(done), str(tmp_path / 'o'))     # with its batches and results
+    shutil.copytree(str(done), str(tmp_path / 'o'))  # with its batches and results
     logits = ascend.results.logits
 
     def swapped(path, shape):
@@ -144,6 +198,7 @@ def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
         if path.name.startswith('000001'):
             values[3, [values[3].argmax(), values[3].argmin()]] = values[3].min(), values[3].max()
         return values
+
     monkeypatch.setattr(ascend.results, 'logits', swapped)
     for path in (tmp_path / 'o').glob('msame/*/score.json'):
         path.unlink()
@@ -155,32 +210,48 @@ def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
 def test_float32_engine_is_held_to_the_strict_rule(words, converted):
     run.main(words(converted, backend='msame', atc_precision_mode='force_fp32'))
     result = read(converted)['msame']
-    assert result['least_equal'] == 0.999 and result['precision_mode'] == 'force_fp32' and result['max_abs_logit_difference'] < 1e-4
+    assert (
+        result['least_equal'] == 0.999
+        and result['precision_mode'] == 'force_fp32'
+        and result['max_abs_logit_difference'] < 1e-4
+    )
 
 
 def test_mistakes_before_anything_is_done(words, recipe, fails, tmp_path, monkeypatch):
     output = tmp_path / 'o'
-    assert '--soc_version is for msame and ais_bench' in fails(run.main, words(output, backend='onnx', soc_version='Ascend310'))
+    assert '--soc_version is for msame and ais_bench' in fails(
+        run.main, words(output, backend='onnx', soc_version='Ascend310')
+    )
     assert '--chunk 0' in fails(run.main, words(output, backend='msame', chunk=0))
-    assert 'has no constants for its normalisation' in fails(run.main, words(output, backend='msame', input_dtype='uint8',
-                                                                            config=recipe(normalization='per_image')))
+    assert 'has no constants for its normalisation' in fails(
+        run.main,
+        words(
+            output, backend='msame', input_dtype='uint8', config=recipe(normalization='per_image')
+        ),
+    )
     monkeypatch.setenv('PATH', '/nowhere')
     assert 'atc is not on PATH' in fails(run.main, words(output, backend='msame'))
     assert not output.exists()
 
 
 def test_per_image_normalisation_goes_into_the_graph(words, recipe, tmp_path):
-    run.main(words(tmp_path, backend='pb', input_dtype='uint8', config=recipe(normalization='per_image')))
+    run.main(
+        words(tmp_path, backend='pb', input_dtype='uint8', config=recipe(normalization='per_image'))
+    )
     assert read(tmp_path)['pb_uint8']['equal_predictions'] == 1.0
     graph = tf.GraphDef.FromString((tmp_path / 'wideresnet_uint8.pb').read_bytes())
-    placeholder, = (node for node in graph.node if node.op == 'Placeholder')
-    assert placeholder.name == 'inputx' and placeholder.attr['dtype'].type == tf.uint8.as_datatype_enum
+    (placeholder,) = (node for node in graph.node if node.op == 'Placeholder')
+    assert (
+        placeholder.name == 'inputx' and placeholder.attr['dtype'].type == tf.uint8.as_datatype_enum
+    )
 
 
 def test_graph_with_the_other_input(words, recipe, trained, tmp_path, fails):
     flags = words(tmp_path / 'w.pb', input_dtype='uint8')
     freeze.main(flags)
-    convert = [word for word in words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', soc_version='Ascend310')]
+    convert = [
+        word for word in words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', soc_version='Ascend310')
+    ]
     assert 'its input_dtype is uint8' in fails(atc.main, convert)
     to_onnx.main(words(tmp_path / 'w.onnx', frozen=tmp_path / 'w.pb'))
     assert (tmp_path / 'w.onnx').stat().st_size > 10000
@@ -191,7 +262,21 @@ def test_step_by_step(words, trained, data, recipe, tmp_path, capsys):
     freeze.main(words(tmp_path / 'w.pb', data_path=data))
     atc.main(words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', input_dtype='uint8'))
     bins.main(words(tmp_path / 'bins', input_dtype='uint8'))
-    msame.main(['--om', str(tmp_path / 'w.om'), '--bins', str(tmp_path / 'bins'), '--output', str(tmp_path / 'results')])
-    score.main(words(tmp_path)[:-2] + ['--bins', str(tmp_path / 'bins'), '--results', str(tmp_path / 'results')])
+    msame.main(
+        [
+            '--om',
+            str(tmp_path / 'w.om'),
+            '--bins',
+            str(tmp_path / 'bins'),
+            '--output',
+            str(tmp_path / 'results'),
+        ]
+    )
+    score.main(
+        words(tmp_path)[:-2]
+        + ['--bins', str(tmp_path / 'bins'), '--results', str(tmp_path / 'results')]
+    )
     right = (trained[1].argmax(1) == trained[2]).mean()
-    assert capsys.readouterr().out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % right
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % right
+    )

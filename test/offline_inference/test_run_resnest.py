@@ -1,4 +1,7 @@
-"""ResNeSt from a checkpoint to offline.json, a class for each pixel: figures against NumPy's, on narrow networks and 64x96 pixels."""
+"""ResNeSt from a checkpoint to offline.json, a class for each pixel: figures against NumPy's, on
+narrow networks and 64x96 pixels.
+"""
+
 import json
 import shutil
 import types
@@ -8,13 +11,28 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from common import checkpoint
-from offline_inference import ascend, atc, bins, fold, freeze, msame, pb, results, run, score, to_onnx
+from common.checkpoints import checkpoint
+from offline_inference import (
+    ascend,
+    atc,
+    bins,
+    fold,
+    freeze,
+    msame,
+    pb,
+    results,
+    run,
+    score,
+    to_onnx,
+)
 from resnest_tf.model import deeplab_resnest
 
 COUNT, HEIGHT, WIDTH = 5, 64, 96
-NETWORKS = {'paper': dict(depth=14, width=1 / 16), 'port': dict(depth=50, width=1 / 64, variant='port')}
-CONSTANTS = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]     # mean and deviation, RGB
+NETWORKS = {
+    'paper': dict(depth=14, width=1 / 16),
+    'port': dict(depth=50, width=1 / 64, variant='port'),
+}
+CONSTANTS = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # mean and deviation, RGB
 
 
 def scenes():
@@ -25,12 +43,14 @@ def scenes():
         image[:] = 80
         for _ in range(12):
             top, left = random.randint(0, HEIGHT - 24), random.randint(0, WIDTH - 24)
-            image[top:top + 24, left:left + 24] = random.choice([20, 240], 3)
+            image[top : top + 24, left : left + 24] = random.choice([20, 240], 3)
     return (images + random.normal(0, 15, images.shape)).clip(0, 255).astype(np.uint8)
 
 
 def weights_and_logits(variant, images, prefix):
-    """Writes a checkpoint of random weights and statistics whose classes share the pixels; returns the logits [COUNT,H,W,19]."""
+    """Writes a checkpoint of random weights and statistics whose classes share the pixels; returns
+    the logits [COUNT,H,W,19].
+    """
     random, weights = np.random.RandomState(1), {}
     mean, deviation = CONSTANTS
     inputs = (images - mean) / deviation
@@ -39,14 +59,23 @@ def weights_and_logits(variant, images, prefix):
         logits, _ = deeplab_resnest(x, aux_head=False, **NETWORKS[variant])
         for variable in tf.global_variables():
             shape, name = variable.shape.as_list(), variable.op.name
-            weights[name] = (random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape) if len(shape) == 4 else random.uniform(0.5, 1.5, shape)
-                             if name.endswith(('gamma', 'moving_variance')) else random.normal(0, 0.3, shape)).astype(np.float32)
-        bias, = (name for name in weights if name in ('head/logits/bias', 'Conv_71/biases'))
+            weights[name] = (
+                random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+                if len(shape) == 4
+                else (
+                    random.uniform(0.5, 1.5, shape)
+                    if name.endswith(('gamma', 'moving_variance'))
+                    else random.normal(0, 0.3, shape)
+                )
+            ).astype(np.float32)
+        (bias,) = (name for name in weights if name in ('head/logits/bias', 'Conv_71/biases'))
         checkpoint.write(prefix, weights)
         tf.train.Saver().restore(session, prefix)
         found = session.run(logits, {x: inputs[..., ::-1] if variant == 'port' else inputs})
     average = found.mean(axis=(0, 1, 2))
-    checkpoint.write(prefix, dict(weights, **{bias: weights[bias] - average}))      # so that every class wins somewhere
+    checkpoint.write(
+        prefix, dict(weights, **{bias: weights[bias] - average})
+    )  # so that every class wins somewhere
     return found - average
 
 
@@ -55,25 +84,55 @@ def made(variant, folder):
     logits = weights_and_logits(variant, images, str(folder / 'resnest.ckpt'))
     labels = logits.argmax(axis=-1).astype(np.uint8)
     assert len(np.unique(labels)) > 4
-    labels[:, :, WIDTH // 2:] = np.random.RandomState(2).randint(6, size=[COUNT, HEIGHT, WIDTH // 2])     # half of them are right
+    labels[:, :, WIDTH // 2 :] = np.random.RandomState(2).randint(
+        6, size=[COUNT, HEIGHT, WIDTH // 2]
+    )  # half of them are right
     labels[:, -4:] = 255
     (folder / 'data' / 'val').mkdir(parents=True)
     with tf.io.TFRecordWriter(str(folder / 'data' / 'val' / 'val.tfrecord')) as writer:
         for image, label in zip(images, labels):
-            feature = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.tobytes()]))
-                       for key, value in (('image', image[..., ::-1]), ('label', label))}
+            feature = {
+                key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.tobytes()]))
+                for key, value in (('image', image[..., ::-1]), ('label', label))
+            }
             for key, value in (('height', HEIGHT), ('width', WIDTH), ('channels', 3)):
                 feature[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
-    # A batch for training, which evaluation does not take; views that it averages and an offline model has not; a run's own do_train.
-    recipe = dict(NETWORKS[variant], model='resnest', image_height=HEIGHT, image_width=WIDTH, batch_size=4, do_train=True, eval_flip=True,
-                  eval_scales=[0.75, 1.0])
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+            )
+    # A batch for training, which evaluation does not take; views that it averages and an offline
+    # model has not; a run's own do_train.
+    recipe = dict(
+        NETWORKS[variant],
+        model='resnest',
+        image_height=HEIGHT,
+        image_width=WIDTH,
+        batch_size=4,
+        do_train=True,
+        eval_flip=True,
+        eval_scales=[0.75, 1.0],
+    )
     (folder / 'recipe.yaml').write_text(yaml.safe_dump(recipe))
 
     def words(output, **flags):
-        flags = dict(dict(model='resnest', config=folder / 'recipe.yaml', model_path=folder / 'resnest.ckpt', data_path=folder / 'data'), **flags)
-        return [str(word) for key, value in dict(flags, output=output).items() for word in ('--' + key, value)]
-    return types.SimpleNamespace(words=words, logits=logits, labels=labels, records=folder / 'data' / 'val' / 'val.tfrecord')
+        flags = dict(
+            dict(
+                model='resnest',
+                config=folder / 'recipe.yaml',
+                model_path=folder / 'resnest.ckpt',
+                data_path=folder / 'data',
+            ),
+            **flags,
+        )
+        return [
+            str(word)
+            for key, value in dict(flags, output=output).items()
+            for word in ('--' + key, value)
+        ]
+
+    return types.SimpleNamespace(
+        words=words, logits=logits, labels=labels, records=folder / 'data' / 'val' / 'val.tfrecord'
+    )
 
 
 @pytest.fixture(scope='module')
@@ -106,55 +165,97 @@ def figures(logits, labels):
     logits, labels = logits.astype(np.float64)[real], labels[real]
     found = logits.argmax(axis=-1)
     unions = [np.logical_or(found == number, labels == number).sum() for number in range(19)]
-    iou = [np.logical_and(found == number, labels == number).sum() / union for number, union in enumerate(unions) if union]
+    iou = [
+        np.logical_and(found == number, labels == number).sum() / union
+        for number, union in enumerate(unions)
+        if union
+    ]
     highest = logits.max(axis=-1, keepdims=True)
     log_sum = (np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True)) + highest)[:, 0]
-    return {'loss': np.mean(log_sum - logits[np.arange(len(labels)), labels]), 'miou': np.mean(iou), 'accuracy': np.mean(found == labels)}
+    return {
+        'loss': np.mean(log_sum - logits[np.arange(len(labels)), labels]),
+        'miou': np.mean(iou),
+        'accuracy': np.mean(found == labels),
+    }
 
 
 def read(output):
     return json.loads((output / 'offline.json').read_text())['results']
 
 
-@pytest.mark.parametrize('backend, dtype', [('pb', 'float32'), ('onnx', 'float32'), ('onnx', 'uint8'), ('msame', 'float32'), ('msame', 'uint8'),
-                                            ('ais_bench', 'float32')])
+@pytest.mark.parametrize(
+    'backend, dtype',
+    [
+        ('pb', 'float32'),
+        ('onnx', 'float32'),
+        ('onnx', 'uint8'),
+        ('msame', 'float32'),
+        ('msame', 'uint8'),
+        ('ais_bench', 'float32'),
+    ],
+)
 def test_engines_agree(backend, dtype, paper, folder, sim, capfd):
     run.main(paper.words(folder, backend=backend, input_dtype=dtype))
     out = capfd.readouterr().out
     result = read(folder)[backend + ('_uint8' if dtype == 'uint8' else '')]
     expected = figures(paper.logits, paper.labels)
     assert 0.1 < expected['miou'] < 0.9
-    assert result['images'] == COUNT and result['batch_size'] == 1 and result['predictions'] == COUNT * HEIGHT * WIDTH
+    assert (
+        result['images'] == COUNT
+        and result['batch_size'] == 1
+        and result['predictions'] == COUNT * HEIGHT * WIDTH
+    )
     half = backend not in ('pb', 'onnx')
     for key, value in expected.items():
         assert result['online'][key] == pytest.approx(value, rel=1e-4), key
         assert result['offline'][key] == pytest.approx(value, rel=1e-2 if half else 1e-4), key
     assert len(result['offline']['iou']) == 19 and result['offline']['miou'] == pytest.approx(
-        np.mean([value for value in result['offline']['iou'].values() if value is not None]))
-    assert out.splitlines()[-1].startswith('>>>>>  共 5 测试样本    MIoU: %.6f ' % result['offline']['miou'])
+        np.mean([value for value in result['offline']['iou'].values() if value is not None])
+    )
+    assert out.splitlines()[-1].startswith(
+        '>>>>>  共 5 测试样本    MIoU: %.6f ' % result['offline']['miou']
+    )
     assert 'same prediction for %.3f %% of the pixels' % (100 * result['equal_predictions']) in out
     largest = np.abs(paper.logits).max()
     if half:
         assert result['precision_mode'] == 'allow_fp32_to_fp16' and result['least_equal'] == 0.99
-        assert 0.995 < result['equal_predictions'] < 1 and 1e-5 * largest < result['max_abs_logit_difference'] < 1e-2 * largest
+        assert (
+            0.995 < result['equal_predictions'] < 1
+            and 1e-5 * largest < result['max_abs_logit_difference'] < 1e-2 * largest
+        )
     else:
-        assert result['least_equal'] == 0.999 and result['equal_predictions'] > 0.9999 and result['max_abs_logit_difference'] < 1e-4 * largest
+        assert (
+            result['least_equal'] == 0.999
+            and result['equal_predictions'] > 0.9999
+            and result['max_abs_logit_difference'] < 1e-4 * largest
+        )
 
 
 def test_frozen_graph_has_the_published_names_and_no_batch_norm_left(whole):
     graph_def = pb.read(whole / 'resnest.pb')
-    x, = (node for node in graph_def.node if node.op == 'Placeholder')
-    assert x.name == 'inputx' and [size.size for size in x.attr['shape'].shape.dim] == [1, HEIGHT, WIDTH, 3]
+    (x,) = (node for node in graph_def.node if node.op == 'Placeholder')
+    assert x.name == 'inputx' and [size.size for size in x.attr['shape'].shape.dim] == [
+        1,
+        HEIGHT,
+        WIDTH,
+        3,
+    ]
     read_by_others = {name.split(':')[0] for node in graph_def.node for name in node.input}
-    last, = (node for node in graph_def.node if node.name not in read_by_others)
-    assert last.name == 'resize/ResizeBilinear' and not last.attr['align_corners'].b and not last.attr['half_pixel_centers'].b
+    (last,) = (node for node in graph_def.node if node.name not in read_by_others)
+    assert (
+        last.name == 'resize/ResizeBilinear'
+        and not last.attr['align_corners'].b
+        and not last.attr['half_pixel_centers'].b
+    )
     assert not any('BatchNorm' in node.op or 'SpaceToBatch' in node.op for node in graph_def.node)
     rates = [node.attr['dilations'].list.i[1] for node in graph_def.node if node.op == 'Conv2D']
     assert {12, 24, 36} < set(rates)
 
 
 def test_disk_holds_a_chunk_at_a_time(paper, whole, tmp_path, sim, monkeypatch, capsys):
-    """Without --chunk: what fits into CHUNK_BYTES. 5 batches are 2, 2 and 1, and their figures those of the whole."""
+    """Without --chunk: what fits into CHUNK_BYTES. 5 batches are 2, 2 and 1, and their figures
+    those of the whole.
+    """
     for name in ('manifest.json', 'resnest.pb', 'resnest.om'):
         shutil.copy(str(whole / name), str(tmp_path / name))
     each = HEIGHT * WIDTH * (3 * 4 + 1 + 2 * 19 * 4) + 4
@@ -162,61 +263,99 @@ def test_disk_holds_a_chunk_at_a_time(paper, whole, tmp_path, sim, monkeypatch, 
     seen, tool = [], msame._msame
 
     def watch(scratch, device_id):
-        files = [path for path in tmp_path.rglob('*') if path.is_file() and path.suffix in ('.bin', '.npy')]
+        files = [
+            path
+            for path in tmp_path.rglob('*')
+            if path.is_file() and path.suffix in ('.bin', '.npy')
+        ]
         seen.append(len(list((scratch / 'batches').iterdir())))
         headers = 3 * 128
-        assert sum(path.stat().st_size for path in files) - headers == seen[-1] * (each - HEIGHT * WIDTH * 19 * 4)      # without results
+        assert sum(path.stat().st_size for path in files) - headers == seen[-1] * (
+            each - HEIGHT * WIDTH * 19 * 4
+        )  # without results
         return tool(scratch, device_id)
+
     monkeypatch.setattr(msame, '_msame', watch)
     run.main(paper.words(tmp_path, backend='msame'))
-    assert seen == [2, 2, 1] and not list(tmp_path.rglob('*.bin')) and not list(tmp_path.rglob('*.npy'))
+    assert (
+        seen == [2, 2, 1]
+        and not list(tmp_path.rglob('*.bin'))
+        and not list(tmp_path.rglob('*.npy'))
+    )
     out = capsys.readouterr().out
-    assert '5 float32 images of 64x96x3 and their results take 0.01 GB; 2 batches at a time, 0.00 GB, are written, run, scored and deleted' in out
+    assert (
+        '5 float32 images of 64x96x3 and their results take 0.01 GB; 2 batches at a time, 0.00 GB,'
+        ' are written, run, scored and deleted' in out
+    )
     result, unchunked = read(tmp_path)['msame'], read(whole)['msame']
     for key in ('images', 'predictions', 'equal_predictions', 'max_abs_logit_difference'):
         assert result[key] == unchunked[key], key
     for side in ('online', 'offline'):
         assert result[side].pop('loss') == pytest.approx(unchunked[side]['loss'])
-        assert result[side] == {key: value for key, value in unchunked[side].items() if key != 'loss'}
+        assert result[side] == {
+            key: value for key, value in unchunked[side].items() if key != 'loss'
+        }
 
 
 def test_scores_of_a_run_by_hand(paper, whole, sim, capsys):
     """The same results through offline_inference.score."""
-    place, = (whole / 'msame').iterdir()
+    (place,) = (whole / 'msame').iterdir()
     words = paper.words('')[:-2]
     score.main(words + ['--bins', str(place / 'bins'), '--results', str(place / 'results')])
     out = capsys.readouterr().out
-    found = json.loads(out[:out.rindex('}') + 1])
-    assert found['miou'] == read(whole)['msame']['offline']['miou'] and 'MIoU: %.6f ' % found['miou'] in out.splitlines()[-1]
+    found = json.loads(out[: out.rindex('}') + 1])
+    assert (
+        found['miou'] == read(whole)['msame']['offline']['miou']
+        and 'MIoU: %.6f ' % found['miou'] in out.splitlines()[-1]
+    )
 
 
-def test_ports_network_with_its_channels_reversed_by_the_device_and_in_the_graph(port, tmp_path, sim, monkeypatch):
+def test_ports_network_with_its_channels_reversed_by_the_device_and_in_the_graph(
+    port, tmp_path, sim, monkeypatch
+):
     _, task, _ = freeze.Parser('', '').parse(port.words(tmp_path)[:-2])
     checkpoint_, largest = freeze.match(task), np.abs(port.logits).max()
     for dtype in ('float32', 'uint8'):
         frozen = fold.batch_norms(freeze._constants(task, checkpoint_, dtype), task.output_name)
-        assert (frozen.folded, frozen.kept) == (74, 16)     # the 16 follow a concatenation of two convolutions
+        assert (frozen.folded, frozen.kept) == (
+            74,
+            16,
+        )  # the 16 follow a concatenation of two convolutions
         (tmp_path / (dtype + '.pb')).write_bytes(frozen.graph_def.SerializeToString())
 
     to_onnx.convert(tmp_path / 'uint8.pb', tmp_path / 'uint8.onnx', task.output_name)
     logits = to_onnx.load(tmp_path / 'uint8.onnx', task, 'uint8')(scenes()[:1])
     np.testing.assert_allclose(logits, port.logits[:1], atol=1e-4 * largest)
 
-    atc.convert(task, atc.request(task, tmp_path / 'float32.pb', tmp_path / 'resnest.om', 'Ascend310', 'uint8'))
+    atc.convert(
+        task,
+        atc.request(task, tmp_path / 'float32.pb', tmp_path / 'resnest.om', 'Ascend310', 'uint8'),
+    )
     records = task.folder('val')
-    monkeypatch.setattr(bins, 'logits_shape', lambda task: [1, HEIGHT, WIDTH, 19])      # building 50 layers takes seconds
-    bins.write(tmp_path / 'bins', bins.identity(task, records, 'uint8'), bins._batches(task, records), COUNT)
-    files = msame.run('msame', tmp_path / 'resnest.om', tmp_path / 'bins', tmp_path / 'results').files
+    monkeypatch.setattr(
+        bins, 'logits_shape', lambda task: [1, HEIGHT, WIDTH, 19]
+    )  # building 50 layers takes seconds
+    bins.write(
+        tmp_path / 'bins',
+        bins.identity(task, records, 'uint8'),
+        bins._batches(task, records),
+        COUNT,
+    )
+    files = msame.run(
+        'msame', tmp_path / 'resnest.om', tmp_path / 'bins', tmp_path / 'results'
+    ).files
     logits = np.concatenate([results.logits(path, [1, HEIGHT, WIDTH, 19]) for path in files])
-    np.testing.assert_allclose(logits, port.logits, atol=2e-2 * largest)    # float16
+    np.testing.assert_allclose(logits, port.logits, atol=2e-2 * largest)  # float16
     assert np.mean(logits.argmax(-1) == port.logits.argmax(-1)) > 0.99
 
     lines = [line.strip() for line in (tmp_path / 'resnest.aipp.cfg').read_text().splitlines()]
     mean, deviation = CONSTANTS
     assert 'rbuv_swap_switch: true' in lines
-    for channel in range(3):    # numbered after the swap: blue first
+    for channel in range(3):  # numbered after the swap: blue first
         assert 'min_chn_%d: %g' % (channel, mean[2 - channel]) in lines
-        reciprocal, = (float(line.split()[1]) for line in lines if line.startswith('var_reci_chn_%d' % channel))
+        (reciprocal,) = (
+            float(line.split()[1]) for line in lines if line.startswith('var_reci_chn_%d' % channel)
+        )
         assert reciprocal == pytest.approx(1 / deviation[2 - channel], rel=1e-9)
 
 
@@ -232,5 +371,9 @@ def test_test_split_has_nothing_to_score(paper, tmp_path, folder, capsys):
     run.main(paper.words(folder, backend='pb', data_path=tmp_path / 'data', image_num=2))
     out = capsys.readouterr().out
     result = read(folder)['pb']
-    assert result['images'] == 2 and result['online'] == result['offline'] == {} and result['equal_predictions'] > 0.9999
+    assert (
+        result['images'] == 2
+        and result['online'] == result['offline'] == {}
+        and result['equal_predictions'] > 0.9999
+    )
     assert '>>>>>' not in out and '2 images' in out

@@ -1,4 +1,5 @@
 """Agreement, relative difference and the published line, by hand."""
+
 import math
 import tracemalloc
 
@@ -12,7 +13,7 @@ A = np.array([[1.0, 2.0], [5.0, 3.0], [0.0, 0.0], [9.0, 9.5]])
 
 def test_agreement_counts_equal_classes_of_real_images():
     b = A + [[0.25, 0], [-3, 0], [0, 0], [50, 0]]
-    assert score.agreement(A, b, np.array([1, 1, 1, 0])) == (3, 2, 3.0)      # the last is padding
+    assert score.agreement(A, b, np.array([1, 1, 1, 0])) == (3, 2, 3.0)  # the last is padding
     total = score.agreement(A, b, np.ones(4)).add(score.agreement(A, A, np.ones(4)))
     assert total == (8, 6, 50.0) and total.share == 0.75
     assert score.agreement(A, b, np.zeros(4)) == (0, 0, 0.0)
@@ -34,16 +35,22 @@ def test_each_pixel_is_a_prediction():
 @pytest.mark.parametrize('both', [False, True])
 def test_nan_never_agrees(both):
     bad = A.copy()
-    bad[1, 0] = np.nan      # where the largest is
+    bad[1, 0] = np.nan  # where the largest is
     found = score.agreement(bad if both else A, bad, np.ones(4))
     assert found[:2] == (4, 3) and math.isnan(found.largest)
-    assert math.isnan(found.add(score.Agreement(1, 1, 0.5)).largest) and math.isnan(score.Agreement(1, 1, 0.5).add(found).largest)
+    assert math.isnan(found.add(score.Agreement(1, 1, 0.5)).largest) and math.isnan(
+        score.Agreement(1, 1, 0.5).add(found).largest
+    )
 
 
 def test_relative_difference_is_of_the_images_own_scale():
     reference = np.array([[100.0, -200.0], [0.1, 0.2]])
-    assert score.relative_difference(reference, reference + [[1, 0], [0, 0]]) == pytest.approx(1 / 200)
-    assert score.relative_difference(reference, reference + [[0, 0], [0, 0.01]]) == pytest.approx(0.05)
+    assert score.relative_difference(reference, reference + [[1, 0], [0, 0]]) == pytest.approx(
+        1 / 200
+    )
+    assert score.relative_difference(reference, reference + [[0, 0], [0, 0.01]]) == pytest.approx(
+        0.05
+    )
     assert score.relative_difference(np.zeros((2, 3)), np.zeros((2, 3))) == 0
     assert score.relative_difference(np.zeros((2, 3)), np.full((2, 3), 1e-3)) > 1
     for bad in (np.nan, np.inf):
@@ -54,22 +61,40 @@ def test_relative_difference_is_of_the_images_own_scale():
 def test_a_photographs_logits_are_compared_without_copies_of_them():
     online = np.random.RandomState(0).normal(size=[2, 300, 401, 19]).astype(np.float32)
     offline = online.copy()
-    offline[1, 250, 400, 7] = 50.0      # in the last piece of an image
+    offline[1, 250, 400, 7] = 50.0  # in the last piece of an image
     offline[0, 299, 0] = np.nan
-    offline[1, 0, 5, :] -= 1.0          # the same class
+    offline[1, 0, 5, :] -= 1.0  # the same class
     tracemalloc.start()
     found = score.agreement(online, offline, np.array([0, 1]))
     worst = score.relative_difference(online[1:], offline[1:])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     difference = 50 - float(online[1, 250, 400, 7])
-    assert found == (300 * 401, 300 * 401 - 1, pytest.approx(difference)) and worst == pytest.approx(difference / np.abs(online[1]).max())
+    assert found == (
+        300 * 401,
+        300 * 401 - 1,
+        pytest.approx(difference),
+    ) and worst == pytest.approx(difference / np.abs(online[1]).max())
     assert peak < online.nbytes / 2
-    assert score.agreement(online, offline, np.ones(2)).equal == 2 * 300 * 401 - 2 and math.isnan(score.relative_difference(online, offline))
+    assert score.agreement(online, offline, np.ones(2)).equal == 2 * 300 * 401 - 2 and math.isnan(
+        score.relative_difference(online, offline)
+    )
 
 
 def test_published_lines():
-    assert score.published(50000, {'loss': 1.0, 'top1': 0.78806}) == '>>>>>  共 50000 测试样本    accuracy:0.788060'
-    segmented = {'loss': 1.0, 'miou': 0.6645, 'accuracy': 0.9465, 'mean_accuracy': 0.7354, 'frequency_weighted_iou': 0.9023}
-    assert score.published(500, segmented) == '>>>>>  共 500 测试样本    MIoU: 0.664500 0.9465 0.7354 0.6645 0.9023'
+    assert (
+        score.published(50000, {'loss': 1.0, 'top1': 0.78806})
+        == '>>>>>  共 50000 测试样本    accuracy:0.788060'
+    )
+    segmented = {
+        'loss': 1.0,
+        'miou': 0.6645,
+        'accuracy': 0.9465,
+        'mean_accuracy': 0.7354,
+        'frequency_weighted_iou': 0.9023,
+    }
+    assert (
+        score.published(500, segmented)
+        == '>>>>>  共 500 测试样本    MIoU: 0.664500 0.9465 0.7354 0.6645 0.9023'
+    )
     assert score.published(500, {'loss': 1.0}) == ''

@@ -1,10 +1,14 @@
-"""ResNeSt against its authors' PyTorch code, the published port's checkpoint, and both heads and the port's graph written in NumPy.
+"""ResNeSt against its authors' PyTorch code, the published port's checkpoint, and both heads and
+the port's graph written in NumPy.
 
-data/resnest_authors.npz: a ResNeSt of the authors' PyTorch code, blocks 2-2-2-2, 1/16 of the published filters and 5 classes: its state
-dict (random, in float16), images of two sizes, and in eval mode the features of each stage and the logits, undilated and dilated.
-data/resnest_authors_variables.json: parameters of their resnest50 and resnest101; names and shapes of resnest50's state dict.
-data/resnest_port_variables.json: [name, shape, trainable] of the published port's checkpoint.
+data/resnest_authors.npz: a ResNeSt of the authors' PyTorch code, blocks 2-2-2-2, 1/16 of the
+published filters and 5 classes: its state dict (random, in float16), images of two sizes, and in
+eval mode the features of each stage and the logits, undilated and dilated.
+data/resnest_authors_variables.json: parameters of their resnest50 and resnest101; names and shapes
+of resnest50's state dict. data/resnest_port_variables.json: [name, shape, trainable] of the
+published port's checkpoint.
 """
+
 import collections
 import json
 import pathlib
@@ -45,11 +49,16 @@ def variables():
 
 
 def session_with(weights):
-    """A session in which every variable of the graph has its value of `weights`; none may be left over."""
+    """A session in which every variable of the graph has its value of `weights`; none may be left
+    over.
+    """
     names = {v.op.name: v for v in tf.global_variables()}
     assert set(names) == set(weights)
     session = tf.Session()
-    session.run([v.initializer for v in names.values()], {v.initializer.inputs[1]: weights[name] for name, v in names.items()})
+    session.run(
+        [v.initializer for v in names.values()],
+        {v.initializer.inputs[1]: weights[name] for name, v in names.items()},
+    )
     return session
 
 
@@ -60,7 +69,12 @@ def random_weights(seed):
     def value(name, shape):
         if len(shape) > 1:
             return random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-        return random.uniform(0.5, 1.2, shape) if name.endswith(('gamma', 'moving_variance')) else random.normal(0, 0.3, shape)
+        return (
+            random.uniform(0.5, 1.2, shape)
+            if name.endswith(('gamma', 'moving_variance'))
+            else random.normal(0, 0.3, shape)
+        )
+
     return {name: value(name, shape).astype(np.float32) for name, shape, _ in variables()}
 
 
@@ -72,20 +86,32 @@ def close(got, expected, tolerance=1e-4):
 
 # Against the authors
 
-@pytest.mark.parametrize('size', ['65x51', '64x48'])   # odd sizes: pooling by 2 meets a last row and column of its own
+
+@pytest.mark.parametrize(
+    'size', ['65x51', '64x48']
+)  # odd sizes: pooling by 2 meets a last row and column of its own
 @pytest.mark.parametrize('stride', [32, 8])
 def test_backbone_computes_what_the_authors_code_computes(authors, size, stride):
     images = authors['images_' + size]
     x = tf.placeholder(tf.float32, images.shape)
     stages, logits = backbone(x, depth=26, width=1 / 16, output_stride=stride, num_classes=5)
-    weights = from_torch({name: value for name, value in authors.items() if '_' not in name.split('.')[0] and '/' not in name})
+    weights = from_torch(
+        {
+            name: value
+            for name, value in authors.items()
+            if '_' not in name.split('.')[0] and '/' not in name
+        }
+    )
     weights.update({'fc/kernel': authors['fc.weight'].T, 'fc/bias': authors['fc.bias']})
     with session_with(weights) as session:
         found, found_logits = session.run([stages, logits], {x: images})
     compared = 0
     for number, stage in enumerate(found, start=1):
         # Stages 1 and 2 are the same at both strides.
-        for name in ('%s/stride%d/stage%d' % (size, stride, number), '%s/stride32/stage%d' % (size, number)):
+        for name in (
+            '%s/stride%d/stage%d' % (size, stride, number),
+            '%s/stride32/stage%d' % (size, number),
+        ):
             if name in authors and (number < 3 or 'stride%d/' % stride in name):
                 close(stage, authors[name])
                 compared += 1
@@ -98,17 +124,27 @@ def test_backbone_computes_what_the_authors_code_computes(authors, size, stride)
 def test_parameters_are_those_of_the_authors_networks(depth):
     backbone(tf.placeholder(tf.float32, [1, 32, 32, 3]), depth=depth, num_classes=1000)
     published = json.loads((DATA / 'resnest_authors_variables.json').read_text())['parameters']
-    assert sum(np.prod(shape) for _, shape, trainable in variables() if trainable) == published['resnest%d' % depth]
+    assert (
+        sum(np.prod(shape) for _, shape, trainable in variables() if trainable)
+        == published['resnest%d' % depth]
+    )
     assert round(published['resnest50'] / 1e6, 1) == 27.5
     shapes = {name: shape for name, shape, _ in variables()}
     assert describe(shapes, shapes).depth == depth
 
 
 def test_initial_kernels_are_drawn_as_the_authors_do():
-    """Standard deviation sqrt(2 / (size^2 x filters)); split attention's halves are one conv of twice the filters there."""
+    """Standard deviation sqrt(2 / (size^2 x filters)); split attention's halves are one conv of
+    twice the filters there.
+    """
     backbone(tf.placeholder(tf.float32, [1, 32, 32, 3]), depth=14)
-    wanted = {'stem/conv2/kernel': 2 / (9 * 32), 'stage3/block1/conv1/kernel': 2 / 256, 'stage3/block1/split/conv2/kernel': 2 / (9 * 512),
-              'stage3/block1/split/fc2/kernel': 2 / 512, 'stage4/block1/shortcut/kernel': 2 / 2048}
+    wanted = {
+        'stem/conv2/kernel': 2 / (9 * 32),
+        'stage3/block1/conv1/kernel': 2 / 256,
+        'stage3/block1/split/conv2/kernel': 2 / (9 * 512),
+        'stage3/block1/split/fc2/kernel': 2 / 512,
+        'stage4/block1/shortcut/kernel': 2 / 2048,
+    }
     chosen = {v.op.name: v for v in tf.global_variables() if v.op.name in wanted}
     with tf.Session() as session:
         session.run(tf.variables_initializer(list(chosen.values())))
@@ -117,6 +153,7 @@ def test_initial_kernels_are_drawn_as_the_authors_do():
 
 
 # NumPy
+
 
 def pad_same(x, size, stride, rate, value=0.0):
     pads = [(0, 0)]
@@ -130,8 +167,19 @@ def windows(x, size, stride=1, rate=1, value=0.0):
     """[size, size, N, H, W, C]: what each output pixel of a "same" layer sees."""
     height, width = [-(-pixels // stride) for pixels in x.shape[1:3]]
     x = pad_same(x, size, stride, rate, value)
-    return np.array([[x[:, rate * i:rate * i + stride * (height - 1) + 1:stride, rate * j:rate * j + stride * (width - 1) + 1:stride]
-                      for j in range(size)] for i in range(size)])
+    return np.array(
+        [
+            [
+                x[
+                    :,
+                    rate * i : rate * i + stride * (height - 1) + 1 : stride,
+                    rate * j : rate * j + stride * (width - 1) + 1 : stride,
+                ]
+                for j in range(size)
+            ]
+            for i in range(size)
+        ]
+    )
 
 
 def relu(x):
@@ -140,7 +188,9 @@ def relu(x):
 
 def average(x, size, stride=1):
     """Over the pixels inside the image."""
-    return np.nansum(windows(x, size, stride, 1, np.nan), (0, 1)) / windows(np.ones_like(x), size, stride).sum((0, 1))
+    return np.nansum(windows(x, size, stride, 1, np.nan), (0, 1)) / windows(
+        np.ones_like(x), size, stride
+    ).sum((0, 1))
 
 
 def softmax(x):
@@ -154,7 +204,10 @@ def resize(x, height, width):
         position = np.arange(size) * x.shape[axis] / size
         low = position.astype(int)
         share = (position - low).reshape([-1, 1] if axis == 2 else [-1, 1, 1])
-        x = np.take(x, low, axis) * (1 - share) + np.take(x, np.minimum(low + 1, x.shape[axis] - 1), axis) * share
+        x = (
+            np.take(x, low, axis) * (1 - share)
+            + np.take(x, np.minimum(low + 1, x.shape[axis] - 1), axis) * share
+        )
     return x
 
 
@@ -162,7 +215,11 @@ class Reference:
     """Layers over float64 weights by name; `leaves` as the variant calls them."""
 
     def __init__(self, weights, kernel, bias, norm):
-        self.weights, self.leaves, self.used = {name: value.astype(np.float64) for name, value in weights.items()}, (kernel, bias, norm), set()
+        self.weights, self.leaves, self.used = (
+            {name: value.astype(np.float64) for name, value in weights.items()},
+            (kernel, bias, norm),
+            set(),
+        )
 
     def get(self, name):
         self.used.add(name)
@@ -170,18 +227,25 @@ class Reference:
 
     def conv(self, x, name, stride=1, rate=1, bias=False):
         kernel = self.get('%s/%s' % (name, self.leaves[0]))
-        y = np.einsum('ijnhwc,ijcf->nhwf', windows(x, len(kernel), stride, rate), kernel, optimize=True)
+        y = np.einsum(
+            'ijnhwc,ijcf->nhwf', windows(x, len(kernel), stride, rate), kernel, optimize=True
+        )
         return y + self.get('%s/%s' % (name, self.leaves[1])) if bias else y
 
     def norm(self, x, name):
-        gamma, beta, mean, variance = [self.get('%s/%s' % (name, leaf)) for leaf in ('gamma', 'beta', 'moving_mean', 'moving_variance')]
+        gamma, beta, mean, variance = [
+            self.get('%s/%s' % (name, leaf))
+            for leaf in ('gamma', 'beta', 'moving_mean', 'moving_variance')
+        ]
         return (x - mean) / np.sqrt(variance + 1e-5) * gamma + beta
 
     def layer(self, x, name, **options):
         return relu(self.norm(self.conv(x, name, **options), name + self.leaves[2]))
 
     def head(self, x, names, pool):
-        branches = [self.layer(x, name, rate=rate) for name, rate in zip(names, (1, 12, 24, 36))] + [self.layer(pool(x), names[4])]
+        branches = [
+            self.layer(x, name, rate=rate) for name, rate in zip(names, (1, 12, 24, 36))
+        ] + [self.layer(pool(x), names[4])]
         branches[4] = branches[4] + np.zeros_like(branches[0])
         x = self.layer(self.layer(np.concatenate(branches, 3), names[5]), names[6])
         return self.conv(x, names[7], bias=True)
@@ -192,16 +256,23 @@ def port_in_numpy(net, x):
         x = net.layer(x, 'conv1_%d' % number, stride=2 if number == 1 else 1)
     x = windows(x, 3, 2, 1, -np.inf).max((0, 1))
     numbers = iter(['Conv'] + ['Conv_%d' % number for number in range(1, 64)])
-    for scope in ('1_0 1_1 1_2 1_4 2_0 2_1 2_2 2_4 3_0 3_1 3_2 3_3 3_4 3_5 4_0 4_1'.split()):
+    for scope in '1_0 1_1 1_2 1_4 2_0 2_1 2_2 2_4 3_0 3_1 3_2 3_3 3_4 3_5 4_0 4_1'.split():
         reduce, _, shortcut, expand = [next(numbers) for _ in range(4)]
         scope, stride = 'resnest' + scope, 2 if scope == '1_4' else 1
         y = net.layer(x, reduce)
         y = average(y, 3, 2) if stride == 2 else y
-        halves = [net.conv(half, scope + name, bias=True) for half, name in zip(np.split(y, 2, 3), ('/Conv', '/Conv_1'))]
+        halves = [
+            net.conv(half, scope + name, bias=True)
+            for half, name in zip(np.split(y, 2, 3), ('/Conv', '/Conv_1'))
+        ]
         a, b = np.split(relu(net.norm(np.concatenate(halves, 3), scope + '/BatchNorm')), 2, 3)
-        attention = net.conv(net.layer((a + b).mean((1, 2), keepdims=True), scope + '/Conv_2'), scope + '/Conv_3')
+        attention = net.conv(
+            net.layer((a + b).mean((1, 2), keepdims=True), scope + '/Conv_2'), scope + '/Conv_3'
+        )
         for_a, for_b = np.split(attention, 2, 3)
-        x = net.layer(x, shortcut, stride=stride) + net.layer(softmax(for_a) * a + softmax(for_b) * b, expand)
+        x = net.layer(x, shortcut, stride=stride) + net.layer(
+            softmax(for_a) * a + softmax(for_b) * b, expand
+        )
     return net.head(x, ['Conv_%d' % number for number in range(64, 72)], lambda y: average(y, 7))
 
 
@@ -232,16 +303,23 @@ def test_heads_of_the_paper_compute_deeplab_and_fcn(graph, pooling):
     names = ['head/' + name for name in 'aspp1 aspp2 aspp3 aspp4 pool project conv logits'.split()]
     pool = (lambda y: y.mean((1, 2), keepdims=True)) if pooling == 0 else (lambda y: average(y, 3))
     close(found, resize(net.head(fourth, names, pool), 64, 80))
-    close(found_aux, resize(net.conv(net.layer(third, 'auxiliary/conv'), 'auxiliary/logits', bias=True), 64, 80))
+    close(
+        found_aux,
+        resize(net.conv(net.layer(third, 'auxiliary/conv'), 'auxiliary/logits', bias=True), 64, 80),
+    )
     assert net.used == {name for name in weights if name.startswith(('head/', 'auxiliary/'))}
 
 
 # Variables
 
+
 def test_variables_of_the_port_are_those_of_its_checkpoint_in_their_order():
     build(512, 512, 1, variant='port')
     published = json.loads((DATA / 'resnest_port_variables.json').read_text())
-    assert len(published) == 596 and sum(np.prod(shape) for _, shape, trainable in published if trainable) == 67563539
+    assert (
+        len(published) == 596
+        and sum(np.prod(shape) for _, shape, trainable in published if trainable) == 67563539
+    )
     left_out = set(dead(name for name, _, _ in published))
     assert variables() == [row for row in published if row[0] not in left_out]
     assert len(variables()) == 596 - 16 * 5
@@ -253,17 +331,39 @@ def test_variables_of_the_port_are_those_of_its_checkpoint_in_their_order():
 def test_width_scales_every_layer_but_the_classifiers():
     build(width=0.25, depth=14, num_classes=7)
     found = {name: shape for name, shape, _ in variables()}
-    assert found['stem/conv1/kernel'] == [3, 3, 3, 8] and found['stem/conv3/kernel'] == [3, 3, 8, 16]
+    assert found['stem/conv1/kernel'] == [3, 3, 3, 8] and found['stem/conv3/kernel'] == [
+        3,
+        3,
+        8,
+        16,
+    ]
     assert found['stage1/block1/split/conv2/kernel'] == [3, 3, 8, 16]
-    assert found['stage1/block1/split/fc1/kernel'] == [1, 1, 16, 32]   # never fewer than 32 (the authors' code)
+    assert found['stage1/block1/split/fc1/kernel'] == [
+        1,
+        1,
+        16,
+        32,
+    ]  # never fewer than 32 (the authors' code)
     assert found['stage4/block1/split/fc1/kernel'] == [1, 1, 128, 64]
     assert found['stage4/block1/conv3/kernel'] == [1, 1, 128, 512]
     assert found['head/project/kernel'] == [1, 1, 5 * 64, 64]
-    assert found['head/logits/kernel'] == [1, 1, 64, 7] and found['auxiliary/logits/kernel'] == [1, 1, 64, 7]
+    assert found['head/logits/kernel'] == [1, 1, 64, 7] and found['auxiliary/logits/kernel'] == [
+        1,
+        1,
+        64,
+        7,
+    ]
 
 
 def test_filters_are_even_and_at_least_two():
-    assert [scaled(64, width) for width in (1, 0.5, 3 / 64, 0.05, 1e-6, 1.25)] == [64, 32, 4, 4, 2, 80]
+    assert [scaled(64, width) for width in (1, 0.5, 3 / 64, 0.05, 1e-6, 1.25)] == [
+        64,
+        32,
+        4,
+        4,
+        2,
+        80,
+    ]
 
 
 def test_built_again_with_reuse_it_has_the_same_variables():
@@ -276,17 +376,46 @@ def test_built_again_with_reuse_it_has_the_same_variables():
 
 # The graph
 
-@pytest.mark.parametrize('variant, depth, pooling, dilated', [('paper', 50, 0, {2: 2 * 6, 4: 2 * 2}), ('paper', 14, [5, 9], {2: 2}), ('port', 50, 0, {})])
-def test_inference_graph_has_plain_ops_and_the_known_output(graph, variant, depth, pooling, dilated):
+
+@pytest.mark.parametrize(
+    'variant, depth, pooling, dilated',
+    [('paper', 50, 0, {2: 2 * 6, 4: 2 * 2}), ('paper', 14, [5, 9], {2: 2}), ('port', 50, 0, {})],
+)
+def test_inference_graph_has_plain_ops_and_the_known_output(
+    graph, variant, depth, pooling, dilated
+):
     _, logits, _ = build(variant=variant, depth=depth, width=1 / 32, image_pooling=pooling)
     assert logits.name == 'resize/ResizeBilinear:0' and logits.shape.as_list() == [2, 48, 64, 19]
     needed = tf.graph_util.extract_sub_graph(graph.as_graph_def(), ['resize/ResizeBilinear']).node
-    plain = {'Placeholder', 'Const', 'VariableV2', 'Identity', 'Conv2D', 'FusedBatchNormV3', 'Relu', 'BiasAdd', 'Split', 'Add', 'Mul', 'Mean',
-             'ConcatV2', 'ResizeBilinear', 'AvgPool', 'MaxPool'} | ({'Sub', 'Sigmoid', 'Pad'} if variant == 'paper' else {'Softmax'})
+    plain = {
+        'Placeholder',
+        'Const',
+        'VariableV2',
+        'Identity',
+        'Conv2D',
+        'FusedBatchNormV3',
+        'Relu',
+        'BiasAdd',
+        'Split',
+        'Add',
+        'Mul',
+        'Mean',
+        'ConcatV2',
+        'ResizeBilinear',
+        'AvgPool',
+        'MaxPool',
+    } | ({'Sub', 'Sigmoid', 'Pad'} if variant == 'paper' else {'Softmax'})
     assert {node.op for node in needed} - plain == set()
     assert not any('_gradient_op_type' in node.attr for node in needed)
-    rates = collections.Counter(node.attr['dilations'].list.i[1] for node in needed if node.op == 'Conv2D')
-    assert {rate: count for rate, count in rates.items() if rate > 1} == {12: 1, 24: 1, 36: 1, **dilated}
+    rates = collections.Counter(
+        node.attr['dilations'].list.i[1] for node in needed if node.op == 'Conv2D'
+    )
+    assert {rate: count for rate, count in rates.items() if rate > 1} == {
+        12: 1,
+        24: 1,
+        36: 1,
+        **dilated,
+    }
 
 
 def test_without_auxiliary_head_there_are_none_of_its_variables():
@@ -294,16 +423,24 @@ def test_without_auxiliary_head_there_are_none_of_its_variables():
     assert aux is None and not any(name.startswith('auxiliary') for name, _, _ in variables())
 
 
-@pytest.mark.parametrize('rate, size, shape', [(2, 3, [2, 9, 7, 4]), (4, 3, [1, 6, 11, 2]), (36, 3, [2, 8, 5, 4]), (3, 5, [2, 9, 9, 4])])
+@pytest.mark.parametrize(
+    'rate, size, shape',
+    [(2, 3, [2, 9, 7, 4]), (4, 3, [1, 6, 11, 2]), (36, 3, [2, 8, 5, 4]), (3, 5, [2, 9, 9, 4])],
+)
 def test_gradients_of_dilated_convs_are_those_of_space_to_batch(graph, rate, size, shape):
     random = np.random.RandomState(0)
-    x, kernel = tf.constant(random.normal(size=shape)), tf.constant(random.normal(size=[size, size, shape[3], 6]))
+    x, kernel = (
+        tf.constant(random.normal(size=shape)),
+        tf.constant(random.normal(size=[size, size, shape[3], 6])),
+    )
     with graph.gradient_override_map({'Conv2D': 'DilatedConv2D'}):
         ours = tf.nn.conv2d(x, kernel, 1, 'SAME', dilations=rate)
     reference = tf.nn.convolution(x, kernel, 'SAME', dilation_rate=[rate, rate])
     weights = tf.constant(random.normal(size=shape[:3] + [6]))
     with tf.Session() as session:
-        pairs = [session.run([y] + tf.gradients(y * weights, [x, kernel])) for y in (ours, reference)]
+        pairs = [
+            session.run([y] + tf.gradients(y * weights, [x, kernel])) for y in (ours, reference)
+        ]
     for found, expected in zip(*pairs):
         close(found, expected, 1e-10)
 
@@ -315,15 +452,27 @@ def test_every_variable_is_trained_on_a_cpu():
     assert not any(gradient is None for gradient in gradients)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        found = session.run(gradients, {x: np.random.RandomState(0).normal(0, 1, x.shape.as_list())})
+        found = session.run(
+            gradients, {x: np.random.RandomState(0).normal(0, 1, x.shape.as_list())}
+        )
     assert all(np.isfinite(gradient).all() for gradient in found)
-    zero = [v.op.name for v, gradient in zip(tf.trainable_variables(), found) if not gradient.any() and v.shape.ndims == 4]
+    zero = [
+        v.op.name
+        for v, gradient in zip(tf.trainable_variables(), found)
+        if not gradient.any() and v.shape.ndims == 4
+    ]
     assert zero == []
 
 
-@pytest.mark.parametrize('variant, decay, flags, updates', [
-    ('paper', 0.9, dict(), False), ('paper', 0.9, dict(training=True), True), ('paper', 0.9, dict(training=True, freeze_bn=True), False),
-    ('port', 0.997, dict(training=True), True)])
+@pytest.mark.parametrize(
+    'variant, decay, flags, updates',
+    [
+        ('paper', 0.9, dict(), False),
+        ('paper', 0.9, dict(training=True), True),
+        ('paper', 0.9, dict(training=True, freeze_bn=True), False),
+        ('port', 0.997, dict(training=True), True),
+    ],
+)
 def test_batch_norm_of_the_caller_takes_the_place_of_every_one(variant, decay, flags, updates):
     calls = []
 
@@ -333,7 +482,7 @@ def test_batch_norm_of_the_caller_takes_the_place_of_every_one(variant, decay, f
 
     options = dict(TINY, variant=variant, depth=14 if variant == 'paper' else 50, **flags)
     build(**options)
-    names = [name[:-len('/gamma')] for name, _, _ in variables() if name.endswith('/gamma')]
+    names = [name[: -len('/gamma')] for name, _, _ in variables() if name.endswith('/gamma')]
     assert len(tf.get_collection(tf.GraphKeys.UPDATE_OPS)) == (2 * len(names) if updates else 0)
     with tf.Graph().as_default() as without:
         build(batch_norm=batch_norm, **options)
@@ -359,21 +508,28 @@ def test_dropout_precedes_both_classifiers_while_training():
 
 # Bad input
 
-@pytest.mark.parametrize('options, message', [
-    (dict(variant='papr'), r"'papr' is unknown: choose paper or port; did you mean 'paper'\?"),
-    (dict(depth=34), 'depth 34 is not legal: choose 14, 26, 50, 101'),
-    (dict(variant='port', depth=101), "depth 101: the port's graph has depth 50 only"),
-    (dict(width=0), 'width 0 is not legal'),
-    (dict(width=float('nan')), 'width nan is not legal'),
-    (dict(num_classes=1), 'num_classes 1 is too small'),
-    (dict(dropout_rate=1.0), 'dropout_rate 1.0 is not legal'),
-    (dict(image_pooling=7), 'image_pooling 7 is not legal: give 0 for all pixels, or'),
-    (dict(image_pooling=[3, 0]), r'image_pooling \[3, 0\] is not legal'),
-    (dict(image_pooling=[3]), r'image_pooling \[3\] is not legal'),
-    (dict(variant='port', image_pooling=[3, 3]), r"image_pooling \[3, 3\]: the port's graph pools over \[7, 7\]"),
-    (dict(height=31), r'images are \(2, 31, 64, 3\): resnest takes'),
-    (dict(height=None), r'images are \(2, \?, 64, 3\): resnest takes'),
-])
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(variant='papr'), r"'papr' is unknown: choose paper or port; did you mean 'paper'\?"),
+        (dict(depth=34), 'depth 34 is not legal: choose 14, 26, 50, 101'),
+        (dict(variant='port', depth=101), "depth 101: the port's graph has depth 50 only"),
+        (dict(width=0), 'width 0 is not legal'),
+        (dict(width=float('nan')), 'width nan is not legal'),
+        (dict(num_classes=1), 'num_classes 1 is too small'),
+        (dict(dropout_rate=1.0), 'dropout_rate 1.0 is not legal'),
+        (dict(image_pooling=7), 'image_pooling 7 is not legal: give 0 for all pixels, or'),
+        (dict(image_pooling=[3, 0]), r'image_pooling \[3, 0\] is not legal'),
+        (dict(image_pooling=[3]), r'image_pooling \[3\] is not legal'),
+        (
+            dict(variant='port', image_pooling=[3, 3]),
+            r"image_pooling \[3, 3\]: the port's graph pools over \[7, 7\]",
+        ),
+        (dict(height=31), r'images are \(2, 31, 64, 3\): resnest takes'),
+        (dict(height=None), r'images are \(2, \?, 64, 3\): resnest takes'),
+    ],
+)
 def test_illegal_arguments_are_named(options, message):
     with pytest.raises(UserError, match=message):
         build(**options)

@@ -1,4 +1,7 @@
-"""run_resnest.py from flags to files, on narrow networks and drawn blobs of 64x96 pixels in the published port's schema."""
+"""run_resnest.py from flags to files, on narrow networks and drawn blobs of 64x96 pixels in the
+published port's schema.
+"""
+
 import contextlib
 import importlib.util
 import json
@@ -13,8 +16,11 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from common import checkpoint, config, evaluation, experiment, reload
+from common import config, export_weights
+from common.checkpoints import checkpoint
 from common.errors import UserError
+from common.evaluation import evaluation
+from common.training import experiment
 from resnest_tf import cityscapes, model
 from resnest_tf.task import ResNeSt
 
@@ -22,20 +28,39 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RECIPES = sorted((ROOT / 'resnest_tf' / 'configs').glob('*.yaml'))
 RUN = ROOT / 'resnest_tf' / 'run_resnest.py'
 HEIGHT, WIDTH = 64, 96
-SMALL = dict(model='resnest', depth=14, width=1 / 16, crop_height=64, crop_width=64, image_height=HEIGHT, image_width=WIDTH, batch_size=4,
-             steps=4, learning_rate=0.01, photometric=False, eval_interval=0, log_interval=1)
+SMALL = dict(
+    model='resnest',
+    depth=14,
+    width=1 / 16,
+    crop_height=64,
+    crop_width=64,
+    image_height=HEIGHT,
+    image_width=WIDTH,
+    batch_size=4,
+    steps=4,
+    learning_rate=0.01,
+    photometric=False,
+    eval_interval=0,
+    log_interval=1,
+)
 
 
 def blobs(count, seed):
-    """(BGR image, trainIds): four classes in rectangles, each of its own colour under noise, a border that does not count."""
+    """(BGR image, trainIds): four classes in rectangles, each of its own colour under noise, a
+    border that does not count.
+    """
     random = np.random.RandomState(seed)
     colours = np.array([[60, 60, 60], [180, 40, 40], [40, 180, 40], [60, 60, 200]])
     for _ in range(count):
         label = np.zeros([HEIGHT, WIDTH], np.uint8)
         for kind in (1, 2, 3):
             top, left = random.randint(0, HEIGHT - 24), random.randint(0, WIDTH - 24)
-            label[top:top + 24, left:left + 24] = kind
-        image = (colours[label] + random.normal(0, 20, [HEIGHT, WIDTH, 3])).clip(0, 255).astype(np.uint8)
+            label[top : top + 24, left : left + 24] = kind
+        image = (
+            (colours[label] + random.normal(0, 20, [HEIGHT, WIDTH, 3]))
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
         label[-4:] = cityscapes.IGNORE
         yield image, label
 
@@ -50,9 +75,19 @@ def write_records(path, count, seed):
     path.parent.mkdir(parents=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for image, label in blobs(count, seed):
-            writer.write(tf.train.Example(features=tf.train.Features(feature={
-                'image': bytes_of(image), 'label': bytes_of(label), 'height': number(HEIGHT), 'width': number(WIDTH),
-                'channels': number(3)})).SerializeToString())
+            writer.write(
+                tf.train.Example(
+                    features=tf.train.Features(
+                        feature={
+                            'image': bytes_of(image),
+                            'label': bytes_of(label),
+                            'height': number(HEIGHT),
+                            'width': number(WIDTH),
+                            'channels': number(3),
+                        }
+                    )
+                ).SerializeToString()
+            )
 
 
 @pytest.fixture(scope='module')
@@ -73,6 +108,7 @@ def small(tmp_path_factory):
         path = folder / ('%d.yaml' % len(list(folder.iterdir())))
         path.write_text(yaml.safe_dump(dict(SMALL, **changes)))
         return path
+
     return make
 
 
@@ -84,22 +120,42 @@ def call(*flags, report=False):
 
 
 def task(recipe, *flags):
-    return ResNeSt(config.parse(ResNeSt.config_class, ['--config', str(recipe)] + [str(flag) for flag in flags], 'resnest', ResNeSt.aliases))
+    return ResNeSt(
+        config.parse(
+            ResNeSt.config_class,
+            ['--config', str(recipe)] + [str(flag) for flag in flags],
+            'resnest',
+            ResNeSt.aliases,
+        )
+    )
 
 
 @pytest.fixture(scope='module')
 def finished(small, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
-    call('--config', small(), '--data_path', data, '--output_path', folder, '--do_train', 'True', report=True)
+    call(
+        '--config',
+        small(),
+        '--data_path',
+        data,
+        '--output_path',
+        folder,
+        '--do_train',
+        'True',
+        report=True,
+    )
     return folder
 
 
 def predictions(prefix, **network):
     """[3, H, W] classes of val/'s images, by a graph and a normalisation of the test's own."""
-    images = np.stack([image[..., ::-1] for image, _ in blobs(3, 2)])   # RGB
+    images = np.stack([image[..., ::-1] for image, _ in blobs(3, 2)])  # RGB
     normal = (images / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     with tf.Graph().as_default(), tf.Session() as session:
-        logits, _ = model.deeplab_resnest(tf.constant(normal, tf.float32), **dict(dict(depth=14, width=1 / 16, aux_head=False), **network))
+        logits, _ = model.deeplab_resnest(
+            tf.constant(normal, tf.float32),
+            **dict(dict(depth=14, width=1 / 16, aux_head=False), **network),
+        )
         tf.train.Saver().restore(session, str(prefix))
         return session.run(logits).argmax(axis=-1)
 
@@ -114,12 +170,15 @@ def confusion(found):
 
 # Training and evaluation
 
+
 def test_run_ends_in_a_checkpoint_whose_evaluation_is_that_of_its_network(finished):
     matrix = confusion(predictions(finished / 'resnest.ckpt'))
     np.testing.assert_array_equal(np.load(str(finished / 'confusion.npy')), matrix)
     result = json.loads((finished / 'eval.json').read_text())
     union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    assert result['images'] == 3 and result['miou'] == pytest.approx(np.mean(np.diag(matrix)[union > 0] / union[union > 0]))
+    assert result['images'] == 3 and result['miou'] == pytest.approx(
+        np.mean(np.diag(matrix)[union > 0] / union[union > 0])
+    )
     assert result['accuracy'] == pytest.approx(np.trace(matrix) / matrix.sum())
     names = dict(tf.train.list_variables(str(finished / 'resnest.ckpt')))
     assert 'auxiliary/logits/kernel' in names and not any('Momentum' in name for name in names)
@@ -129,86 +188,227 @@ def test_run_draws_samples_into_its_report(finished):
     samples = sorted((finished / 'samples').glob('*.png'))
     assert len(samples) == 3 and all(cv2.imread(str(path)) is not None for path in samples)
     report = (finished / 'report.md').read_text()
-    assert 'samples/%s' % samples[0].name in report and 'plots/iou.png' in report and 'mIoU' in report
+    assert (
+        'samples/%s' % samples[0].name in report and 'plots/iou.png' in report and 'mIoU' in report
+    )
 
 
 def test_evaluation_saves_what_it_predicts(finished, small, data, tmp_path, capsys):
-    call('--config', small(), '--data_path', data, '--model_path', finished / 'resnest.ckpt', '--output_path', tmp_path, '--save_predictions',
-         tmp_path / 'png')
+    call(
+        '--config',
+        small(),
+        '--data_path',
+        data,
+        '--model_path',
+        finished / 'resnest.ckpt',
+        '--output_path',
+        tmp_path,
+        '--save_predictions',
+        tmp_path / 'png',
+    )
     files = sorted((tmp_path / 'png' / 'labelIds').glob('*.png'))
     assert len(files) == 3
     wanted = cityscapes.LABEL_IDS[predictions(finished / 'resnest.ckpt')]
-    np.testing.assert_array_equal([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in files], wanted)
+    np.testing.assert_array_equal(
+        [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in files], wanted
+    )
     miou = json.loads((tmp_path / 'eval.json').read_text())['miou']
     assert 'miou %.6f' % miou in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('changes', [dict(loss='ohem', ohem_min_kept=100, aux_weight=0.0, accumulate=2, batch_size=2, optimizer='adam', ema_decay=0.9),
-                                     dict(loss='focal', dropout_rate=0.5, photometric=True, freeze_bn=True, batch_size=1)])
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(
+            loss='ohem',
+            ohem_min_kept=100,
+            aux_weight=0.0,
+            accumulate=2,
+            batch_size=2,
+            optimizer='adam',
+            ema_decay=0.9,
+        ),
+        dict(loss='focal', dropout_rate=0.5, photometric=True, freeze_bn=True, batch_size=1),
+    ],
+)
 def test_every_way_of_training_lowers_the_loss(small, data, tmp_path, changes):
-    call('--config', small(steps=6, **changes), '--data_path', data / 'train', '--output_path', tmp_path, '--do_train', 'True')
-    losses = [json.loads(line)['loss'] for line in (tmp_path / 'metrics.jsonl').read_text().splitlines() if json.loads(line)['kind'] == 'train']
+    call(
+        '--config',
+        small(steps=6, **changes),
+        '--data_path',
+        data / 'train',
+        '--output_path',
+        tmp_path,
+        '--do_train',
+        'True',
+    )
+    losses = [
+        json.loads(line)['loss']
+        for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()
+        if json.loads(line)['kind'] == 'train'
+    ]
     assert len(losses) == 6 and np.isfinite(losses).all() and np.mean(losses[-2:]) < losses[0]
 
 
 def test_all_views_together_come_near_the_single_one(finished, small, data, tmp_path):
     """Sliding windows, scales and mirrors see the same blobs: most pixels keep their class."""
-    call('--config', small(), '--data_path', data, '--model_path', finished / 'resnest.ckpt', '--output_path', tmp_path, '--eval_mode', 'slide',
-         '--eval_scales', '[0.75,1.0]', '--eval_flip', 'True')
+    call(
+        '--config',
+        small(),
+        '--data_path',
+        data,
+        '--model_path',
+        finished / 'resnest.ckpt',
+        '--output_path',
+        tmp_path,
+        '--eval_mode',
+        'slide',
+        '--eval_scales',
+        '[0.75,1.0]',
+        '--eval_flip',
+        'True',
+    )
     one, many = (json.loads((folder / 'eval.json').read_text()) for folder in (finished, tmp_path))
     assert many['images'] == 3 and abs(one['accuracy'] - many['accuracy']) < 0.3
 
 
 # The published port's flags, records and checkpoints
 
+
 def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
     narrow = ['--width', 1 / 64, '--optimizer', 'sgd', '--eval_interval', 0]
-    call('--train_data', data / 'train' / 'cityscapes_train.tfrecords', '--model_save_dir', tmp_path / 'save' / 'resnest.ckpt', '--is_training', 'True',
-         '--num_class', 19, '--img_N', 9, '--img_H', 64, '--img_W', 64, '--batch_size', 4, '--epochs', 1, '--learning_rate', 0.00001, *narrow)
+    call(
+        '--train_data',
+        data / 'train' / 'cityscapes_train.tfrecords',
+        '--model_save_dir',
+        tmp_path / 'save' / 'resnest.ckpt',
+        '--is_training',
+        'True',
+        '--num_class',
+        19,
+        '--img_N',
+        9,
+        '--img_H',
+        64,
+        '--img_W',
+        64,
+        '--batch_size',
+        4,
+        '--epochs',
+        1,
+        '--learning_rate',
+        0.00001,
+        *narrow,
+    )
     saved = yaml.safe_load((tmp_path / 'save' / 'config.yaml').read_text())
-    assert (saved['crop_height'], saved['crop_width'], saved['variant'], saved['loss']) == (64, 64, 'port', 'focal')
-    port = {name for name, _, _ in json.loads((ROOT / 'test' / 'data' / 'resnest_port_variables.json').read_text())}
+    assert (saved['crop_height'], saved['crop_width'], saved['variant'], saved['loss']) == (
+        64,
+        64,
+        'port',
+        'focal',
+    )
+    port = {
+        name
+        for name, _, _ in json.loads(
+            (ROOT / 'test' / 'data' / 'resnest_port_variables.json').read_text()
+        )
+    }
     ours = dict(tf.train.list_variables(str(tmp_path / 'save' / 'resnest.ckpt')))
     assert ours.pop('global_step') == [] and set(ours) < port
 
     # A checkpoint of the port: all of its variables, also those without effect.
     found = checkpoint.Checkpoint(str(tmp_path / 'save' / 'resnest.ckpt'))
     dead = sorted(port - set(ours))
-    checkpoint.write(str(tmp_path / 'port' / 'resnest.ckpt-182'),
-                     dict({name: found.read(name) for name in ours}, **{name: np.full([3], 7, np.float32) for name in dead}))
+    checkpoint.write(
+        str(tmp_path / 'port' / 'resnest.ckpt-182'),
+        dict(
+            {name: found.read(name) for name in ours},
+            **{name: np.full([3], 7, np.float32) for name in dead},
+        ),
+    )
     capsys.readouterr()
-    call('--train_data', data / 'val' / 'cityscapes_val.tfrecords', '--model_path', tmp_path / 'port' / 'resnest.ckpt-182', '--is_training', 'False',
-         '--num_class', 19, '--img_H', HEIGHT, '--img_W', WIDTH, '--batch_size', 1, *narrow)
+    call(
+        '--train_data',
+        data / 'val' / 'cityscapes_val.tfrecords',
+        '--model_path',
+        tmp_path / 'port' / 'resnest.ckpt-182',
+        '--is_training',
+        'False',
+        '--num_class',
+        19,
+        '--img_H',
+        HEIGHT,
+        '--img_W',
+        WIDTH,
+        '--batch_size',
+        1,
+        *narrow,
+    )
     assert 'miou' in capsys.readouterr().out
     assert json.loads((tmp_path / 'port' / 'eval.json').read_text())['images'] == 3
 
-    again = ResNeSt(config.parse(ResNeSt.config_class, [str(word) for word in ['--is_training', 'True', *narrow]], 'resnest', ResNeSt.aliases,
-                                 ResNeSt.default_recipe))
+    again = ResNeSt(
+        config.parse(
+            ResNeSt.config_class,
+            [str(word) for word in ['--is_training', 'True', *narrow]],
+            'resnest',
+            ResNeSt.aliases,
+            ResNeSt.default_recipe,
+        )
+    )
     match = evaluation.match(again, str(tmp_path / 'port' / 'resnest.ckpt-182'), training=True)
-    assert 'restored %d of %d variables; dropped: 80 that had no effect' % (len(ours), len(ours)) in match.report
+    assert (
+        'restored %d of %d variables; dropped: 80 that had no effect' % (len(ours), len(ours))
+        in match.report
+    )
     assert len(dead) == 80
 
 
 # Starting from a checkpoint
 
+
 def test_backbone_starts_training_and_both_heads_are_new(finished, small, tmp_path):
     whole = checkpoint.Checkpoint(str(finished / 'resnest.ckpt'))
-    backbone = {name: whole.read(name) for name in whole.shapes if name.split('/')[0] not in ('head', 'auxiliary', 'global_step')}
+    backbone = {
+        name: whole.read(name)
+        for name in whole.shapes
+        if name.split('/')[0] not in ('head', 'auxiliary', 'global_step')
+    }
     checkpoint.write(str(tmp_path / 'backbone.ckpt'), backbone)
     prefix = str(tmp_path / 'backbone.ckpt')
     found = evaluation.match(task(small()), prefix, training=True)
     assert set(found.names) == set(backbone)
-    assert 'restored %d of %d variables; initialised anew: head/' % (len(backbone), len(whole.shapes) - 1) in found.report
+    assert (
+        'restored %d of %d variables; initialised anew: head/'
+        % (len(backbone), len(whole.shapes) - 1)
+        in found.report
+    )
     with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without head'):
         evaluation.match(task(small()), prefix)
 
 
 def test_reload_writes_the_network_alone(finished, small, tmp_path, capsys):
     recipe = small()
-    reload.main(['--model', 'resnest', '--config', str(recipe), '--model_path', str(finished / 'model.ckpt-4'), '--output', str(tmp_path / 'premodel' / 'resnest.ckpt')])
+    export_weights.main(
+        [
+            '--model',
+            'resnest',
+            '--config',
+            str(recipe),
+            '--model_path',
+            str(finished / 'model.ckpt-4'),
+            '--output',
+            str(tmp_path / 'premodel' / 'resnest.ckpt'),
+        ]
+    )
     assert 'weights only' in capsys.readouterr().out
-    old, new = checkpoint.Checkpoint(str(finished / 'model.ckpt-4')), checkpoint.Checkpoint(str(tmp_path / 'premodel' / 'resnest.ckpt'))
-    assert set(new.shapes) == set(task(recipe).variables(training=True)) | {'global_step'} and len(old.shapes) > len(new.shapes)
+    old, new = (
+        checkpoint.Checkpoint(str(finished / 'model.ckpt-4')),
+        checkpoint.Checkpoint(str(tmp_path / 'premodel' / 'resnest.ckpt')),
+    )
+    assert set(new.shapes) == set(task(recipe).variables(training=True)) | {'global_step'} and len(
+        old.shapes
+    ) > len(new.shapes)
     for name in new.shapes:
         np.testing.assert_array_equal(new.read(name), old.read(name))
 
@@ -219,20 +419,45 @@ def test_reinit_head_trains_other_classes(finished, small, data):
         evaluation.match(task(small(num_classes=5)), prefix, training=True)
     found = evaluation.match(task(small(num_classes=5, reinit_head=True)), prefix, training=True)
     left = set(task(small(num_classes=5)).variables(training=True)) - set(found.names)
-    assert left == {'head/logits/kernel', 'head/logits/bias', 'auxiliary/logits/kernel', 'auxiliary/logits/bias'}
+    assert left == {
+        'head/logits/kernel',
+        'head/logits/bias',
+        'auxiliary/logits/kernel',
+        'auxiliary/logits/bias',
+    }
 
 
 # Mistakes
 
-@pytest.mark.parametrize('flags, message', [
-    (dict(batch_size=1), 'batch_size: 1 image at a time cannot train'), (dict(min_scale=3.0), 'min_scale: 3 is above max_scale, 2'),
-    (dict(eval_scales=[0.25]), 'eval_scales'), (dict(crop_height=16), 'crop_height: 16 is not legal; give at least 32'),
-    (dict(variant='port'), "depth: the port's network has depth 50"), (dict(slide_stride=1.5), 'slide_stride'), (dict(image_pooling=[3]), 'image_pooling'),
-    (dict(loss='ohem', label_smoothing=0.1), 'label_smoothing'), (dict(num_classes=256), 'num_classes'), (dict(ohem_threshold=2.0), 'ohem_threshold'),
-    (dict(crop_hight=64), 'crop_height')])
+
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (dict(batch_size=1), 'batch_size: 1 image at a time cannot train'),
+        (dict(min_scale=3.0), 'min_scale: 3 is above max_scale, 2'),
+        (dict(eval_scales=[0.25]), 'eval_scales'),
+        (dict(crop_height=16), 'crop_height: 16 is not legal; give at least 32'),
+        (dict(variant='port'), "depth: the port's network has depth 50"),
+        (dict(slide_stride=1.5), 'slide_stride'),
+        (dict(image_pooling=[3]), 'image_pooling'),
+        (dict(loss='ohem', label_smoothing=0.1), 'label_smoothing'),
+        (dict(num_classes=256), 'num_classes'),
+        (dict(ohem_threshold=2.0), 'ohem_threshold'),
+        (dict(crop_hight=64), 'crop_height'),
+    ],
+)
 def test_what_cannot_be_is_said_in_a_line(small, data, tmp_path, capsys, flags, message):
     with pytest.raises(SystemExit) as stop:
-        call('--config', small(**flags), '--data_path', data, '--output_path', tmp_path / 'run', '--do_train', 'True')
+        call(
+            '--config',
+            small(**flags),
+            '--data_path',
+            data,
+            '--output_path',
+            tmp_path / 'run',
+            '--do_train',
+            'True',
+        )
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error and len(error.strip().splitlines()) == 1
 
@@ -240,16 +465,28 @@ def test_what_cannot_be_is_said_in_a_line(small, data, tmp_path, capsys, flags, 
 def test_small_batch_is_warned_about(finished, small):
     assert 'warning: batch norm sees 4 images at a time' in (finished / 'log.txt').read_text()
     device = mock.Mock(size=2)
-    assert task(small()).warnings(None, device) == [] != task(small(sync_bn=False)).warnings(None, device)
+    assert (
+        task(small()).warnings(None, device)
+        == []
+        != task(small(sync_bn=False)).warnings(None, device)
+    )
 
 
 def test_images_of_another_size_than_evaluated_are_named(finished, small, data, capsys):
     with pytest.raises(SystemExit):
-        call('--config', small(image_height=128), '--data_path', data, '--model_path', finished / 'resnest.ckpt')
+        call(
+            '--config',
+            small(image_height=128),
+            '--data_path',
+            data,
+            '--model_path',
+            finished / 'resnest.ckpt',
+        )
     assert '--image_height' in capsys.readouterr().err
 
 
 # Recipes
+
 
 @pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
 def test_recipe_says_what_it_is(path):
@@ -262,14 +499,32 @@ def test_recipe_says_what_it_is(path):
 
 # Two processes
 
-several = [pytest.mark.processes, pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed')]
+several = [
+    pytest.mark.processes,
+    pytest.mark.slow,
+    pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed'),
+]
 
 
 @pytest.fixture(scope='module')
 def words(finished, data):
     """words(recipe, output): three more steps from the same weights."""
-    return lambda recipe, output: ['--config', recipe, '--data_path', data, '--output_path', output, '--do_train', 'True', '--steps', 3, '--learning_rate', 0.001,
-                                   '--model_path', finished / 'resnest.ckpt']
+    return lambda recipe, output: [
+        '--config',
+        recipe,
+        '--data_path',
+        data,
+        '--output_path',
+        output,
+        '--do_train',
+        'True',
+        '--steps',
+        3,
+        '--learning_rate',
+        0.001,
+        '--model_path',
+        finished / 'resnest.ckpt',
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -280,27 +535,72 @@ def alone(words, small, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('device', [pytest.param('cpu', marks=several), pytest.param('npu', marks=several)])
+@pytest.mark.parametrize(
+    'device', [pytest.param('cpu', marks=several), pytest.param('npu', marks=several)]
+)
 def test_two_processes_train_and_evaluate_as_one(alone, words, small, start, tmp_path, device):
     more = []
     if device == 'cpu':
         launcher = [pathlib.Path(sys.executable).parent / 'horovodrun', '-np', '2', '--gloo']
     else:
-        foreign = ('RANK_', 'CM_', 'HCCL_', 'DEVICE_', 'ASCEND_', 'HOROVOD_', 'JOB_ID', 'POD_NAME', 'TF_CONFIG')
-        launcher = ['env'] + [word for name in os.environ if name.startswith(foreign) for word in ('-u', name)] + [
-            'PYTHONPATH=%s' % ROOT, 'ASCEND_SIM=1', 'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'), 'OMP_NUM_THREADS=1',
-            sys.executable, '-m', 'hccl.launch', '--devices', '0-1', '--log_dir', tmp_path / 'logs', '--']
+        foreign = (
+            'RANK_',
+            'CM_',
+            'HCCL_',
+            'DEVICE_',
+            'ASCEND_',
+            'HOROVOD_',
+            'JOB_ID',
+            'POD_NAME',
+            'TF_CONFIG',
+        )
+        launcher = (
+            ['env']
+            + [word for name in os.environ if name.startswith(foreign) for word in ('-u', name)]
+            + [
+                'PYTHONPATH=%s' % ROOT,
+                'ASCEND_SIM=1',
+                'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'),
+                'OMP_NUM_THREADS=1',
+                sys.executable,
+                '-m',
+                'hccl.launch',
+                '--devices',
+                '0-1',
+                '--log_dir',
+                tmp_path / 'logs',
+                '--',
+            ]
+        )
         more = ['--device', 'npu', '--precision', 'float32']
-    process = start(*map(str, words(small(batch_size=2), tmp_path / 'run')), *more, cwd=tmp_path, launcher=launcher, script=RUN)
+    process = start(
+        *map(str, words(small(batch_size=2), tmp_path / 'run')),
+        *more,
+        cwd=tmp_path,
+        launcher=launcher,
+        script=RUN,
+    )
     status, out, error = process.finish(400)
     assert status == 0, out + error
-    logged = [[json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()] for folder in (tmp_path / 'run', alone)]
+    logged = [
+        [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+        for folder in (tmp_path / 'run', alone)
+    ]
     losses = [[row['loss'] for row in rows if row['kind'] == 'train'] for rows in logged]
     assert logged[0][0]['ranks'] == 2 and len(losses[0]) == 3
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
-    one, two = checkpoint.Checkpoint(str(alone / 'resnest.ckpt')), checkpoint.Checkpoint(str(tmp_path / 'run' / 'resnest.ckpt'))
+    one, two = (
+        checkpoint.Checkpoint(str(alone / 'resnest.ckpt')),
+        checkpoint.Checkpoint(str(tmp_path / 'run' / 'resnest.ckpt')),
+    )
     for name in one.shapes:
-        np.testing.assert_allclose(two.read(name), one.read(name), atol=1e-3, rtol=1e-2, err_msg=name)
-    found, expected = (json.loads((folder / 'eval.json').read_text()) for folder in (tmp_path / 'run', alone))
-    assert found['images'] == 3 and found['accuracy'] == pytest.approx(expected['accuracy'], abs=0.01)
+        np.testing.assert_allclose(
+            two.read(name), one.read(name), atol=1e-3, rtol=1e-2, err_msg=name
+        )
+    found, expected = (
+        json.loads((folder / 'eval.json').read_text()) for folder in (tmp_path / 'run', alone)
+    )
+    assert found['images'] == 3 and found['accuracy'] == pytest.approx(
+        expected['accuracy'], abs=0.01
+    )

@@ -1,4 +1,7 @@
-"""The whole network, narrow, on two ranks with two images each, which run this file, against one rank with four."""
+"""The whole network, narrow, on two ranks with two images each, which run this file, against one
+rank with four.
+"""
+
 import importlib.util
 import pathlib
 import sys
@@ -7,64 +10,113 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import batch_norm, config, devices, losses, optimizer
+from common import config, devices, settings
 from common.devices import npu
 from common.devices.cpu import CPU
+from common.metrics import losses
+from common.training import batch_norm, optimizer
 from resnest_tf.model import deeplab_resnest
 
-TWO_RANKS = pathlib.Path(__file__).resolve().parent.parent / 'common' / 'two_ranks.py'
+TWO_RANKS = pathlib.Path(__file__).resolve().parent.parent / 'common' / 'training' / 'two_ranks.py'
 STEPS = 3
-pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed')]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.slow,
+    pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed'),
+]
 
 
 def examples():
-    """Images and labels of 8x8 squares; images differ in mean and contrast, or the batch norms after a global pooling would amplify rounding."""
+    """Images and labels of 8x8 squares; images differ in mean and contrast, or the batch norms
+    after a global pooling would amplify rounding.
+    """
     random = np.random.RandomState(0)
-    squares = random.normal(0, 1, (4, 8, 8, 3)) * np.float32([0.5, 1, 1.5, 2])[:, None, None, None] + random.normal(0, 1, (4, 1, 1, 3))
-    return [np.kron(values, np.ones((1, 8, 8) + (1,) * (values.ndim - 3))).astype(dtype)
-            for values, dtype in ((squares, np.float32), (random.randint(0, 5, (4, 8, 8)), np.int32))]
+    squares = random.normal(0, 1, (4, 8, 8, 3)) * np.float32([0.5, 1, 1.5, 2])[
+        :, None, None, None
+    ] + random.normal(0, 1, (4, 1, 1, 3))
+    return [
+        np.kron(values, np.ones((1, 8, 8) + (1,) * (values.ndim - 3))).astype(dtype)
+        for values, dtype in ((squares, np.float32), (random.randint(0, 5, (4, 8, 8)), np.int32))
+    ]
 
 
 def start_values(variables):
-    """Most units are active: in a layer with few of them, each that is almost always 0 would amplify rounding too."""
+    """Most units are active: in a layer with few of them, each that is almost always 0 would
+    amplify rounding too.
+    """
     random = np.random.RandomState(9)
 
     def value(name, shape):
         if len(shape) > 1:
             return random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-        return random.uniform(*((0.5, 1.2) if name.endswith(('gamma', 'moving_variance')) else (0.3, 0.8)), shape)
-    return {variable.op.name: value(variable.op.name, variable.shape.as_list()) for variable in variables}
+        return random.uniform(
+            *((0.5, 1.2) if name.endswith(('gamma', 'moving_variance')) else (0.3, 0.8)), shape
+        )
+
+    return {
+        variable.op.name: value(variable.op.name, variable.shape.as_list())
+        for variable in variables
+    }
 
 
 def train(device, session_config, images, labels, synchronise):
-    """A few steps of SGD: all variables, their start values, and the loss of all ranks in each step."""
-    cfg = config.parse(config.Config, ['--optimizer', 'sgd', '--weight_decay', '0', '--precision', 'float32'], 'any')
+    """A few steps of SGD: all variables, their start values, and the loss of all ranks in each
+    step.
+    """
+    cfg = config.parse(
+        settings.Config,
+        ['--optimizer', 'sgd', '--weight_decay', '0', '--precision', 'float32'],
+        'any',
+    )
 
     def losses_of(_):
-        outputs = deeplab_resnest(tf.constant(images), depth=14, width=1 / 16, num_classes=5, training=True,
-                                  batch_norm=batch_norm.synchronised(device) if synchronise else None)
-        loss = tf.add_n([weight * losses.cross_entropy(logits, labels) for weight, logits in zip((1.0, 0.4), outputs)])
+        outputs = deeplab_resnest(
+            tf.constant(images),
+            depth=14,
+            width=1 / 16,
+            num_classes=5,
+            training=True,
+            batch_norm=batch_norm.synchronised(device) if synchronise else None,
+        )
+        loss = tf.add_n(
+            [
+                weight * losses.cross_entropy(logits, labels)
+                for weight, logits in zip((1.0, 0.4), outputs)
+            ]
+        )
         return optimizer.Losses(loss, loss)
 
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
         train_op, loss = optimizer.train_op(cfg, device, losses_of, tf.constant(0.01))
         loss = device.allreduce_sum(loss, 'loss') / device.size
-        variables = [variable for variable in tf.global_variables() if variable.op.name != 'global_step']
+        variables = [
+            variable for variable in tf.global_variables() if variable.op.name != 'global_step'
+        ]
         start = start_values(variables)
-        session.run([variable.initializer for variable in variables] + [tf.train.get_global_step().initializer],
-                    {variable.initializer.inputs[1]: start[variable.op.name] for variable in variables})
+        session.run(
+            [variable.initializer for variable in variables]
+            + [tf.train.get_global_step().initializer],
+            {variable.initializer.inputs[1]: start[variable.op.name] for variable in variables},
+        )
         seen = [session.run([train_op, loss])[1] for _ in range(STEPS)]
         result = session.run({variable.op.name: variable for variable in variables})
-    return dict(result, losses=np.array(seen), **{'start/' + name: value for name, value in start.items()})
+    return dict(
+        result, losses=np.array(seen), **{'start/' + name: value for name, value in start.items()}
+    )
 
 
 def main(name, folder):
     device = devices.select(name)
     session_config = npu.session_config() if name == 'npu' else device.session_config()
-    images, labels = (values[2 * device.rank:2 * device.rank + 2] for values in examples())
+    images, labels = (values[2 * device.rank : 2 * device.rank + 2] for values in examples())
     result = train(device, session_config, images, labels, True)
     if name == 'cpu':
-        result.update({'alone/' + key: value for key, value in train(device, session_config, images, labels, False).items()})
+        result.update(
+            {
+                'alone/' + key: value
+                for key, value in train(device, session_config, images, labels, False).items()
+            }
+        )
     np.savez('%s/rank%d.npz' % (folder, device.rank), **result)
 
 
@@ -81,10 +133,13 @@ def on(start, tmp_path_factory):
     def call(name):
         if name not in found:
             folder = tmp_path_factory.mktemp(name)
-            status, out, error = start(name, folder, __file__, name, folder, script=TWO_RANKS).finish(400)
+            status, out, error = start(
+                name, folder, __file__, name, folder, script=TWO_RANKS
+            ).finish(400)
             assert status == 0, out + error
             found[name] = [dict(np.load(str(folder / ('rank%d.npz' % rank)))) for rank in range(2)]
         return found[name]
+
     return call
 
 
@@ -95,7 +150,7 @@ def distance(found, expected):
 @pytest.mark.parametrize('device', ['cpu', 'npu'])
 def test_two_ranks_train_as_one_with_all_images(on, one, device):
     names = [name for name in one if not name.startswith('start/')]
-    assert len(names) > 35 * 4   # so many batch norms alone
+    assert len(names) > 35 * 4  # so many batch norms alone
     for rank in on(device):
         for name in names:
             assert distance(rank[name], one[name]) < 1e-5, name
@@ -107,7 +162,11 @@ def test_two_ranks_train_as_one_with_all_images(on, one, device):
 def test_without_synchronisation_they_do_not(on, one):
     rank = on('cpu')[0]
     for kind in ('losses', 'moving_variance', 'conv1/kernel'):
-        far = [distance(rank['alone/' + name], one[name]) for name in one if name.endswith(kind) and not name.startswith('start/')]
+        far = [
+            distance(rank['alone/' + name], one[name])
+            for name in one
+            if name.endswith(kind) and not name.startswith('start/')
+        ]
         assert max(far) > 1e-3, kind
 
 

@@ -1,4 +1,7 @@
-"""Views against the same written in NumPy, image by image and window by window, with a network that knows places and the picture's edge."""
+"""Views against the same written in NumPy, image by image and window by window, with a network that
+knows places and the picture's edge.
+"""
+
 import types
 
 import numpy as np
@@ -18,29 +21,59 @@ def graph():
         yield fresh
 
 
-def settings(mode='whole', scales=(1.0,), flip=False, window=(None, None), crop=(16, 24), stride=2 / 3, classes=CLASSES):
-    return types.SimpleNamespace(eval_mode=mode, eval_scales=list(scales), eval_flip=flip, slide_height=window[0], slide_width=window[1],
-                                 slide_stride=stride, crop_height=crop[0], crop_width=crop[1], num_classes=classes)
+def settings(
+    mode='whole',
+    scales=(1.0,),
+    flip=False,
+    window=(None, None),
+    crop=(16, 24),
+    stride=2 / 3,
+    classes=CLASSES,
+):
+    return types.SimpleNamespace(
+        eval_mode=mode,
+        eval_scales=list(scales),
+        eval_flip=flip,
+        slide_height=window[0],
+        slide_width=window[1],
+        slide_stride=stride,
+        crop_height=crop[0],
+        crop_width=crop[1],
+        num_classes=classes,
+    )
 
 
-# The network, in TensorFlow and in NumPy: a 3x3 conv that sees zeros beyond the edge, the mean of the picture, and the distance to its left
-# and upper edge.
+# The network, in TensorFlow and in NumPy: a 3x3 conv that sees zeros beyond the edge, the mean of
+# the picture, and the distance to its left and upper edge.
 
 KERNEL = np.random.RandomState(7).normal(0, 0.5, [3, 3, 3, CLASSES]).astype(np.float32)
 
 
 def network(images):
     _, height, width, _ = images.shape.as_list()
-    kernel = tf.get_variable('conv/kernel', KERNEL.shape, initializer=tf.constant_initializer(KERNEL))
-    y = tf.nn.conv2d(images, kernel, 1, 'SAME') + tf.reduce_mean(images, [1, 2, 3], keepdims=True) * [0.0, 3.0, 0.0, -3.0]
-    return y + tf.reshape(tf.range(width, dtype=tf.float32) / 20, [1, 1, width, 1]) * [1.0, 0.0, 0.0, 0.0] \
-        + tf.reshape(tf.range(height, dtype=tf.float32) / 20, [1, height, 1, 1]) * [0.0, 0.0, 1.0, 0.0]
+    kernel = tf.get_variable(
+        'conv/kernel', KERNEL.shape, initializer=tf.constant_initializer(KERNEL)
+    )
+    y = tf.nn.conv2d(images, kernel, 1, 'SAME') + tf.reduce_mean(
+        images, [1, 2, 3], keepdims=True
+    ) * [0.0, 3.0, 0.0, -3.0]
+    return (
+        y
+        + tf.reshape(tf.range(width, dtype=tf.float32) / 20, [1, 1, width, 1])
+        * [1.0, 0.0, 0.0, 0.0]
+        + tf.reshape(tf.range(height, dtype=tf.float32) / 20, [1, height, 1, 1])
+        * [0.0, 0.0, 1.0, 0.0]
+    )
 
 
 def network_np(image):
     height, width, _ = image.shape
     padded = np.pad(image, [(1, 1), (1, 1), (0, 0)], 'constant')
-    y = sum(padded[i:i + height, j:j + width] @ KERNEL[i, j].astype(np.float64) for i in range(3) for j in range(3))
+    y = sum(
+        padded[i : i + height, j : j + width] @ KERNEL[i, j].astype(np.float64)
+        for i in range(3)
+        for j in range(3)
+    )
     y += image.mean() * np.array([0.0, 3.0, 0.0, -3.0])
     y[..., 0] += np.arange(width) / 20
     y[..., 2] += np.arange(height)[:, None] / 20
@@ -49,12 +82,17 @@ def network_np(image):
 
 def resize_np(x, height, width):
     """Bilinear, pixels' centres at half a pixel, edge pixels repeated."""
+
     def along(x, axis, count):
         size = x.shape[axis]
         place = np.clip((np.arange(count) + 0.5) * size / count - 0.5, 0, size - 1)
         low = np.floor(place).astype(int)
         share = (place - low).reshape([-1 if a == axis else 1 for a in range(3)])
-        return np.take(x, low, axis) * (1 - share) + np.take(x, np.minimum(low + 1, size - 1), axis) * share
+        return (
+            np.take(x, low, axis) * (1 - share)
+            + np.take(x, np.minimum(low + 1, size - 1), axis) * share
+        )
+
     return along(along(x, 0, height), 1, width)
 
 
@@ -68,9 +106,9 @@ def slide_np(image, window, step):
         x = 0
         while True:
             x1 = min(x, max(width - window[1], 0))
-            part = image[y1:y1 + window[0], x1:x1 + window[1]]
-            total[y1:y1 + window[0], x1:x1 + window[1]] += network_np(part)
-            seen[y1:y1 + window[0], x1:x1 + window[1]] += 1
+            part = image[y1 : y1 + window[0], x1 : x1 + window[1]]
+            total[y1 : y1 + window[0], x1 : x1 + window[1]] += network_np(part)
+            seen[y1 : y1 + window[0], x1 : x1 + window[1]] += 1
             if x1 + window[1] >= width:
                 break
             x += step[1]
@@ -91,10 +129,14 @@ def views_np(image, score, scales, flip):
     height, width, _ = image.shape
     probabilities = []
     for scale in scales:
-        view = resize_np(image, int(np.floor(scale * height + 0.5)), int(np.floor(scale * width + 0.5)))
+        view = resize_np(
+            image, int(np.floor(scale * height + 0.5)), int(np.floor(scale * width + 0.5))
+        )
         probabilities.append(softmax_np(resize_np(score(view), height, width)))
         if flip:
-            probabilities.append(softmax_np(resize_np(score(view[:, ::-1]), height, width))[:, ::-1])
+            probabilities.append(
+                softmax_np(resize_np(score(view[:, ::-1]), height, width))[:, ::-1]
+            )
     return np.mean(probabilities, axis=0)
 
 
@@ -119,6 +161,7 @@ def close(found, expected, tolerance=2e-5):
 
 # One view
 
+
 def test_whole_image_is_the_network_and_nothing_else(graph):
     x = tf.placeholder(tf.float32, [1, 21, 34, 3])
     logits(network, x, settings())
@@ -140,16 +183,19 @@ def test_one_scale_gives_resized_logits(scale):
     close(run(settings(scales=[scale]), image)[0], resize_np(network_np(view), 25, 42))
 
 
-@pytest.mark.parametrize('height, width, window, step', [
-    (32, 48, (16, 24), (11, 16)),    # last windows moved back
-    (27, 40, (16, 24), (11, 16)),    # they fit exactly
-    (28, 41, (16, 24), (11, 16)),    # one pixel more than fits
-    (37, 53, (16, 24), (11, 16)),
-    (16, 70, (16, 24), (11, 16)),    # one row of windows
-    (12, 70, (16, 24), (11, 16)),    # an image lower than the windows
-    (40, 20, (16, 24), (11, 16)),    # an image narrower than the windows
-    (29, 31, (13, 9), (9, 6)),
-])
+@pytest.mark.parametrize(
+    'height, width, window, step',
+    [
+        (32, 48, (16, 24), (11, 16)),  # last windows moved back
+        (27, 40, (16, 24), (11, 16)),  # they fit exactly
+        (28, 41, (16, 24), (11, 16)),  # one pixel more than fits
+        (37, 53, (16, 24), (11, 16)),
+        (16, 70, (16, 24), (11, 16)),  # one row of windows
+        (12, 70, (16, 24), (11, 16)),  # an image lower than the windows
+        (40, 20, (16, 24), (11, 16)),  # an image narrower than the windows
+        (29, 31, (13, 9), (9, 6)),
+    ],
+)
 def test_windows_average_their_logits(height, width, window, step):
     image = picture(height, width)
     expected = slide_np(image[0].astype(np.float64), window, step)
@@ -160,11 +206,20 @@ def test_windows_default_to_the_crop_and_their_distance_to_a_share_of_it():
     image = picture(33, 50)
     double = image[0].astype(np.float64)
     with tf.Graph().as_default():
-        close(run(settings('slide', crop=(20, 30), stride=1.0), image)[0], slide_np(double, (20, 30), (20, 30)))
+        close(
+            run(settings('slide', crop=(20, 30), stride=1.0), image)[0],
+            slide_np(double, (20, 30), (20, 30)),
+        )
     with tf.Graph().as_default():
-        close(run(settings('slide', window=(20, None), crop=(99, 30), stride=0.5), image)[0], slide_np(double, (20, 30), (10, 15)))
-    with tf.Graph().as_default():    # never less than a pixel
-        close(run(settings('slide', window=(32, 49), stride=0.001), image)[0], slide_np(double, (32, 49), (1, 1)))
+        close(
+            run(settings('slide', window=(20, None), crop=(99, 30), stride=0.5), image)[0],
+            slide_np(double, (20, 30), (10, 15)),
+        )
+    with tf.Graph().as_default():  # never less than a pixel
+        close(
+            run(settings('slide', window=(32, 49), stride=0.001), image)[0],
+            slide_np(double, (32, 49), (1, 1)),
+        )
 
 
 @pytest.mark.parametrize('size', [(16, 24), (10, 24), (10, 20)])
@@ -177,8 +232,12 @@ def test_an_image_no_larger_than_a_window_is_one_view(graph, size):
 
 # Several
 
+
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
-@pytest.mark.parametrize('scales, flip', [([1.0], True), ([0.5, 1.0, 1.75], False), ([0.5, 0.75, 1.0, 1.3], True), ([1.5], True)])
+@pytest.mark.parametrize(
+    'scales, flip',
+    [([1.0], True), ([0.5, 1.0, 1.75], False), ([0.5, 0.75, 1.0, 1.3], True), ([1.5], True)],
+)
 def test_probabilities_are_averaged(mode, scales, flip):
     image = picture(27, 41)
     score = network_np if mode == 'whole' else lambda view: slide_np(view, (16, 24), (11, 16))
@@ -189,7 +248,11 @@ def test_probabilities_are_averaged(mode, scales, flip):
 
 
 def test_a_class_without_any_probability_has_a_finite_logarithm():
-    found = run(settings(flip=True), picture(8, 8), lambda x: tf.concat([x * 0 + 1000, x[..., :1] * 0 - 1000], 3))
+    found = run(
+        settings(flip=True),
+        picture(8, 8),
+        lambda x: tf.concat([x * 0 + 1000, x[..., :1] * 0 - 1000], 3),
+    )
     assert np.isfinite(found).all() and found[..., 3].max() < -80
     close(found[..., :3], np.full([1, 8, 8, 3], -np.log(3)))
 
@@ -220,8 +283,13 @@ def test_views_come_one_after_another_and_whole_images_without_control_flow(grap
     assert len(views) == 6 and len(tf.global_variables()) == 1
     for earlier, later in zip(views, views[1:]):
         assert earlier in before(later) and later not in before(earlier)
-    # The windows' sums start when their view does, and are no constants, which TensorFlow would make before.
-    starts = [op for op in graph.get_operations() if op.type == 'Fill' and op.outputs[0].shape.as_list()[2:] == [CLASSES]]
+    # The windows' sums start when their view does, and are no constants, which TensorFlow would
+    # make before.
+    starts = [
+        op
+        for op in graph.get_operations()
+        if op.type == 'Fill' and op.outputs[0].shape.as_list()[2:] == [CLASSES]
+    ]
     assert len(starts) == (6 if mode == 'slide' else 0)
     for number, start in enumerate(starts):
         assert x.op in before(start) and (number == 0 or views[number - 1] in before(start))
@@ -231,28 +299,48 @@ def test_the_graph_does_not_grow_with_the_number_of_windows(graph):
     sizes = []
     for size in (32, 320):
         with tf.Graph().as_default() as one:
-            logits(network, tf.placeholder(tf.float32, [1, size, size, 3]), settings('slide', [1.0, 2.0], True))
+            logits(
+                network,
+                tf.placeholder(tf.float32, [1, size, size, 3]),
+                settings('slide', [1.0, 2.0], True),
+            )
             assert len(convs(one)) == 4 and len(tf.global_variables()) == 1
-            assert max(op.get_attr('parallel_iterations') for op in one.get_operations() if op.type == 'Enter') == 1
+            assert (
+                max(
+                    op.get_attr('parallel_iterations')
+                    for op in one.get_operations()
+                    if op.type == 'Enter'
+                )
+                == 1
+            )
             sizes.append((len(one.get_operations()), one.as_graph_def().ByteSize()))
-    assert sizes[0][0] == sizes[1][0] and sizes[1][1] - sizes[0][1] < 100000    # no constant of the size of an image
+    assert (
+        sizes[0][0] == sizes[1][0] and sizes[1][1] - sizes[0][1] < 100000
+    )  # no constant of the size of an image
 
 
 # The real network
+
 
 def resnest(images):
     return deeplab_resnest(images, depth=14, width=1 / 32, num_classes=CLASSES, aux_head=False)[0]
 
 
 def with_weights(session):
-    """Random values for every variable, of a size at which all that the network does shows in its logits."""
+    """Random values for every variable, of a size at which all that the network does shows in its
+    logits.
+    """
     random, feeds = np.random.RandomState(3), {}
     for variable in tf.global_variables():
         shape, name = variable.shape.as_list(), variable.op.name
         if len(shape) > 1:
             value = random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
         else:
-            value = random.uniform(0.5, 1.2, shape) if name.endswith(('gamma', 'moving_variance')) else random.normal(0, 0.3, shape)
+            value = (
+                random.uniform(0.5, 1.2, shape)
+                if name.endswith(('gamma', 'moving_variance'))
+                else random.normal(0, 0.3, shape)
+            )
         feeds[variable.initializer.inputs[1]] = value
     session.run(tf.global_variables_initializer(), feeds)
 
@@ -272,7 +360,9 @@ def test_whole_image_of_the_real_network():
 
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 def test_views_of_the_real_network(mode):
-    """Each view fed to the network by itself; then the mirrored image, whose result is the mirrored one where windows lie evenly."""
+    """Each view fed to the network by itself; then the mirrored image, whose result is the mirrored
+    one where windows lie evenly.
+    """
     image = picture(64, 64)
     x = tf.placeholder(tf.float32, image.shape)
     y = logits(resnest, x, settings(mode, flip=True, window=(64, 40), stride=0.6))
@@ -285,11 +375,15 @@ def test_views_of_the_real_network(mode):
         def score(view):
             if mode == 'whole':
                 return session.run(alone, {part: view})
-            left, right = (session.run(alone, {part: view[:, :, start:start + 40]}) for start in (0, 24))
+            left, right = (
+                session.run(alone, {part: view[:, :, start : start + 40]}) for start in (0, 24)
+            )
             both = (left[:, :, 24:] + right[:, :, :16]) / 2
             return np.concatenate([left[:, :, :24], both, right[:, :, 16:]], axis=2)
 
-        expected = np.log((softmax_np(score(image)) + softmax_np(score(image[:, :, ::-1]))[:, :, ::-1]) / 2)
+        expected = np.log(
+            (softmax_np(score(image)) + softmax_np(score(image[:, :, ::-1]))[:, :, ::-1]) / 2
+        )
         found, mirrored = (session.run(y, {x: value}) for value in (image, image[:, :, ::-1]))
     assert np.ptp(expected) > 0.1
     close(found, expected, 1e-4)

@@ -1,18 +1,36 @@
-"""Records of the published port -> batches, augmented by (seed, epoch, record) alone, normalised by closed forms."""
+"""Records of the published port -> batches, augmented by (seed, epoch, record) alone, normalised by
+closed forms.
+"""
+
 import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import record_writer, records
+from common.data import record_writer, records
 from common.errors import UserError
 from wideresnet_tf import input_pipeline
 
 
 def settings(**changes):
-    return types.SimpleNamespace(**dict(dict(data_path='data', num_classes=100, label='fine_label', normalization='half', crop_pad=4, flip=True,
-                                             brightness=0.0, contrast=0.0, cutout=0, mixup=0.0), **changes))
+    return types.SimpleNamespace(
+        **dict(
+            dict(
+                data_path='data',
+                num_classes=100,
+                label='fine_label',
+                normalization='half',
+                crop_pad=4,
+                flip=True,
+                brightness=0.0,
+                contrast=0.0,
+                cutout=0,
+                mixup=0.0,
+            ),
+            **changes,
+        )
+    )
 
 
 def take(dataset, count):
@@ -28,27 +46,52 @@ def graph():
         yield
 
 
-def features(data, cfg, batch_size, count, training=True, split='train', with_ids=False, **position):
+def features(
+    data, cfg, batch_size, count, training=True, split='train', with_ids=False, **position
+):
     folder = records.Folder.open(data / split)
-    batches = records.batches(folder, batch_size, training=training, draws=input_pipeline.DRAWS if training else 0, **position)
+    batches = records.batches(
+        folder,
+        batch_size,
+        training=training,
+        draws=input_pipeline.DRAWS if training else 0,
+        **position,
+    )
 
     def parse(batch):
         parsed = input_pipeline.parse(batch, cfg, training)
         return dict(parsed, id=batch['id']) if with_ids else parsed
+
     return take(batches.map(parse), count)
 
 
 # The published schema
 
+
 def test_evaluation_batches_are_the_records_in_order(data, images_and_labels):
     images, labels = images_and_labels(21, seed=2)
-    batches = features(data, settings(crop_pad=4, flip=True, mixup=0.5, brightness=63.0), 8, 3, training=False, split='test')
+    batches = features(
+        data,
+        settings(crop_pad=4, flip=True, mixup=0.5, brightness=63.0),
+        8,
+        3,
+        training=False,
+        split='test',
+    )
     assert [sorted(batch) for batch in batches] == [['image', 'label', 'mask']] * 3
-    assert (batches[0]['image'].dtype, batches[0]['label'].dtype, batches[0]['mask'].dtype) == (np.uint8, np.int32, np.float32)
+    assert (batches[0]['image'].dtype, batches[0]['label'].dtype, batches[0]['mask'].dtype) == (
+        np.uint8,
+        np.int32,
+        np.float32,
+    )
     mask = np.concatenate([batch['mask'] for batch in batches])
     np.testing.assert_array_equal(mask, [1] * 21 + [0] * 3)
-    np.testing.assert_array_equal(np.concatenate([batch['image'] for batch in batches])[:21], images)
-    np.testing.assert_array_equal(np.concatenate([batch['label'] for batch in batches])[:21], labels)
+    np.testing.assert_array_equal(
+        np.concatenate([batch['image'] for batch in batches])[:21], images
+    )
+    np.testing.assert_array_equal(
+        np.concatenate([batch['label'] for batch in batches])[:21], labels
+    )
 
 
 def test_image_is_rows_columns_channels(tmp_path, port_records):
@@ -60,20 +103,32 @@ def test_image_is_rows_columns_channels(tmp_path, port_records):
 
 @pytest.mark.parametrize('label', ['fine_label', 'coarse_label'])
 def test_label_is_the_feature_that_is_asked_for(label, tmp_path, port_records, images_and_labels):
-    port_records(tmp_path / 'train' / 'a.tfrecord', images_and_labels(4, seed=0)[0], [40, 41, 42, 99], [0, 1, 2, 19])
+    port_records(
+        tmp_path / 'train' / 'a.tfrecord',
+        images_and_labels(4, seed=0)[0],
+        [40, 41, 42, 99],
+        [0, 1, 2, 19],
+    )
     expected = {'fine_label': [40, 41, 42, 99], 'coarse_label': [0, 1, 2, 19]}[label]
-    assert features(tmp_path, settings(label=label), 4, 1, training=False)[0]['label'].tolist() == expected
+    assert (
+        features(tmp_path, settings(label=label), 4, 1, training=False)[0]['label'].tolist()
+        == expected
+    )
 
 
 def test_shapes_are_static(data):
     folder = records.Folder.open(data / 'train')
     cfg = settings(mixup=0.2, brightness=1.0)
-    dataset = records.batches(folder, 8, training=True, draws=8).map(lambda batch: input_pipeline.parse(batch, cfg, True))
-    assert {key: shape.as_list() for key, shape in tf.compat.v1.data.get_output_shapes(dataset).items()} == {
-        'image': [8, 32, 32, 3], 'label': [8], 'mask': [8], 'mixup': [8], 'draws': [8, 8]}
+    dataset = records.batches(folder, 8, training=True, draws=8).map(
+        lambda batch: input_pipeline.parse(batch, cfg, True)
+    )
+    assert {
+        key: shape.as_list() for key, shape in tf.compat.v1.data.get_output_shapes(dataset).items()
+    } == {'image': [8, 32, 32, 3], 'label': [8], 'mask': [8], 'mixup': [8], 'draws': [8, 8]}
 
 
 # Augmentation of the host
+
 
 def test_without_augmentation_training_images_are_the_records(data, images_and_labels):
     images, labels = images_and_labels(64, seed=1)
@@ -89,8 +144,13 @@ def test_training_images_are_crops_of_their_records(data, images_and_labels):
         for image, label, number in zip(batch['image'], batch['label'], batch['id']):
             assert label == labels[number]
             padded = np.pad(images[number], [(4, 4), (4, 4), (0, 0)], 'constant')
-            places = [(top, left, mirror) for top in range(9) for left in range(9) for mirror in (1, -1)
-                      if np.array_equal(image[:, ::mirror], padded[top:top + 32, left:left + 32])]
+            places = [
+                (top, left, mirror)
+                for top in range(9)
+                for left in range(9)
+                for mirror in (1, -1)
+                if np.array_equal(image[:, ::mirror], padded[top : top + 32, left : left + 32])
+            ]
             assert len(places) == 1
             seen.add(places[0])
     assert len(seen) > 30 and {mirror for _, _, mirror in seen} == {1, -1}
@@ -98,8 +158,11 @@ def test_training_images_are_crops_of_their_records(data, images_and_labels):
 
 def by_record(batches):
     """{record: what it became}, with everything that augmentation on the device will use."""
-    return {number: {key: batch[key][i] for key in ('image', 'label', 'draws', 'mixup')}
-            for batch in batches for i, number in enumerate(batch['id'])}
+    return {
+        number: {key: batch[key][i] for key in ('image', 'label', 'draws', 'mixup')}
+        for batch in batches
+        for i, number in enumerate(batch['id'])
+    }
 
 
 def test_a_record_is_augmented_alike_on_any_number_of_ranks_and_after_a_restart(data):
@@ -107,8 +170,25 @@ def test_a_record_is_augmented_alike_on_any_number_of_ranks_and_after_a_restart(
 
     def epoch(batch_size, size=1, number=0):
         steps = 64 // (batch_size * size)
-        return by_record(sum([features(data, cfg, batch_size, steps, seed=seed, rank=rank, size=size, start_step=number * steps, with_ids=True)
-                              for rank in range(size)], []))
+        return by_record(
+            sum(
+                [
+                    features(
+                        data,
+                        cfg,
+                        batch_size,
+                        steps,
+                        seed=seed,
+                        rank=rank,
+                        size=size,
+                        start_step=number * steps,
+                        with_ids=True,
+                    )
+                    for rank in range(size)
+                ],
+                [],
+            )
+        )
 
     base = epoch(16)
     assert len(base) == 64
@@ -118,7 +198,10 @@ def test_a_record_is_augmented_alike_on_any_number_of_ranks_and_after_a_restart(
             for key, value in base[number].items():
                 np.testing.assert_array_equal(other[number][key], value)
     later = epoch(16, number=1)
-    assert np.mean([np.array_equal(later[number]['image'], base[number]['image']) for number in base]) < 0.1
+    assert (
+        np.mean([np.array_equal(later[number]['image'], base[number]['image']) for number in base])
+        < 0.1
+    )
     assert all((later[number]['draws'] != base[number]['draws']).any() for number in base)
 
 
@@ -132,14 +215,25 @@ def test_a_restart_goes_on_with_the_batches_that_were_next(data):
 
 def test_draws_and_mixup_are_there_only_if_they_are_used(data):
     assert sorted(features(data, settings(), 8, 1)[0]) == ['image', 'label', 'mask']
-    for changes, key in ((dict(mixup=0.2), 'mixup'), (dict(brightness=1.0), 'draws'), (dict(contrast=0.1), 'draws'), (dict(cutout=8), 'draws')):
-        assert sorted(features(data, settings(**changes), 8, 1)[0]) == sorted(['image', 'label', 'mask', key])
+    for changes, key in (
+        (dict(mixup=0.2), 'mixup'),
+        (dict(brightness=1.0), 'draws'),
+        (dict(contrast=0.1), 'draws'),
+        (dict(cutout=8), 'draws'),
+    ):
+        assert sorted(features(data, settings(**changes), 8, 1)[0]) == sorted(
+            ['image', 'label', 'mask', key]
+        )
 
 
 # Augmentation of the device
 
+
 def on_device(cfg, images, draws=None, **more):
-    given = dict({'image': tf.constant(images, tf.float32), 'label': tf.range(len(images))}, **{key: tf.constant(value) for key, value in more.items()})
+    given = dict(
+        {'image': tf.constant(images, tf.float32), 'label': tf.range(len(images))},
+        **{key: tf.constant(value) for key, value in more.items()},
+    )
     if draws is not None:
         given['draws'] = tf.constant(draws, tf.float32)
     with tf.Session() as session:
@@ -161,7 +255,12 @@ def test_published_colours(images_and_labels):
     for i in range(4):
         image = images[i] + (2 * draws[i, input_pipeline.BRIGHTNESS] - 1) * 63
         mean = image.mean(axis=(0, 1))
-        np.testing.assert_allclose(found[i], (image - mean) * (0.2 + 1.6 * draws[i, input_pipeline.CONTRAST]) + mean, rtol=1e-4, atol=1e-2)
+        np.testing.assert_allclose(
+            found[i],
+            (image - mean) * (0.2 + 1.6 * draws[i, input_pipeline.CONTRAST]) + mean,
+            rtol=1e-4,
+            atol=1e-2,
+        )
 
 
 @pytest.mark.parametrize('normalization', ['cifar10', 'cifar100', 'per_image', 'half'])
@@ -186,15 +285,21 @@ def test_mixup_keeps_both_labels_and_the_share(images_and_labels):
 
 # Normalisation
 
+
 def normalize(images, name):
     with tf.Session() as session:
         return session.run(input_pipeline.normalize(tf.constant(images), name))
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
-@pytest.mark.parametrize('name, mean, std', [('cifar10', [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
-                                             ('cifar100', [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
-                                             ('half', [0.5] * 3, [0.5] * 3)])
+@pytest.mark.parametrize(
+    'name, mean, std',
+    [
+        ('cifar10', [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
+        ('cifar100', [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
+        ('half', [0.5] * 3, [0.5] * 3),
+    ],
+)
 def test_normalisation_by_channel(name, mean, std, dtype):
     images = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(dtype)
     expected = (images.astype(np.float64) / 255 - mean) / std
@@ -205,10 +310,12 @@ def test_normalisation_by_channel(name, mean, std, dtype):
 
 def test_normalisation_per_image_is_the_ports():
     images = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.float32)
-    images[1] = images[1] // 64 + 100     # hardly any contrast
-    images[2] = images[2] / 1e5           # less than the least deviation that is divided by
+    images[1] = images[1] // 64 + 100  # hardly any contrast
+    images[2] = images[2] / 1e5  # less than the least deviation that is divided by
     with tf.Session() as session:
-        expected = session.run(tf.stack([tf.image.per_image_standardization(image) for image in images]))
+        expected = session.run(
+            tf.stack([tf.image.per_image_standardization(image) for image in images])
+        )
     np.testing.assert_allclose(normalize(images, 'per_image'), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -217,11 +324,14 @@ def test_a_uniform_image_is_zeros_per_image():
 
 
 def test_statistics_of_cifar_are_the_published_ones():
-    assert input_pipeline.STATISTICS == {'cifar10': ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
-                                         'cifar100': ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761])}
+    assert input_pipeline.STATISTICS == {
+        'cifar10': ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
+        'cifar100': ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
+    }
 
 
 # Records that are not what the task needs, through the task that training uses
+
 
 def drain(task, split='train', training=False):
     dataset = task.dataset(task.folder(split), 4, training)
@@ -232,8 +342,16 @@ def drain(task, split='train', training=False):
 
 
 def test_metadata_with_other_classes_is_refused(tmp_path, task):
-    record_writer.write(tmp_path / 'train', [0, 1, 2, 3], example, name='x', split='train', classes=['a', 'b', 'c'], workers=1,
-                  schema={'image': {}, 'fine_label': {}, 'coarse_label': {}})
+    record_writer.write(
+        tmp_path / 'train',
+        [0, 1, 2, 3],
+        example,
+        name='x',
+        split='train',
+        classes=['a', 'b', 'c'],
+        workers=1,
+        schema={'image': {}, 'fine_label': {}, 'coarse_label': {}},
+    )
     with pytest.raises(UserError, match='--num_classes 4: .* has 3 classes'):
         task(data_path=str(tmp_path)).folder('train')
     task(data_path=str(tmp_path), num_classes=3).folder('train')
@@ -245,7 +363,9 @@ def example(label):
 
 
 @pytest.mark.parametrize('training', [True, False])
-def test_labels_beyond_the_classes_are_named(training, tmp_path, port_records, images_and_labels, task):
+def test_labels_beyond_the_classes_are_named(
+    training, tmp_path, port_records, images_and_labels, task
+):
     port_records(tmp_path / 'train' / 'a.tfrecord', images_and_labels(4, seed=0)[0], [0, 1, 2, 57])
     with pytest.raises(UserError, match='fine_label 57; legal with --num_classes 4 are 0 to 3'):
         drain(task(data_path=str(tmp_path), batch_size=4), training=training)
@@ -262,6 +382,8 @@ def test_records_of_another_schema_are_named(tmp_path, task):
 
 
 def test_images_of_another_size_are_named(tmp_path, port_records, task):
-    port_records(tmp_path / 'train' / 'a.tfrecord', [np.zeros((28, 28, 3), np.uint8)] * 4, [0, 1, 2, 3])
+    port_records(
+        tmp_path / 'train' / 'a.tfrecord', [np.zeros((28, 28, 3), np.uint8)] * 4, [0, 1, 2, 3]
+    )
     with pytest.raises(UserError, match='has 2352 bytes, not the 3072'):
         drain(task(data_path=str(tmp_path)))

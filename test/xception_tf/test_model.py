@@ -1,4 +1,7 @@
-"""Xception against tf.keras.applications.Xception, the published port's checkpoint and closed forms."""
+"""Xception against tf.keras.applications.Xception, the published port's checkpoint and closed
+forms.
+"""
+
 import collections
 import json
 import pathlib
@@ -32,12 +35,17 @@ def variables():
 
 
 def session_with(weights):
-    """A session in which every variable of the graph has its value of `weights`; none may be left over."""
+    """A session in which every variable of the graph has its value of `weights`; none may be left
+    over.
+    """
     names = {v.op.name: v for v in tf.global_variables()}
     assert set(names) == set(weights)
     values = {name: tf.placeholder(tf.float32, v.shape) for name, v in names.items()}
     session = tf.Session()
-    session.run([tf.assign(v, values[name]) for name, v in names.items()], {values[name]: weights[name] for name in names})
+    session.run(
+        [tf.assign(v, values[name]) for name, v in names.items()],
+        {values[name]: weights[name] for name in names},
+    )
     return session
 
 
@@ -46,27 +54,47 @@ def random_value(random, leaf, shape):
     if 'kernel' in leaf:
         fan_in = 9 if leaf == 'depthwise_kernel' else np.prod(shape[:-1])
         return random.normal(0, np.sqrt(2 / fan_in), shape)
-    return random.uniform(0.5, 1.5, shape) if leaf in ('gamma', 'moving_variance') else random.normal(0, 0.3, shape)
+    return (
+        random.uniform(0.5, 1.5, shape)
+        if leaf in ('gamma', 'moving_variance')
+        else random.normal(0, 0.3, shape)
+    )
 
 
 def random_weights(seed):
     random = np.random.RandomState(seed)
-    return {v.op.name: random_value(random, v.op.name.split('/')[1], v.shape.as_list()) for v in tf.global_variables()}
+    return {
+        v.op.name: random_value(random, v.op.name.split('/')[1], v.shape.as_list())
+        for v in tf.global_variables()
+    }
 
 
 # Against Keras
 
+
 def test_computes_what_keras_computes_at_every_size():
     random = np.random.RandomState(0)
-    images = [random.uniform(-1, 1, shape).astype(np.float32) for shape in ((1, 299, 299, 3), (2, 71, 71, 3), (1, 128, 96, 3))]
+    images = [
+        random.uniform(-1, 1, shape).astype(np.float32)
+        for shape in ((1, 299, 299, 3), (2, 71, 71, 3), (1, 128, 96, 3))
+    ]
     with tf.Graph().as_default(), tf.Session() as session:
         tf.keras.backend.set_session(session)
-        model = tf.keras.applications.Xception(weights=None, input_tensor=tf.keras.Input((None, None, 3)))
+        model = tf.keras.applications.Xception(
+            weights=None, input_tensor=tf.keras.Input((None, None, 3))
+        )
         weights = {}
         for variable in model.weights:
             layer, leaf = variable.name.split(':')[0].split('/')
-            weights.setdefault(layer, {})[leaf] = random_value(random, leaf, variable.shape.as_list()).astype(np.float32)
-        model.set_weights([weights[layer][leaf] for layer, leaf in (v.name.split(':')[0].split('/') for v in model.weights)])
+            weights.setdefault(layer, {})[leaf] = random_value(
+                random, leaf, variable.shape.as_list()
+            ).astype(np.float32)
+        model.set_weights(
+            [
+                weights[layer][leaf]
+                for layer, leaf in (v.name.split(':')[0].split('/') for v in model.weights)
+            ]
+        )
         logits = model.output.op.inputs[0]
         assert model.output.op.type == 'Softmax' and logits.op.type == 'BiasAdd'
         expected = [session.run(logits, {model.input: x}) for x in images]
@@ -84,24 +112,39 @@ def test_computes_what_keras_computes_at_every_size():
 
 # Variables
 
+
 def test_variables_are_those_of_the_published_checkpoint_in_their_order():
     build(299)
     assert variables() == json.loads(PORT.read_text())
-    assert sum(np.prod(shape) for _, shape, trainable in variables() if trainable) == 22855952   # published: 22.86 M
+    assert (
+        sum(np.prod(shape) for _, shape, trainable in variables() if trainable) == 22855952
+    )  # published: 22.86 M
 
 
 @pytest.mark.parametrize('width, classes', [(0.0625, 5), (0.3, 2), (0.01, 3)])
 def test_width_scales_every_layer_but_the_classifier(width, classes):
-    def w(filters):   # the nearest whole number, a half upwards, at least 1; of width to the nearest 1/2048
+    def w(
+        filters,
+    ):  # the nearest whole number, a half upwards, at least 1; of width to the nearest 1/2048
         return max(1, int(np.floor(filters * np.floor(2048 * width + 0.5) / 2048 + 0.5)))
 
-    separable = [(64, 128), (128, 128), (128, 256), (256, 256), (256, 728), (728, 728)] + 24 * [(728, 728)] \
+    separable = (
+        [(64, 128), (128, 128), (128, 256), (256, 256), (256, 728), (728, 728)]
+        + 24 * [(728, 728)]
         + [(728, 728), (728, 1024), (1024, 1536), (1536, 2048)]
+    )
     shortcuts = [(64, 128), (128, 256), (256, 728), (728, 1024)]
-    kernels = 27 * w(32) + 9 * w(32) * w(64) + sum(9 * w(i) + w(i) * w(o) for i, o in separable) + sum(w(i) * w(o) for i, o in shortcuts)
+    kernels = (
+        27 * w(32)
+        + 9 * w(32) * w(64)
+        + sum(9 * w(i) + w(i) * w(o) for i, o in separable)
+        + sum(w(i) * w(o) for i, o in shortcuts)
+    )
     norms = 2 * (w(32) + w(64) + sum(w(o) for _, o in separable + shortcuts))
     build(num_classes=classes, width=width)
-    assert sum(np.prod(shape) for _, shape, trainable in variables() if trainable) == kernels + norms + classes * (w(2048) + 1)
+    assert sum(
+        np.prod(shape) for _, shape, trainable in variables() if trainable
+    ) == kernels + norms + classes * (w(2048) + 1)
 
 
 def test_half_a_filter_is_rounded_upwards():
@@ -117,8 +160,11 @@ def test_built_again_with_reuse_it_has_the_same_variables():
 
 
 def layer_shapes():
-    return [op.outputs[0].shape.as_list() for op in tf.get_default_graph().get_operations()
-            if op.type in ('Conv2D', 'DepthwiseConv2dNative', 'FusedBatchNormV3', 'MaxPool')]
+    return [
+        op.outputs[0].shape.as_list()
+        for op in tf.get_default_graph().get_operations()
+        if op.type in ('Conv2D', 'DepthwiseConv2dNative', 'FusedBatchNormV3', 'MaxPool')
+    ]
 
 
 def test_channels_first_has_the_same_variables_and_shapes():
@@ -126,44 +172,84 @@ def test_channels_first_has_the_same_variables_and_shapes():
     build(299, **SMALL)
     last, shapes = variables(), layer_shapes()
     assert len(shapes) == 40 + 34 + 40 + 4
-    assert [shape for shape in shapes if shape[3] == 46][-1] == [2, 19, 19, 46]   # block 13 still sees figure 5's middle flow: 728 / 16
+    assert [shape for shape in shapes if shape[3] == 46][-1] == [
+        2,
+        19,
+        19,
+        46,
+    ]  # block 13 still sees figure 5's middle flow: 728 / 16
     with tf.Graph().as_default() as graph:
         _, logits = build(299, data_format='channels_first', **SMALL)
         assert variables() == last
         assert logits.shape.as_list() == [2, 5] and logits.name == 'dense/BiasAdd:0'
         assert [[n, h, w, c] for n, c, h, w in layer_shapes()] == shapes
-        assert {op.get_attr('data_format') for op in graph.get_operations() if op.type in ('Conv2D', 'MaxPool')} == {b'NCHW'}
+        assert {
+            op.get_attr('data_format')
+            for op in graph.get_operations()
+            if op.type in ('Conv2D', 'MaxPool')
+        } == {b'NCHW'}
 
 
 # The graph
 
+
 def test_inference_graph_has_plain_ops_and_the_known_output(graph):
     _, logits = build(batch=None, **SMALL)
-    assert logits.name == 'dense/BiasAdd:0' and logits.shape.as_list() == [None, 5] and logits.dtype == tf.float32
+    assert (
+        logits.name == 'dense/BiasAdd:0'
+        and logits.shape.as_list() == [None, 5]
+        and logits.dtype == tf.float32
+    )
     nodes = tf.graph_util.extract_sub_graph(graph.as_graph_def(), ['dense/BiasAdd']).node
     count = collections.Counter(node.op for node in nodes)
-    assert set(count) <= {'Placeholder', 'Const', 'VariableV2', 'Identity', 'Conv2D', 'DepthwiseConv2dNative', 'FusedBatchNormV3', 'Relu',
-                          'MaxPool', 'Add', 'Mean', 'MatMul', 'BiasAdd'}
-    assert (count['Conv2D'], count['DepthwiseConv2dNative'], count['FusedBatchNormV3'], count['MaxPool'], count['Add']) == (40, 34, 40, 4, 12)
+    assert set(count) <= {
+        'Placeholder',
+        'Const',
+        'VariableV2',
+        'Identity',
+        'Conv2D',
+        'DepthwiseConv2dNative',
+        'FusedBatchNormV3',
+        'Relu',
+        'MaxPool',
+        'Add',
+        'Mean',
+        'MatMul',
+        'BiasAdd',
+    }
+    assert (
+        count['Conv2D'],
+        count['DepthwiseConv2dNative'],
+        count['FusedBatchNormV3'],
+        count['MaxPool'],
+        count['Add'],
+    ) == (40, 34, 40, 4, 12)
     assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
 
 
 def test_training_updates_every_batch_norm_and_every_weight():
     images, logits = build(training=True, **SMALL)
-    updates = {0.99: tf.get_collection(tf.GraphKeys.UPDATE_OPS)}   # Keras's decay
-    assert all(gradient is not None for gradient in tf.gradients(tf.reduce_sum(logits ** 2), tf.trainable_variables()))
+    updates = {0.99: tf.get_collection(tf.GraphKeys.UPDATE_OPS)}  # Keras's decay
+    assert all(
+        gradient is not None
+        for gradient in tf.gradients(tf.reduce_sum(logits**2), tf.trainable_variables())
+    )
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         xception(images, training=True, bn_decay=0.9, **SMALL)
     updates[0.9] = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[80:]
     moving = [v for v in tf.global_variables() if v.op.name.endswith('moving_variance')]
-    huge = [tf.assign(v, tf.fill(v.shape, 1e6)) for v in moving]   # far above the batch's variance: what is left of it is the decay
+    huge = [
+        tf.assign(v, tf.fill(v.shape, 1e6)) for v in moving
+    ]  # far above the batch's variance: what is left of it is the decay
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for decay, ops in updates.items():
             assert len(ops) == 80
             session.run(huge)
             session.run(ops, {images: np.random.RandomState(0).normal(size=(2, 71, 71, 3))})
-            np.testing.assert_allclose([value[0] / 1e6 for value in session.run(moving)], decay, rtol=1e-3)
+            np.testing.assert_allclose(
+                [value[0] / 1e6 for value in session.run(moving)], decay, rtol=1e-3
+            )
 
 
 def test_freeze_bn_uses_and_keeps_the_moving_statistics():
@@ -175,12 +261,17 @@ def test_freeze_bn_uses_and_keeps_the_moving_statistics():
     with tf.Graph().as_default():
         images, logits = build(training=True, freeze_bn=True, **SMALL)
         assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        assert all(gradient is not None for gradient in tf.gradients(logits, tf.trainable_variables()))
+        assert all(
+            gradient is not None for gradient in tf.gradients(logits, tf.trainable_variables())
+        )
         with session_with(weights) as session:
-            np.testing.assert_allclose(session.run(logits, {images: x}), expected, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                session.run(logits, {images: x}), expected, rtol=1e-5, atol=1e-5
+            )
 
 
 # Dropout
+
 
 def test_dropout_is_before_the_classifier(graph):
     calls = []
@@ -191,10 +282,14 @@ def test_dropout_is_before_the_classifier(graph):
 
     build(training=True, dropout_rate=0.5, dropout=marker, **SMALL)
     assert calls == [(0.5, 0, 'Mean', [2, 128])]
-    assert [op.type for op in graph.get_operation_by_name('marker').outputs[0].consumers()] == ['MatMul']
+    assert [op.type for op in graph.get_operation_by_name('marker').outputs[0].consumers()] == [
+        'MatMul'
+    ]
 
 
-@pytest.mark.parametrize('options', [dict(training=False, dropout_rate=0.5), dict(training=True, dropout_rate=0.0)])
+@pytest.mark.parametrize(
+    'options', [dict(training=False, dropout_rate=0.5), dict(training=True, dropout_rate=0.0)]
+)
 def test_dropout_is_absent_without_training_or_rate(options):
     def never(*_):
         raise AssertionError
@@ -209,21 +304,44 @@ def test_dropout_must_be_given():
 
 # Mistakes
 
-@pytest.mark.parametrize('mistake, message', [
-    (dict(num_classes=1), 'num_classes 1 .*at least 2'),
-    (dict(width=0), 'width 0 .*above 0'),
-    (dict(width=-1.0), 'width -1.0 '),
-    (dict(width=float('nan')), 'width nan '),
-    (dict(dropout_rate=1.0), 'dropout_rate 1.0 .*below 1'),
-    (dict(bn_decay=1.0), 'bn_decay 1.0 .*below 1'),
-    (dict(data_format='channel_first'), "'channel_first' is unknown: choose channels_last or channels_first; did you mean 'channels_first'"),
-])
+
+@pytest.mark.parametrize(
+    'mistake, message',
+    [
+        (dict(num_classes=1), 'num_classes 1 .*at least 2'),
+        (dict(width=0), 'width 0 .*above 0'),
+        (dict(width=-1.0), 'width -1.0 '),
+        (dict(width=float('nan')), 'width nan '),
+        (dict(dropout_rate=1.0), 'dropout_rate 1.0 .*below 1'),
+        (dict(bn_decay=1.0), 'bn_decay 1.0 .*below 1'),
+        (
+            dict(data_format='channel_first'),
+            (
+                "'channel_first' is unknown: choose channels_last or channels_first; did you mean"
+                " 'channels_first'"
+            ),
+        ),
+    ],
+)
 def test_illegal_options_say_what_is_legal(mistake, message):
     with pytest.raises(UserError, match=message):
         build(**dict(SMALL, **mistake))
 
 
-@pytest.mark.parametrize('shape', [[1, 70, 71, 3], [1, 71, 70, 3], [1, 299, 299, 1], [1, None, 299, 3], [1, 3, 299, 299], [299, 299, 3], None])
+@pytest.mark.parametrize(
+    'shape',
+    [
+        [1, 70, 71, 3],
+        [1, 71, 70, 3],
+        [1, 299, 299, 1],
+        [1, None, 299, 3],
+        [1, 3, 299, 299],
+        [299, 299, 3],
+        None,
+    ],
+)
 def test_illegal_images_say_what_is_legal(shape):
-    with pytest.raises(UserError, match=r'xception takes \[N, H, W, 3\] with H and W of at least 71'):
+    with pytest.raises(
+        UserError, match=r'xception takes \[N, H, W, 3\] with H and W of at least 71'
+    ):
         xception(tf.placeholder(tf.float32, shape))

@@ -1,4 +1,7 @@
-"""run_xception.py from flags to files: training, evaluation, fine-tuning, prediction, on a narrow network and 71x71 pixels."""
+"""run_xception.py from flags to files: training, evaluation, fine-tuning, prediction, on a narrow
+network and 71x71 pixels.
+"""
+
 import ast
 import json
 import pathlib
@@ -10,8 +13,11 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from common import checkpoint, config, evaluation, experiment, model_fn
+from common import config
+from common.checkpoints import checkpoint
 from common.errors import UserError
+from common.evaluation import evaluation
+from common.training import experiment, model_fn
 from xception_tf.model import xception
 from xception_tf.task import Xception
 
@@ -25,8 +31,13 @@ def jpegs(count, seed):
     random = np.random.RandomState(seed)
     for index in range(count):
         height, width = random.randint(60, 120, 2)
-        pixels = np.full([height, width, 3], np.random.RandomState(index % CLASSES).randint(256, size=3)) + random.normal(0, 30, [height, width, 3])
-        yield cv2.imencode('.jpg', pixels.clip(0, 255).astype(np.uint8))[1].tobytes(), index % CLASSES
+        pixels = np.full(
+            [height, width, 3], np.random.RandomState(index % CLASSES).randint(256, size=3)
+        ) + random.normal(0, 30, [height, width, 3])
+        yield (
+            cv2.imencode('.jpg', pixels.clip(0, 255).astype(np.uint8))[1].tobytes(),
+            index % CLASSES,
+        )
 
 
 @pytest.fixture(scope='module')
@@ -37,15 +48,30 @@ def data(tmp_path_factory):
         (folder / split).mkdir()
         with tf.io.TFRecordWriter(str(folder / split / (split + '.tfrecord'))) as writer:
             for image, label in jpegs(count, seed=len(split)):
-                writer.write(tf.train.Example(features=tf.train.Features(feature={
-                    'image': tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
-                    'label': tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))})).SerializeToString())
+                writer.write(
+                    tf.train.Example(
+                        features=tf.train.Features(
+                            feature={
+                                'image': tf.train.Feature(
+                                    bytes_list=tf.train.BytesList(value=[image])
+                                ),
+                                'label': tf.train.Feature(
+                                    int64_list=tf.train.Int64List(value=[label])
+                                ),
+                            }
+                        )
+                    ).SerializeToString()
+                )
     return folder
 
 
 def call(*flags):
     with tf.Graph().as_default():
-        experiment.run(Xception, ['--width', str(WIDTH), '--image_size', str(SIZE), '--device', 'cpu'] + [str(flag) for flag in flags])
+        experiment.run(
+            Xception,
+            ['--width', str(WIDTH), '--image_size', str(SIZE), '--device', 'cpu']
+            + [str(flag) for flag in flags],
+        )
 
 
 @pytest.fixture(scope='module')
@@ -56,31 +82,70 @@ def no_top(tmp_path_factory):
         tf.set_random_seed(42)
         xception(tf.zeros([1, SIZE, SIZE, 3]), width=WIDTH, num_classes=CLASSES)
         session.run(tf.global_variables_initializer())
-        tf.train.Saver([v for v in tf.global_variables() if not v.op.name.startswith('dense/')]).save(session, prefix, write_meta_graph=False)
+        tf.train.Saver(
+            [v for v in tf.global_variables() if not v.op.name.startswith('dense/')]
+        ).save(session, prefix, write_meta_graph=False)
     return prefix
 
 
 @pytest.fixture(scope='module')
 def run_folder(no_top, data, tmp_path_factory):
-    """A run under the published port's flags (its recipe is the default), from weights without top: 3 epochs of one step of 4 images."""
+    """A run under the published port's flags (its recipe is the default), from weights without top:
+    3 epochs of one step of 4 images.
+    """
     folder = tmp_path_factory.mktemp('run')
-    call('--model_path', no_top, '--data_path', data, '--output_path', folder, '--do_train', 'True', '--class_num', CLASSES, '--batch_size', 4,
-         '--epoch', 3, '--image_num', 7, '--eval_interval', 0, '--learning_rate', 0.0001, '--save_checkpoints_steps', 2, '--reinit_head', 'True',
-         '--dropout_rate', 0.5, '--bn_decay', 0.1)
+    call(
+        '--model_path',
+        no_top,
+        '--data_path',
+        data,
+        '--output_path',
+        folder,
+        '--do_train',
+        'True',
+        '--class_num',
+        CLASSES,
+        '--batch_size',
+        4,
+        '--epoch',
+        3,
+        '--image_num',
+        7,
+        '--eval_interval',
+        0,
+        '--learning_rate',
+        0.0001,
+        '--save_checkpoints_steps',
+        2,
+        '--reinit_head',
+        'True',
+        '--dropout_rate',
+        0.5,
+        '--bn_decay',
+        0.1,
+    )
     return folder
 
 
 @pytest.fixture(scope='module')
 def logits(run_folder):
-    """The final checkpoint's logits of the 7 images of val/: decoded, resized as TensorFlow 1 does it, scaled to -1..1."""
+    """The final checkpoint's logits of the 7 images of val/: decoded, resized as TensorFlow 1 does
+    it, scaled to -1..1.
+    """
     with tf.Graph().as_default(), tf.Session() as session:
+
         def pixels(image):
             resized = tf.image.resize_images(tf.image.decode_jpeg(image, channels=3), [SIZE, SIZE])
             return tf.round(resized) / 127.5 - 1
-        output = xception(tf.stack([pixels(image) for image, _ in jpegs(7, seed=3)]), width=WIDTH, num_classes=CLASSES)
+
+        output = xception(
+            tf.stack([pixels(image) for image, _ in jpegs(7, seed=3)]),
+            width=WIDTH,
+            num_classes=CLASSES,
+        )
         tf.train.Saver().restore(session, str(run_folder / 'xception_model.ckpt'))
         found = session.run(output).astype(np.float64)
-    assert found.std(axis=0).max() > 0.05   # it is the images that make them
+    assert found.std(axis=0).max() > 0.05  # it is the images that make them
     return found
 
 
@@ -88,18 +153,24 @@ def figures(logits, labels):
     """Mean cross entropy, top 1 and top 5, by their definitions."""
     log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     order = np.argsort(-logits, axis=1)
-    return (np.mean([-row[label] for row, label in zip(log_softmax, labels)]),
-            np.mean([row[0] == label for row, label in zip(order, labels)]), np.mean([label in row[:5] for row, label in zip(order, labels)]))
+    return (
+        np.mean([-row[label] for row, label in zip(log_softmax, labels)]),
+        np.mean([row[0] == label for row, label in zip(order, labels)]),
+        np.mean([label in row[:5] for row, label in zip(order, labels)]),
+    )
 
 
 # Training and evaluation
 
+
 def test_run_ends_in_the_ports_checkpoint_and_its_evaluation(run_folder, logits):
-    assert (run_folder / 'model.ckpt-2.index').exists()     # --save_checkpoints_steps
+    assert (run_folder / 'model.ckpt-2.index').exists()  # --save_checkpoints_steps
     loss, top1, top5 = figures(logits, [label for _, label in jpegs(7, seed=3)])
     result = json.loads((run_folder / 'eval.json').read_text())
     assert result['checkpoint'] == str(run_folder / 'xception_model.ckpt') and result['images'] == 7
-    np.testing.assert_allclose([result['loss'], result['top1'], result['top5']], [loss, top1, top5], rtol=1e-4)
+    np.testing.assert_allclose(
+        [result['loss'], result['top1'], result['top5']], [loss, top1, top5], rtol=1e-4
+    )
     names = dict(tf.train.list_variables(str(run_folder / 'xception_model.ckpt')))
     assert names.pop('global_step') == []
     port = json.loads((ROOT / 'test' / 'data' / 'xception_port_variables.json').read_text())
@@ -107,12 +178,26 @@ def test_run_ends_in_the_ports_checkpoint_and_its_evaluation(run_folder, logits)
 
 
 def test_evaluation_prints_both_published_lines(run_folder, data, logits, tmp_path, capsys):
-    call('--model_path', run_folder / 'xception_model.ckpt', '--data_path', data / 'val', '--image_num', 5, '--class_num', CLASSES,
-         '--batch_size', 3, '--output_path', tmp_path)
+    call(
+        '--model_path',
+        run_folder / 'xception_model.ckpt',
+        '--data_path',
+        data / 'val',
+        '--image_num',
+        5,
+        '--class_num',
+        CLASSES,
+        '--batch_size',
+        3,
+        '--output_path',
+        tmp_path,
+    )
     loss, top1, top5 = figures(logits[:5], [label for _, label in jpegs(5, seed=3)])
     lines = capsys.readouterr().out.splitlines()
     printed = re.fullmatch(r'xception eval  loss=(\d+\.\d{5})   acc=(\d\.\d{4})', lines[0])
-    np.testing.assert_allclose([float(value) for value in printed.groups()], [loss, top1], atol=1e-4)
+    np.testing.assert_allclose(
+        [float(value) for value in printed.groups()], [loss, top1], atol=1e-4
+    )
     result = ast.literal_eval(re.fullmatch(r'result: (\{.*\})', lines[1]).group(1))
     assert list(result) == ['Loss', 'Top_1_Acc', 'Top_5_Acc']
     np.testing.assert_allclose(list(result.values()), [loss, top1, top5], rtol=1e-4)
@@ -121,15 +206,34 @@ def test_evaluation_prints_both_published_lines(run_folder, data, logits, tmp_pa
 
 # Starting from a checkpoint
 
+
 def task(data, **fields):
-    return Xception(config.parse(Xception.config_class, [
-        word for key, value in dict(dict(width=WIDTH, image_size=SIZE, num_classes=CLASSES, data_path=data), **fields).items()
-        for word in ('--' + key, str(value))], 'xception', Xception.aliases))
+    return Xception(
+        config.parse(
+            Xception.config_class,
+            [
+                word
+                for key, value in dict(
+                    dict(width=WIDTH, image_size=SIZE, num_classes=CLASSES, data_path=data),
+                    **fields,
+                ).items()
+                for word in ('--' + key, str(value))
+            ],
+            'xception',
+            Xception.aliases,
+        )
+    )
 
 
 def test_run_started_from_the_given_weights_and_a_new_classifier(run_folder, no_top):
-    assert 'restored 234 of 236 variables; initialised anew: dense/kernel, dense/bias' in (run_folder / 'log.txt').read_text()
-    before, after = checkpoint.Checkpoint(no_top), checkpoint.Checkpoint(str(run_folder / 'xception_model.ckpt'))
+    assert (
+        'restored 234 of 236 variables; initialised anew: dense/kernel, dense/bias'
+        in (run_folder / 'log.txt').read_text()
+    )
+    before, after = (
+        checkpoint.Checkpoint(no_top),
+        checkpoint.Checkpoint(str(run_folder / 'xception_model.ckpt')),
+    )
     for name in before.shapes:
         old, new = before.read(name), after.read(name)
         if name.endswith('kernel'):
@@ -139,8 +243,11 @@ def test_run_started_from_the_given_weights_and_a_new_classifier(run_folder, no_
 
 
 def test_weights_without_top_say_what_they_need(no_top, data):
-    with pytest.raises(UserError, match=r'2 missing \(dense/kernel, dense/bias\); it is an Xception without classifier; to train one on it, '
-                                        r'use --width 0.0625 --do_train True --reinit_head True'):
+    with pytest.raises(
+        UserError,
+        match=r'2 missing \(dense/kernel, dense/bias\); it is an Xception without classifier; to train one on it, '
+        r'use --width 0.0625 --do_train True --reinit_head True',
+    ):
         evaluation.match(task(data), no_top)
 
 
@@ -149,24 +256,42 @@ def test_other_classes_say_how_to_start_with_a_new_classifier(run_folder, data):
     with pytest.raises(UserError) as error:
         evaluation.match(task(data, num_classes=9), path)
     assert 'dense/kernel is [128, 6], the network wants [128, 9]' in str(error.value)
-    assert 'it is an Xception with 6 classes; use --num_classes 6 --width 0.0625; --reinit_head True initialises the classifier anew' in str(error.value)
+    assert (
+        'it is an Xception with 6 classes; use --num_classes 6 --width 0.0625; --reinit_head True initialises the classifier anew'
+        in str(error.value)
+    )
     found = evaluation.match(task(data, num_classes=9, reinit_head=True), path, training=True)
     assert len(found.names) == 234 and 'initialised anew: dense/kernel, dense/bias' in found.report
 
 
 # Prediction
 
+
 def test_prediction_is_what_evaluation_computes(run_folder, data, logits, tmp_path, capsys):
     for index, (image, _) in enumerate(jpegs(7, seed=3)):
         (tmp_path / ('%d.jpg' % index)).write_bytes(image)
-    call('--predict', tmp_path, '--model_path', run_folder / 'xception_model.ckpt', '--class_num', CLASSES, '--batch_size', 4, '--data_path', data,
-         '--output_path', tmp_path / 'out')
+    call(
+        '--predict',
+        tmp_path,
+        '--model_path',
+        run_folder / 'xception_model.ckpt',
+        '--class_num',
+        CLASSES,
+        '--batch_size',
+        4,
+        '--data_path',
+        data,
+        '--output_path',
+        tmp_path / 'out',
+    )
     result = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
     assert result['model'] == 'xception' and result['skipped'] == {}
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for index, prediction in enumerate(result['predictions']):
         assert prediction['file'] == str(tmp_path / ('%d.jpg' % index))
-        assert [top['class'] for top in prediction['top']] == np.argsort(-logits[index])[:5].tolist()
+        assert [top['class'] for top in prediction['top']] == np.argsort(-logits[index])[
+            :5
+        ].tolist()
         for top in prediction['top']:
             assert top['name'] == str(top['class'])
             assert top['probability'] == pytest.approx(probabilities[index, top['class']], rel=1e-4)
@@ -174,6 +299,7 @@ def test_prediction_is_what_evaluation_computes(run_folder, data, logits, tmp_pa
 
 
 # Recipes
+
 
 @pytest.mark.parametrize('path', RECIPES, ids=[path.stem for path in RECIPES])
 def test_recipe_is_legal_and_says_what_to_expect(path):
@@ -183,32 +309,61 @@ def test_recipe_is_legal_and_says_what_to_expect(path):
     assert path.name in head[1] + head[2] or 'default of run_xception.py' in head[0]
     cfg = config.parse(Xception.config_class, ['--config', str(path)], 'xception', Xception.aliases)
     keys = re.findall(r'^(\w+):', path.read_text(), re.MULTILINE)
-    assert len(keys) == len(set(keys))      # YAML takes the last of two, silently
+    assert len(keys) == len(set(keys))  # YAML takes the last of two, silently
     assert set(yaml.safe_load(path.read_text())) > {'model', 'num_classes', 'image_size', 'epochs'}
     assert all(0 < value < 1 for row in cfg.published.values() for value in row.values())
 
 
-@pytest.mark.parametrize('name, per_epoch, rates', [
-    # 1 281 167 images in batches of 128 x 8; from 4e-5 to 0.4 in one epoch, then a straight line to 4e-5 at epoch 250
-    ('imagenet', 1251, {0: 4e-5, 1251: 0.4, 1251 + 1251 * 249 // 3: 0.4 - (0.4 - 4e-5) / 3, 1251 * 250 - 1: 4e-5 + (0.4 - 4e-5) / (1251 * 249)}),
-    ('imagenet_paper', 5004, {0: 0.045, 2 * 5004 - 1: 0.045, 2 * 5004: 0.0423, 100 * 5004: 0.045 * 0.94 ** 50}),
-    ('imagenet_port', 20018, {0: 0.01, 20017: 0.01}),
-])
+@pytest.mark.parametrize(
+    'name, per_epoch, rates',
+    [
+        # 1 281 167 images in batches of 128 x 8; from 4e-5 to 0.4 in one epoch, then a straight
+        # line to 4e-5 at epoch 250
+        (
+            'imagenet',
+            1251,
+            {
+                0: 4e-5,
+                1251: 0.4,
+                1251 + 1251 * 249 // 3: 0.4 - (0.4 - 4e-5) / 3,
+                1251 * 250 - 1: 4e-5 + (0.4 - 4e-5) / (1251 * 249),
+            },
+        ),
+        (
+            'imagenet_paper',
+            5004,
+            {0: 0.045, 2 * 5004 - 1: 0.045, 2 * 5004: 0.0423, 100 * 5004: 0.045 * 0.94**50},
+        ),
+        ('imagenet_port', 20018, {0: 0.01, 20017: 0.01}),
+    ],
+)
 def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
-    cfg = config.parse(Xception.config_class, ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))], 'xception')
+    cfg = config.parse(
+        Xception.config_class,
+        ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))],
+        'xception',
+    )
     for step, rate in rates.items():
-        assert model_fn.learning_rate(cfg, step, int(cfg.epochs) * per_epoch, per_epoch) == pytest.approx(rate, rel=1e-6)
+        assert model_fn.learning_rate(
+            cfg, step, int(cfg.epochs) * per_epoch, per_epoch
+        ) == pytest.approx(rate, rel=1e-6)
 
 
-@pytest.mark.parametrize('flags, message', [
-    (['--image_size', '70'], 'image_size: 70 is not legal; give at least 71'),
-    (['--num_classes', '1'], 'num_classes: 1 is not legal; a classifier has at least 2'),
-    (['--width', '0'], 'width: .* a number above 0'),
-    (['--dropout_rate', '1'], 'dropout_rate: 1.0 is not legal; 0 <= dropout_rate < 1'),
-    (['--bn_decay', '1.5'], 'bn_decay: 1.5 is not legal'),
-    (['--data_format', 'channels_first', '--device', 'cpu'], 'channels_first needs --device gpu or npu'),
-    (['--class_nums', '10'], "did you mean 'class_num'"),
-])
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['--image_size', '70'], 'image_size: 70 is not legal; give at least 71'),
+        (['--num_classes', '1'], 'num_classes: 1 is not legal; a classifier has at least 2'),
+        (['--width', '0'], 'width: .* a number above 0'),
+        (['--dropout_rate', '1'], 'dropout_rate: 1.0 is not legal; 0 <= dropout_rate < 1'),
+        (['--bn_decay', '1.5'], 'bn_decay: 1.5 is not legal'),
+        (
+            ['--data_format', 'channels_first', '--device', 'cpu'],
+            'channels_first needs --device gpu or npu',
+        ),
+        (['--class_nums', '10'], "did you mean 'class_num'"),
+    ],
+)
 def test_illegal_flags_are_refused_before_anything_is_built(flags, message):
     with pytest.raises(UserError, match=message):
         config.parse(Xception.config_class, flags, 'xception', Xception.aliases)

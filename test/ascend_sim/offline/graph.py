@@ -1,4 +1,7 @@
-"""The frozen TensorFlow graph on its way through atc: read, cut to the outputs, checked, rounded as the device rounds."""
+"""The frozen TensorFlow graph on its way through atc: read, cut to the outputs, checked, rounded as
+the device rounds.
+"""
+
 import fnmatch
 from typing import Dict, List, Tuple
 
@@ -8,22 +11,93 @@ from google.protobuf.message import DecodeError
 
 from offline.errors import AtcError, unsupported
 
-# Operations that the inference parser does not know: what is not frozen, reads data, talks to the host or only trains.
-UNKNOWN = ('Variable*', 'VarHandleOp', 'VarIsInitializedOp', 'ReadVariableOp', 'ResourceGather*', 'IsVariableInitialized', 'Assign*', '*Iterator*',
-           '*Dataset*', '*Queue*', '*ReaderV2', 'Reader*', 'Assert', 'Print', 'PrintV2', '*PyFunc*', 'Save*', 'Restore*', '*Summary*', 'NoOp',
-           'Decode*', 'Parse*', 'ReadFile', 'String*', 'AsString', 'HashTable*', 'LookupTable*', 'Dropout', '*Grad', 'Apply*', 'ResourceApply*')
-FUNCTIONAL = ('PartitionedCall', 'StatefulPartitionedCall', 'If', 'StatelessIf', 'While', 'StatelessWhile', 'For')
+# Operations that the inference parser does not know: what is not frozen, reads data, talks to the
+# host or only trains.
+UNKNOWN = (
+    'Variable*',
+    'VarHandleOp',
+    'VarIsInitializedOp',
+    'ReadVariableOp',
+    'ResourceGather*',
+    'IsVariableInitialized',
+    'Assign*',
+    '*Iterator*',
+    '*Dataset*',
+    '*Queue*',
+    '*ReaderV2',
+    'Reader*',
+    'Assert',
+    'Print',
+    'PrintV2',
+    '*PyFunc*',
+    'Save*',
+    'Restore*',
+    '*Summary*',
+    'NoOp',
+    'Decode*',
+    'Parse*',
+    'ReadFile',
+    'String*',
+    'AsString',
+    'HashTable*',
+    'LookupTable*',
+    'Dropout',
+    '*Grad',
+    'Apply*',
+    'ResourceApply*',
+)
+FUNCTIONAL = (
+    'PartitionedCall',
+    'StatefulPartitionedCall',
+    'If',
+    'StatelessIf',
+    'While',
+    'StatelessWhile',
+    'For',
+)
 # Operations that hand values on unchanged: rounding their result again would do nothing.
-_PASSIVE = {'Const', 'Identity', 'IdentityN', 'Reshape', 'Squeeze', 'ExpandDims', 'Transpose', 'MaxPool', 'Relu', 'ConcatV2', 'Split', 'SplitV', 'Slice',
-            'StridedSlice', 'Pack', 'Unpack', 'Tile', 'GatherV2', 'Switch', 'Merge', 'Enter', 'Exit', 'NextIteration'}
+_PASSIVE = {
+    'Const',
+    'Identity',
+    'IdentityN',
+    'Reshape',
+    'Squeeze',
+    'ExpandDims',
+    'Transpose',
+    'MaxPool',
+    'Relu',
+    'ConcatV2',
+    'Split',
+    'SplitV',
+    'Slice',
+    'StridedSlice',
+    'Pack',
+    'Unpack',
+    'Tile',
+    'GatherV2',
+    'Switch',
+    'Merge',
+    'Enter',
+    'Exit',
+    'NextIteration',
+}
 # Operations of the matrix unit -> the inputs that it takes in float16 only.
-_CUBE = {'Conv2D': (0, 1), 'DepthwiseConv2dNative': (0, 1), 'MatMul': (0, 1), 'BatchMatMul': (0, 1), 'BatchMatMulV2': (0, 1),
-         'Conv2DBackpropInput': (1, 2), 'Conv3D': (0, 1)}
+_CUBE = {
+    'Conv2D': (0, 1),
+    'DepthwiseConv2dNative': (0, 1),
+    'MatMul': (0, 1),
+    'BatchMatMul': (0, 1),
+    'BatchMatMulV2': (0, 1),
+    'Conv2DBackpropInput': (1, 2),
+    'Conv3D': (0, 1),
+}
 _LARGEST = 65504.0
 
 
 def read(path: str) -> tf.GraphDef:
-    """The GraphDef of a .pb file. Raises AtcError: E19015 empty file, E19005 no protobuf, E10041 no nodes."""
+    """The GraphDef of a .pb file. Raises AtcError: E19015 empty file, E19005 no protobuf, E10041 no
+    nodes.
+    """
     with open(path, 'rb') as file:
         data = file.read()
     if not data:
@@ -51,7 +125,9 @@ def leaves(graph_def: tf.GraphDef) -> List[str]:
 
 
 def cut(graph_def: tf.GraphDef, outputs: List[str]) -> tf.GraphDef:
-    """The nodes that `outputs` need, in the file's order. Raises AtcError for a name that is not there."""
+    """The nodes that `outputs` need, in the file's order. Raises AtcError for a name that is not
+    there.
+    """
     nodes = {node.name: node for node in graph_def.node}
     for name in outputs:
         if name not in nodes:
@@ -84,7 +160,9 @@ def check_operations(graph_def: tf.GraphDef) -> None:
 
 
 def load(graph_def: tf.GraphDef, shapes: Dict[str, List[int]]) -> tf.Graph:
-    """A tf.Graph with its Placeholders at these static shapes. Raises AtcError if the shapes do not go together."""
+    """A tf.Graph with its Placeholders at these static shapes. Raises AtcError if the shapes do not
+    go together.
+    """
     fixed = tf.GraphDef()
     fixed.CopyFrom(graph_def)
     for node in fixed.node:
@@ -96,7 +174,10 @@ def load(graph_def: tf.GraphDef, shapes: Dict[str, List[int]]) -> tf.Graph:
         try:
             tf.import_graph_def(fixed, name='')
         except (ValueError, TypeError, KeyError) as error:
-            raise AtcError('E19999', 'The shapes of the graph cannot be inferred: %s' % str(error).splitlines()[0]) from None
+            raise AtcError(
+                'E19999',
+                'The shapes of the graph cannot be inferred: %s' % str(error).splitlines()[0],
+            ) from None
     return result
 
 
@@ -105,9 +186,18 @@ def static_shape(graph: tf.Graph, tensor: str) -> List[int]:
     shape = graph.get_tensor_by_name(tensor).shape
     if shape.is_fully_defined():
         return shape.as_list()
-    feeds = [operation.outputs[0] for operation in graph.get_operations() if operation.type == 'Placeholder']
+    feeds = [
+        operation.outputs[0]
+        for operation in graph.get_operations()
+        if operation.type == 'Placeholder'
+    ]
     with tf.Session(graph=graph) as session:
-        return list(session.run(tensor, {feed: np.zeros(feed.shape.as_list(), feed.dtype.as_numpy_dtype) for feed in feeds}).shape)
+        return list(
+            session.run(
+                tensor,
+                {feed: np.zeros(feed.shape.as_list(), feed.dtype.as_numpy_dtype) for feed in feeds},
+            ).shape
+        )
 
 
 def _half(array: np.ndarray) -> np.ndarray:
@@ -115,7 +205,9 @@ def _half(array: np.ndarray) -> np.ndarray:
 
 
 def _batch_norm_parameters(nodes: Dict[str, tf.NodeDef]) -> set:
-    """Names of the Consts that hold scale, offset, mean and variance: vectors that the device keeps in float32."""
+    """Names of the Consts that hold scale, offset, mean and variance: vectors that the device keeps
+    in float32.
+    """
     names = set()
     for node in nodes.values():
         for tensor in node.input[1:5] if node.op.startswith('FusedBatchNorm') else ():
@@ -127,12 +219,20 @@ def _batch_norm_parameters(nodes: Dict[str, tf.NodeDef]) -> set:
 
 
 class _Rounding:
-    """Adds to a GraphDef, for a tensor, the nodes that clip it to float16's range and round it to float16's values."""
+    """Adds to a GraphDef, for a tensor, the nodes that clip it to float16's range and round it to
+    float16's values.
+    """
 
     def __init__(self, graph_def: tf.GraphDef):
         self._graph_def, self._done = graph_def, {}
         for sign, value in (('low', -_LARGEST), ('high', _LARGEST)):
-            self._add('half_range/' + sign, 'Const', [], dtype=tf.float32, value=tf.make_tensor_proto(value, tf.float32))
+            self._add(
+                'half_range/' + sign,
+                'Const',
+                [],
+                dtype=tf.float32,
+                value=tf.make_tensor_proto(value, tf.float32),
+            )
 
     def _add(self, name, op, inputs, **attributes):
         node = self._graph_def.node.add(name=name, op=op, input=inputs)
@@ -147,19 +247,27 @@ class _Rounding:
         """Name of the node whose result is the rounded tensor."""
         if (name, index) not in self._done:
             stem = '%s/half_%d/' % (name, index)
-            node = self._add(stem + 'low', 'Maximum', ['%s:%d' % (name, index), 'half_range/low'], T=tf.float32)
+            node = self._add(
+                stem + 'low', 'Maximum', ['%s:%d' % (name, index), 'half_range/low'], T=tf.float32
+            )
             node = self._add(stem + 'high', 'Minimum', [node, 'half_range/high'], T=tf.float32)
             node = self._add(stem + 'round', 'Cast', [node], SrcT=tf.float32, DstT=tf.float16)
-            self._done[name, index] = self._add(stem + 'back', 'Cast', [node], SrcT=tf.float16, DstT=tf.float32)
+            self._done[name, index] = self._add(
+                stem + 'back', 'Cast', [node], SrcT=tf.float16, DstT=tf.float32
+            )
         return self._done[name, index]
 
 
-def round_to_half(graph_def: tf.GraphDef, graph: tf.Graph, mode: str, outputs: List[Tuple[str, int]]) -> Tuple[tf.GraphDef, List[str]]:
-    """The graph as it computes in `mode` (see checks.precision), and the names of the tensors that are its outputs now.
+def round_to_half(
+    graph_def: tf.GraphDef, graph: tf.Graph, mode: str, outputs: List[Tuple[str, int]]
+) -> Tuple[tf.GraphDef, List[str]]:
+    """The graph as it computes in `mode` (see checks.precision), and the names of the tensors that
+    are its outputs now.
 
-    'half': weights (all but the parameters of batch normalisation) and every computed float32 tensor, inputs and outputs among
-    them, are rounded to float16 and saturate at +-65504; sums inside an operation stay float32, as in the device's matrix unit.
-    'cube': only what enters convolutions and matrix products is rounded. 'float': nothing.
+    'half': weights (all but the parameters of batch normalisation) and every computed float32
+    tensor, inputs and outputs among them, are rounded to float16 and saturate at +-65504; sums
+    inside an operation stay float32, as in the device's matrix unit. 'cube': only what enters
+    convolutions and matrix products is rounded. 'float': nothing.
     """
     if mode == 'float':
         return graph_def, ['%s:%d' % output for output in outputs]
@@ -182,11 +290,27 @@ def round_to_half(graph_def: tf.GraphDef, graph: tf.Graph, mode: str, outputs: L
             if tensor.startswith('^'):
                 continue
             if mode == 'cube':
-                if position in _CUBE.get(node.op, ()) and graph.get_operation_by_name(name).outputs[index].dtype == tf.float32:
+                if (
+                    position in _CUBE.get(node.op, ())
+                    and graph.get_operation_by_name(name).outputs[index].dtype == tf.float32
+                ):
                     node.input[position] = rounding.of(name, index)
             elif rounded(name, index):
                 node.input[position] = rounding.of(name, index)
-        if mode == 'half' and node.op == 'Const' and node.attr['dtype'].type == tf.float32.as_datatype_enum and node.name not in keep:
-            node.attr['value'].tensor.CopyFrom(tf.make_tensor_proto(_half(tf.make_ndarray(node.attr['value'].tensor)), tf.float32))
-    return result, [rounding.of(name, index) + ':0' if mode == 'half' and rounded(name, index) else '%s:%d' % (name, index)
-                    for name, index in outputs]
+        if (
+            mode == 'half'
+            and node.op == 'Const'
+            and node.attr['dtype'].type == tf.float32.as_datatype_enum
+            and node.name not in keep
+        ):
+            node.attr['value'].tensor.CopyFrom(
+                tf.make_tensor_proto(_half(tf.make_ndarray(node.attr['value'].tensor)), tf.float32)
+            )
+    return result, [
+        (
+            rounding.of(name, index) + ':0'
+            if mode == 'half' and rounded(name, index)
+            else '%s:%d' % (name, index)
+        )
+        for name, index in outputs
+    ]

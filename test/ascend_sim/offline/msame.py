@@ -1,4 +1,7 @@
-"""msame: runs an offline model on files. What it accepts, prints, names and leaves undone is the tool's own."""
+"""msame: runs an offline model on files. What it accepts, prints, names and leaves undone is the
+tool's own.
+"""
+
 import json
 import os
 import signal
@@ -17,7 +20,9 @@ class Abort(Exception):
 
 
 def stamp() -> str:
-    """Name of the folder of a run: numbers without leading zeros; ASCEND_SIM_MSAME_STAMP=old: %Y%m%d_%H%M%S."""
+    """Name of the folder of a run: numbers without leading zeros; ASCEND_SIM_MSAME_STAMP=old:
+    %Y%m%d_%H%M%S.
+    """
     now = time.time()
     local = time.localtime(now)
     if os.environ.get('ASCEND_SIM_MSAME_STAMP', 'old' if old_build() else 'new') == 'old':
@@ -51,8 +56,9 @@ def _time_line(milliseconds: float) -> None:
 def _folders(process: Process, options: Options, folder: str) -> None:
     """One execution for each name in the first folder; the other folders must hold the same names.
 
-    The tool's own way with a failure: the first of several ends it with status 1, a later one (or an only one) is passed over,
-    and because the buffers stay, everything after it fails too; the run still ends in success.
+    The tool's own way with a failure: the first of several ends it with status 1, a later one (or
+    an only one) is passed over, and because the buffers stay, everything after it fails too; the
+    run still ends in success.
     """
     for path in options.inputs:
         if os.path.isfile(path):
@@ -78,12 +84,23 @@ def _folders(process: Process, options: Options, folder: str) -> None:
         _time_line(milliseconds)
         times.append(milliseconds)
         if '.' not in name:
-            raise Abort("std::out_of_range'\n  what():  basic_string::erase: __pos (which is 18446744073709551615) > this->size() (which is %d)" % len(name))
-        process.write(folder, name[:name.rindex('.')])
+            raise Abort(
+                "std::out_of_range'\n  what():  basic_string::erase: __pos (which is"
+                ' 18446744073709551615) > this->size() (which is %d)' % len(name)
+            )
+        process.write(folder, name[: name.rindex('.')])
         process.clear_inputs()
-    print('Inference average time : %s ms' % ('%.2f' % (sum(times) / len(times)) if times else '-nan'), flush=True)
+    print(
+        'Inference average time : %s ms'
+        % ('%.2f' % (sum(times) / len(times)) if times else '-nan'),
+        flush=True,
+    )
     if len(times) > 1:
-        print('Inference average time without first time: %.2f ms' % (sum(times[1:]) / (len(times) - 1)), flush=True)
+        print(
+            'Inference average time without first time: %.2f ms'
+            % (sum(times[1:]) / (len(times) - 1)),
+            flush=True,
+        )
 
 
 def _files(process: Process, options: Options, folder: str) -> None:
@@ -102,10 +119,14 @@ def _files(process: Process, options: Options, folder: str) -> None:
             raise Failed('model execute failed')
         times.append(milliseconds)
     name = options.model.rpartition('/')[2]
-    process.write(folder, name[:name.rindex('.')])
+    process.write(folder, name[: name.rindex('.')])
     print('Inference average time: %f ms' % (sum(times) / len(times)), flush=True)
     if len(times) > 1:
-        print('Inference average time without first time: %f ms' % (sum(times[1:]) / (len(times) - 1)), flush=True)
+        print(
+            'Inference average time without first time: %f ms'
+            % (sum(times[1:]) / (len(times) - 1)),
+            flush=True,
+        )
     process.clear_inputs()
 
 
@@ -138,7 +159,9 @@ def _process(options: Options) -> None:
             say('ERROR', 'current user does not have permission')
             raise Exit(0)
         # The first name decides: whatever holds ".bin" anywhere is a file
-        (_folders if options.inputs and '.bin' not in options.inputs[0] else _files)(process, options, folder)
+        (_folders if options.inputs and '.bin' not in options.inputs[0] else _files)(
+            process, options, folder
+        )
         if options.writes_acl_json:
             os.remove('acl.json')
             say('INFO', 'delete acl.json success')
@@ -162,13 +185,25 @@ def main(words: List[str]) -> int:
             say('ERROR', error.args[0])
             raise Failed('Sample init resource failed') from None
         _process(options)
-        say('INFO', 'Execute sample success' if old_build() else 'pid: %d Execute sample success' % os.getpid())
+        say(
+            'INFO',
+            (
+                'Execute sample success'
+                if old_build()
+                else 'pid: %d Execute sample success' % os.getpid()
+            ),
+        )
     except Exit as error:
         return error.status
     except Failed as error:
         say('ERROR', error.args[0])
         status = FAILED
-    for what in ('destroy stream', 'destroy context', 'reset device is %d' % device, 'finalize acl'):
+    for what in (
+        'destroy stream',
+        'destroy context',
+        'reset device is %d' % device,
+        'finalize acl',
+    ):
         say('INFO', 'end to ' + what)
     return status
 

@@ -1,13 +1,29 @@
 """msame's command line, read as getopt_long and the tool read it: many mistakes end with status 0."""
+
 import json
 import os
 import re
 import sys
 from typing import List
 
-LONG = ('model', 'input', 'output', 'outfmt', 'help', 'dump', 'profiler', 'loop', 'dymBatch', 'dymDims', 'dymHW', 'dymShape', 'device', 'outputSize',
-        'debug')
-_HELP = '''
+LONG = (
+    'model',
+    'input',
+    'output',
+    'outfmt',
+    'help',
+    'dump',
+    'profiler',
+    'loop',
+    'dymBatch',
+    'dymDims',
+    'dymHW',
+    'dymShape',
+    'device',
+    'outputSize',
+    'debug',
+)
+_HELP = """
 Usage:
   msame --model net.om --input a.bin[,b.bin] --output folder --outfmt BIN --loop 1
 
@@ -26,7 +42,7 @@ arguments explain:
   --dymHW       height and width, such as "300,500"
   --dymDims     such as "data:1,600;img:1,600"
   --dymShape    such as "data:1,600;img:1,600"
-'''
+"""
 
 
 class Exit(Exception):
@@ -92,7 +108,9 @@ class Options:
         """The flag that `name` is or, unambiguously, begins."""
         found = [name] if name in LONG else [flag for flag in LONG if flag.startswith(name)]
         if len(found) != 1:
-            self._unknown(("option '--%s' is ambiguous" if found else "unrecognized option '--%s'") % name)
+            self._unknown(
+                ("option '--%s' is ambiguous" if found else "unrecognized option '--%s'") % name
+            )
         return found[0]
 
     def _set(self, name: str, value: str) -> None:
@@ -111,17 +129,27 @@ class Options:
             if self.dymBatch > 2048:
                 _leave('dymBatch must in 1 to 2048')
         elif name == 'input':
-            self.inputs = [item.strip() for item in (value[:-1] if value.endswith(',') else value).split(',')]
+            self.inputs = [
+                item.strip() for item in (value[:-1] if value.endswith(',') else value).split(',')
+            ]
         elif name == 'outputSize':
             self.output_sizes = [number(item) for item in value.split(',')]
         else:
             setattr(self, name, value)
 
     def _combine(self) -> None:
-        """What does not go together, and acl.json, the file in the working folder that configures the device."""
+        """What does not go together, and acl.json, the file in the working folder that configures
+        the device.
+        """
         if self.dump == 'true' and self.profiler == 'true':
             _leave('dump and profiler can not both be true', status=1)
-        if sum(value is not None for value in (self.dymBatch, self.dymHW, self.dymDims, self.dymShape)) > 1:
+        if (
+            sum(
+                value is not None
+                for value in (self.dymBatch, self.dymHW, self.dymDims, self.dymShape)
+            )
+            > 1
+        ):
             _leave('dymBatch dymDims dymHW dymShape cannot be set at the same time', status=1)
         if os.path.exists('acl.json'):
             sys.stderr.write('[WARN] ./acl.json exists and is used\n')
@@ -129,7 +157,14 @@ class Options:
         if kind:
             folder = '%s/%s' % (self.output or '', kind)
             with open('acl.json', 'w') as file:
-                json.dump({'profiler': {'switch': 'on', 'output': folder}} if kind == 'profiler' else {'dump': {'dump_path': folder}}, file)
+                json.dump(
+                    (
+                        {'profiler': {'switch': 'on', 'output': folder}}
+                        if kind == 'profiler'
+                        else {'dump': {'dump_path': folder}}
+                    ),
+                    file,
+                )
             for path in (self.output or '', folder):
                 make_folder(path)
 

@@ -1,21 +1,27 @@
-"""Training steps: what they may contain, iterations_per_loop, and sessions that are none of the device's business."""
+"""Training steps: what they may contain, iterations_per_loop, and sessions that are none of the
+device's business.
+"""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-
 from ascend_sim import device
-from hccl.split.api import set_split_strategy_by_idx
 from npu_bridge.estimator.npu import npu_scope, util
 from npu_bridge.estimator.npu.npu_config import NPURunConfig
 from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
 from npu_bridge.hccl import hccl_ops
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
+from hccl.split.api import set_split_strategy_by_idx
 
 
 def dataset(drop_remainder=True, count=1000):
     """uint8 images by way of numpy_function, which is the dataset's own affair."""
+
     def image(number):
-        pixels = tf.numpy_function(lambda item: np.full([4, 4, 1], item % 256, np.uint8), [number], tf.uint8)
+        pixels = tf.numpy_function(
+            lambda item: np.full([4, 4, 1], item % 256, np.uint8), [number], tf.uint8
+        )
         pixels.set_shape([4, 4, 1])
         return pixels
 
@@ -34,7 +40,9 @@ def build(change=lambda x: x, **arguments):
 
 
 def run(session, *initializers):
-    session.run([tf.global_variables_initializer(), tf.local_variables_initializer()] + list(initializers))
+    session.run(
+        [tf.global_variables_initializer(), tf.local_variables_initializer()] + list(initializers)
+    )
 
 
 def check_a_healthy_step(npu_session):
@@ -46,21 +54,56 @@ def check_a_healthy_step(npu_session):
     assert session.run(tf.train.get_global_step()) == 3
 
 
-@pytest.mark.parametrize('name, change, reason', [
-    ('python', lambda x: shaped(tf.py_func(lambda a: a, [x], tf.float32, name='python')), 'runs Python inside the step'),
-    ('python', lambda x: shaped(tf.numpy_function(lambda a: a, [x], tf.float32, name='python')), 'runs Python'),
-    ('fed', lambda x: x * tf.placeholder_with_default(1.0, [], name='fed'), 'is fed'),
-    ('fed', lambda x: x * tf.placeholder(tf.float32, [], name='fed'), 'is fed'),
-    ('text', lambda x: x * tf.strings.to_number(tf.strings.as_string(x, name='text')), 'string output'),
-    ('summary', lambda x: after(x, tf.summary.scalar('summary', tf.reduce_sum(x))), 'is a summary'),
-    ('queue', lambda x: after(x, tf.FIFOQueue(1, tf.float32, name='queue').size()), 'is a queue'),
-    ('sometimes', lambda x: tf.reshape(tf.boolean_mask(x, x[:, 0, 0, 0] < 2, name='sometimes'), [-1, 4, 4, 1]), 'unknown shape'),
-    ('body', lambda x: shaped(tf.function(lambda a: tf.py_func(lambda b: b, [a], tf.float32))(x)), 'PyFunc'),
-])
+@pytest.mark.parametrize(
+    'name, change, reason',
+    [
+        (
+            'python',
+            lambda x: shaped(tf.py_func(lambda a: a, [x], tf.float32, name='python')),
+            'runs Python inside the step',
+        ),
+        (
+            'python',
+            lambda x: shaped(tf.numpy_function(lambda a: a, [x], tf.float32, name='python')),
+            'runs Python',
+        ),
+        ('fed', lambda x: x * tf.placeholder_with_default(1.0, [], name='fed'), 'is fed'),
+        ('fed', lambda x: x * tf.placeholder(tf.float32, [], name='fed'), 'is fed'),
+        (
+            'text',
+            lambda x: x * tf.strings.to_number(tf.strings.as_string(x, name='text')),
+            'string output',
+        ),
+        (
+            'summary',
+            lambda x: after(x, tf.summary.scalar('summary', tf.reduce_sum(x))),
+            'is a summary',
+        ),
+        (
+            'queue',
+            lambda x: after(x, tf.FIFOQueue(1, tf.float32, name='queue').size()),
+            'is a queue',
+        ),
+        (
+            'sometimes',
+            lambda x: tf.reshape(
+                tf.boolean_mask(x, x[:, 0, 0, 0] < 2, name='sometimes'), [-1, 4, 4, 1]
+            ),
+            'unknown shape',
+        ),
+        (
+            'body',
+            lambda x: shaped(tf.function(lambda a: tf.py_func(lambda b: b, [a], tf.float32))(x)),
+            'PyFunc',
+        ),
+    ],
+)
 def check_what_a_step_may_not_contain(npu_session, name, change, reason):
     initializer, train = build(change)
     session = npu_session()
-    with pytest.raises(tf.errors.InvalidArgumentError, match='cannot run on the device: .*' + reason) as caught:
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match='cannot run on the device: .*' + reason
+    ) as caught:
         run(session, initializer)
         session.run(train)
     assert name == 'body' or name in str(caught.value).split('\n')[0]
@@ -80,7 +123,10 @@ def check_partial_batch_is_refused(npu_session):
     initializer, train = build(drop_remainder=False)
     session = npu_session()
     run(session, initializer)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r'IteratorGetNext.*unknown shape \(\?, 4, 4, 1\).*drop_remainder'):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=r'IteratorGetNext.*unknown shape \(\?, 4, 4, 1\).*drop_remainder',
+    ):
         session.run(train)
 
 
@@ -96,7 +142,9 @@ def check_asserts_and_cond_are_legal(npu_session):
 
 
 def check_mix_compile_mode_allows_host_ops(npu_session):
-    initializer, train = build(lambda x: x + tf.reshape(tf.py_func(lambda a: a, [x], tf.float32), [4, 4, 4, 1]))
+    initializer, train = build(
+        lambda x: x + tf.reshape(tf.py_func(lambda a: a, [x], tf.float32), [4, 4, 4, 1])
+    )
     session = npu_session(mix_compile_mode=True)
     run(session, initializer)
     session.run(train)
@@ -111,8 +159,15 @@ def check_feeding_a_step(npu_session):
 
 
 def check_one_shot_iterator(npu_session, dies):
-    x = tf.cast(tf.data.make_one_shot_iterator(tf.data.Dataset.range(9).batch(4, drop_remainder=True)).get_next(), tf.float32)
-    train = tf.train.GradientDescentOptimizer(0.1).minimize(tf.reduce_sum(tf.get_variable('w', [4]) * x))
+    x = tf.cast(
+        tf.data.make_one_shot_iterator(
+            tf.data.Dataset.range(9).batch(4, drop_remainder=True)
+        ).get_next(),
+        tf.float32,
+    )
+    train = tf.train.GradientDescentOptimizer(0.1).minimize(
+        tf.reduce_sum(tf.get_variable('w', [4]) * x)
+    )
     session = npu_session()
     run(session)
     with pytest.raises(tf.errors.InvalidArgumentError, match='one-shot'):
@@ -122,7 +177,10 @@ def check_one_shot_iterator(npu_session, dies):
     loop = util.set_iteration_per_loop(looped, train, 2)
     # TensorFlow's threads do not survive a fork, so the dying child only checks the graph.
     from ascend_sim import graph_check
-    assert 'iterator_per_loop only support 1 when using OneShotIterator' in dies(lambda: graph_check.check([loop], 2, False))
+
+    assert 'iterator_per_loop only support 1 when using OneShotIterator' in dies(
+        lambda: graph_check.check([loop], 2, False)
+    )
 
 
 def check_loop(npu_session):
@@ -158,7 +216,9 @@ def check_loop_rules(npu_session):
     with pytest.raises(tf.errors.InvalidArgumentError, match='never loaded'):
         session.run(loop)
     pair.load_iteration_per_loop_var(session, 4)
-    with pytest.raises(tf.errors.InvalidArgumentError, match='is 5 in the parameter_map, but 4 was loaded'):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match='is 5 in the parameter_map, but 4 was loaded'
+    ):
         session.run(loop)
     pair.load_iteration_per_loop_var(session, 5)
     session.run(loop)
@@ -182,20 +242,35 @@ def check_estimator_loop(tmp_path):
         return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train, training_hooks=[Watch()])
 
     def input_fn():
-        return tf.data.Dataset.from_tensors((np.ones([3], 'f'), np.ones([1], 'f'))).repeat().batch(2, drop_remainder=True)
+        return (
+            tf.data.Dataset.from_tensors((np.ones([3], 'f'), np.ones([1], 'f')))
+            .repeat()
+            .batch(2, drop_remainder=True)
+        )
 
-    config = NPURunConfig(model_dir=str(tmp_path), iterations_per_loop=5, save_checkpoints_steps=10, keep_checkpoint_max=9)
+    config = NPURunConfig(
+        model_dir=str(tmp_path),
+        iterations_per_loop=5,
+        save_checkpoints_steps=10,
+        keep_checkpoint_max=9,
+    )
     estimator = NPUEstimator(model_fn=model_fn, config=config)
     estimator.train(input_fn, max_steps=20)
     assert seen == [5, 10, 15, 20]
-    assert sorted(path.stem for path in tmp_path.glob('*.index')) == ['model.ckpt-0', 'model.ckpt-10', 'model.ckpt-20']
+    assert sorted(path.stem for path in tmp_path.glob('*.index')) == [
+        'model.ckpt-0',
+        'model.ckpt-10',
+        'model.ckpt-20',
+    ]
     assert not device.initialised()
     estimator.train(input_fn, steps=5)
     assert seen[4:] == [25]
 
 
 def check_other_sessions_are_left_alone():
-    initializer, train = build(lambda x: x + tf.reshape(tf.py_func(lambda a: a, [x], tf.float32), [4, 4, 4, 1]))
+    initializer, train = build(
+        lambda x: x + tf.reshape(tf.py_func(lambda a: a, [x], tf.float32), [4, 4, 4, 1])
+    )
     with tf.Session() as session:
         run(session, initializer)
         session.run(train)
@@ -210,13 +285,17 @@ def check_options_are_checked_at_the_first_run(npu_session):
 
 def check_abort_at_the_first_run(npu_session, dies):
     work, session = tf.constant(1) + 1, npu_session(iterations_per_loop=0)
-    assert 'F tf_adapter: iterator_per_loop should be int and must >= 1' in dies(lambda: session.run(work))
+    assert 'F tf_adapter: iterator_per_loop should be int and must >= 1' in dies(
+        lambda: session.run(work)
+    )
 
 
 def check_session_with_default_rewriting(make_config):
     config = make_config()
     config.graph_options.rewrite_options.remapping = RewriterConfig.DEFAULT
-    with tf.Session(config=config) as session, pytest.raises(tf.errors.InvalidArgumentError, match='remapping'):
+    with tf.Session(config=config) as session, pytest.raises(
+        tf.errors.InvalidArgumentError, match='remapping'
+    ):
         session.run(tf.constant(1) + 1)
 
 
@@ -239,8 +318,12 @@ def check_split_must_end_at_the_last_gradient(npu_session, monkeypatch):
     iterator = tf.data.make_initializable_iterator(dataset())
     weights = [tf.get_variable(name, []) for name in 'ab']
     optimizer = tf.train.GradientDescentOptimizer(0.1)
-    gradients = optimizer.compute_gradients(tf.reduce_sum(tf.cast(iterator.get_next(), tf.float32)) * weights[0] * weights[1])
-    train = optimizer.apply_gradients([(hccl_ops.allreduce(gradient, 'sum'), weight) for gradient, weight in gradients])
+    gradients = optimizer.compute_gradients(
+        tf.reduce_sum(tf.cast(iterator.get_next(), tf.float32)) * weights[0] * weights[1]
+    )
+    train = optimizer.apply_gradients(
+        [(hccl_ops.allreduce(gradient, 'sum'), weight) for gradient, weight in gradients]
+    )
     session = npu_session()
     run(session, iterator.initializer)
     set_split_strategy_by_idx([0, 2])

@@ -1,31 +1,47 @@
 """Loss scale, overflow and dropout, against arithmetic written out here."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-
 from ascend_sim import environment, overflow
 from npu_bridge.estimator import npu_ops
 from npu_bridge.estimator.npu import npu_plugin
-from npu_bridge.estimator.npu.npu_loss_scale_manager import ExponentialUpdateLossScaleManager, FixedLossScaleManager
+from npu_bridge.estimator.npu.npu_loss_scale_manager import (
+    ExponentialUpdateLossScaleManager,
+    FixedLossScaleManager,
+)
 from npu_bridge.estimator.npu.npu_loss_scale_optimizer import NPULossScaleOptimizer
-from npu_bridge.estimator.npu.npu_optimizer import NPUDistributedOptimizer, NPUOptimizer, npu_allreduce
+from npu_bridge.estimator.npu.npu_optimizer import (
+    NPUDistributedOptimizer,
+    NPUOptimizer,
+    npu_allreduce,
+)
 from npu_bridge.helper import helper
 
 
 def descent(make, slope=1.0, rate=0.1):
-    """w -= rate * slope, by an optimizer made around gradient descent; returns (w, step, training op)."""
+    """w -= rate * slope, by an optimizer made around gradient descent; returns (w, step, training
+    op).
+    """
     weight = tf.get_variable('w', [], initializer=tf.zeros_initializer())
     step = tf.train.get_or_create_global_step()
     optimizer = make(tf.train.GradientDescentOptimizer(rate))
     return weight, step, optimizer.minimize(weight * slope, step)
 
 
-@pytest.mark.parametrize('make', [
-    lambda opt: NPULossScaleOptimizer(NPUDistributedOptimizer(opt), FixedLossScaleManager(1024)),
-    lambda opt: NPUDistributedOptimizer(NPULossScaleOptimizer(opt, FixedLossScaleManager(1024))),
-    lambda opt: NPUOptimizer(opt, FixedLossScaleManager(1024), is_loss_scale=True),
-    lambda opt: NPUDistributedOptimizer(opt),
-])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda opt: NPULossScaleOptimizer(
+            NPUDistributedOptimizer(opt), FixedLossScaleManager(1024)
+        ),
+        lambda opt: NPUDistributedOptimizer(
+            NPULossScaleOptimizer(opt, FixedLossScaleManager(1024))
+        ),
+        lambda opt: NPUOptimizer(opt, FixedLossScaleManager(1024), is_loss_scale=True),
+        lambda opt: NPUDistributedOptimizer(opt),
+    ],
+)
 def check_scale_cancels_out(npu_session, make):
     weight, step, train = descent(make, slope=3.0)
     session = npu_session()
@@ -35,15 +51,22 @@ def check_scale_cancels_out(npu_session, make):
     assert session.run([weight, step]) == [pytest.approx(-1.2), 4]
 
 
-@pytest.mark.parametrize('make', [
-    lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(2.0)), lambda opt: NPUOptimizer(opt, FixedLossScaleManager(2), False, True)])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(2.0)),
+        lambda opt: NPUOptimizer(opt, FixedLossScaleManager(2), False, True),
+    ],
+)
 def check_overflow_skips_the_step(npu_session, monkeypatch, make):
     monkeypatch.setenv('ASCEND_SIM_OVERFLOW', '2,3:0,4:1')  # 4 is another rank's
     weight, step, train = descent(make)
     session = npu_session()
     session.run(tf.global_variables_initializer())
     seen = [session.run(train) or tuple(session.run([step, weight])) for _ in range(5)]
-    np.testing.assert_allclose(seen, [(1, -0.1), (1, -0.1), (1, -0.1), (2, -0.2), (3, -0.3)], rtol=1e-6)
+    np.testing.assert_allclose(
+        seen, [(1, -0.1), (1, -0.1), (1, -0.1), (2, -0.2), (3, -0.3)], rtol=1e-6
+    )
     overflow.raise_flag()
     session.run(train)
     assert session.run(step) == 3
@@ -64,20 +87,32 @@ def check_schedule_from_a_file(npu_session, monkeypatch, tmp_path):
     assert session.run(step) == 1
 
 
-@pytest.mark.parametrize('slope, applied', [(65504.0, True), (65600.0, False), (-1e30, False), (np.inf, False), (np.nan, False)])
+@pytest.mark.parametrize(
+    'slope, applied',
+    [(65504.0, True), (65600.0, False), (-1e30, False), (np.inf, False), (np.nan, False)],
+)
 def check_large_gradients_saturate(npu_session, slope, applied):
     """Without the check the clamped gradient is applied; with it the step is skipped."""
-    weight, step, train = descent(lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(1.0)), slope=slope, rate=1.0)
+    weight, step, train = descent(
+        lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(1.0)), slope=slope, rate=1.0
+    )
     session = npu_session()
     session.run(tf.global_variables_initializer())
     session.run(train)
     assert session.run(step) == int(applied)
     tf.reset_default_graph()
-    weight, step, train = descent(lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(1.0, False)), slope=slope, rate=1.0)
+    weight, step, train = descent(
+        lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(1.0, False)),
+        slope=slope,
+        rate=1.0,
+    )
     session = npu_session()
     session.run(tf.global_variables_initializer())
     session.run(train)
-    assert session.run([weight, step]) == [0 if np.isnan(slope) else -np.clip(slope, -65504, 65504), 1]
+    assert session.run([weight, step]) == [
+        0 if np.isnan(slope) else -np.clip(slope, -65504, 65504),
+        1,
+    ]
 
 
 def expected_scales(finite, scale, every, bad_every, up, down):
@@ -97,13 +132,20 @@ def expected_scales(finite, scale, every, bad_every, up, down):
         yield scale
 
 
-@pytest.mark.parametrize('start, every, bad_every, up, down', [(8.0, 3, 2, 2, 0.5), (1.5, 2, 1, 2, 0.5), (2.0 ** 127, 1, 2, 2, 0.8)])
+@pytest.mark.parametrize(
+    'start, every, bad_every, up, down',
+    [(8.0, 3, 2, 2, 0.5), (1.5, 2, 1, 2, 0.5), (2.0**127, 1, 2, 2, 0.8)],
+)
 def check_exponential_scale(start, every, bad_every, up, down):
     finite = np.random.RandomState(1).rand(40) < 0.7
     manager = ExponentialUpdateLossScaleManager(start, every, bad_every, up, down)
     flag = tf.placeholder(tf.bool, [])
     update = manager.update_loss_scale(flag)
-    assert [variable.op.name for variable in tf.global_variables()] == ['loss_scale', 'good_steps', 'bad_steps']
+    assert [variable.op.name for variable in tf.global_variables()] == [
+        'loss_scale',
+        'good_steps',
+        'bad_steps',
+    ]
     assert not tf.trainable_variables()
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
@@ -111,16 +153,22 @@ def check_exponential_scale(start, every, bad_every, up, down):
         for ok in finite:
             session.run(update, {flag: ok})
             found.append(session.run(manager.get_loss_scale()))
-    np.testing.assert_allclose(found, list(expected_scales(finite, start, every, bad_every, up, down)), rtol=1e-5)
+    np.testing.assert_allclose(
+        found, list(expected_scales(finite, start, every, bad_every, up, down)), rtol=1e-5
+    )
 
 
 def check_arguments():
     with pytest.raises(ValueError, match='loss scale must be at least 1.'):
         FixedLossScaleManager(0.5)
-    with pytest.raises(ValueError, match='is_loss_scale is True, loss_scale_manager can not be None'):
+    with pytest.raises(
+        ValueError, match='is_loss_scale is True, loss_scale_manager can not be None'
+    ):
         NPUOptimizer(tf.train.GradientDescentOptimizer(1), is_loss_scale=True)
     with pytest.raises(TypeError):
-        NPULossScaleOptimizer(tf.train.GradientDescentOptimizer(1), FixedLossScaleManager(1), distributed=True)
+        NPULossScaleOptimizer(
+            tf.train.GradientDescentOptimizer(1), FixedLossScaleManager(1), distributed=True
+        )
 
 
 def check_status_ops(npu_session):
@@ -147,6 +195,7 @@ def check_saturation_mode(monkeypatch):
 
 def check_mean_of_one_rank(npu_session, monkeypatch):
     from ascend_sim import device
+
     monkeypatch.setattr(device, 'has_hcom', lambda: True)
     assert npu_session().run(npu_allreduce([tf.constant(4.0)]))[0] == 4
 

@@ -1,4 +1,7 @@
-"""Fixtures of the checks that run inside a process with the stand-in on its path (see ../test_ascend_sim.py)."""
+"""Fixtures of the checks that run inside a process with the stand-in on its path (see
+../test_ascend_sim.py).
+"""
+
 import os
 import re
 import sys
@@ -13,12 +16,15 @@ warnings.filterwarnings('ignore')
 @pytest.fixture(autouse=True)
 def server(tmp_path, monkeypatch):
     """A server of its own for every check: no locks, no rank table, nothing initialised, JOB_ID=1."""
-    from ascend_sim import device, overflow
-    from npu_bridge.estimator.npu import npu_common
     import npu_bridge  # noqa: F401  patches tf.Session
     import tensorflow.compat.v1 as tf
+    from ascend_sim import device, overflow
+    from npu_bridge.estimator.npu import npu_common
+
     for name in list(os.environ):
-        if re.match(r'(RANK_|DEVICE_|ASCEND_|CM_|HCCL_|HOROVOD_|POD_NAME|TF_CONFIG|AOE_MODE)', name):
+        if re.match(
+            r'(RANK_|DEVICE_|ASCEND_|CM_|HCCL_|HOROVOD_|POD_NAME|TF_CONFIG|AOE_MODE)', name
+        ):
             monkeypatch.delenv(name)
     monkeypatch.setenv('JOB_ID', '1')
     monkeypatch.setenv('ASCEND_SIM_DIR', str(tmp_path / 'sim'))
@@ -36,7 +42,10 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def dies():
-    """dies(function): runs it in a fork, which must end by SIGABRT; returns what it wrote to stderr."""
+    """dies(function): runs it in a fork, which must end by SIGABRT; returns what it wrote to
+    stderr.
+    """
+
     def run(function):
         with tempfile.TemporaryFile() as log:
             child = os.fork()
@@ -60,8 +69,11 @@ def dies():
 
 @pytest.fixture
 def npu_session():
-    """npu_session(**options): an open session with NpuOptimizer; bool, int and str options go to the fields b, i and s."""
+    """npu_session(**options): an open session with NpuOptimizer; bool, int and str options go to
+    the fields b, i and s.
+    """
     import tensorflow.compat.v1 as tf
+
     opened = []
 
     def make(**options):
@@ -77,6 +89,7 @@ def session_config(**options):
     """A ConfigProto with NpuOptimizer as the documentation wants it."""
     import tensorflow.compat.v1 as tf
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
     config = tf.ConfigProto()
     rewrite = config.graph_options.rewrite_options
     rewrite.remapping = rewrite.memory_optimization = RewriterConfig.OFF

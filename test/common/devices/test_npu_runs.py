@@ -1,4 +1,7 @@
-"""--device npu as the command runs it, on the stand-in for the Ascend tool chain (test/ascend_sim), with 1 to 8 processes."""
+"""--device npu as the command runs it, on the stand-in for the Ascend tool chain (test/ascend_sim),
+with 1 to 8 processes.
+"""
+
 import importlib.util
 import json
 import os
@@ -12,52 +15,112 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import checkpoint
+from common.checkpoints import checkpoint
 from offline_inference import freeze
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 RUN = ROOT / 'wideresnet_tf' / 'run_wideresnet.py'
 SIM = ROOT / 'test' / 'ascend_sim'
-FOREIGN = ('RANK_', 'CM_', 'HCCL_', 'DEVICE_', 'ASCEND_', 'HOROVOD_', 'JOB_ID', 'POD_NAME', 'TF_CONFIG')
+FOREIGN = (
+    'RANK_',
+    'CM_',
+    'HCCL_',
+    'DEVICE_',
+    'ASCEND_',
+    'HOROVOD_',
+    'JOB_ID',
+    'POD_NAME',
+    'TF_CONFIG',
+)
 pytestmark = [pytest.mark.slow]
-several = [pytest.mark.processes, pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='the stand-in joins ranks by Horovod')]
-CM = '--cm_chief_ip 127.0.0.1 --cm_chief_port 29688 --cm_chief_device 0 --cm_worker_size 3 --cm_worker_ip 127.0.0.1'.split()
+several = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        not importlib.util.find_spec('horovod'), reason='the stand-in joins ranks by Horovod'
+    ),
+]
+CM = (
+    '--cm_chief_ip 127.0.0.1 --cm_chief_port 29688 --cm_chief_device 0 --cm_worker_size 3'
+    ' --cm_worker_ip 127.0.0.1'.split()
+)
 # Each rank notes its process and hands over to the script.
-WRAPPER = '''
+WRAPPER = """
 import os, pathlib, runpy, sys
 pathlib.Path({folder!r}, 'pid' + os.environ['DEVICE_ID']).write_text(str(os.getpid()))
 sys.path.insert(0, {root!r})
 sys.argv[0] = {script!r}
 runpy.run_path({script!r}, run_name='__main__')
-'''
+"""
 
 
 @pytest.fixture(scope='module')
 def launch(start):
-    """launch(folder, flag, ..., devices='0-1', more=(), script=path, NAME=value): ranks of the stand-in.
+    """launch(folder, flag, ..., devices='0-1', more=(), script=path, NAME=value): ranks of the
+    stand-in.
 
     devices=None: one process without launcher; more: further words for the launcher.
     """
+
     def call(folder, *flags, devices=None, more=(), script=RUN, **environment):
         folder.mkdir(parents=True, exist_ok=True)
         path = [ROOT] if devices else [ROOT, SIM / 'python']
-        variables = dict(PYTHONPATH=os.pathsep.join(map(str, path)), ASCEND_SIM='1', ASCEND_SIM_DIR=folder / 'sim', OMP_NUM_THREADS='1', **environment)
-        words = ['env'] + [word for name in os.environ if name.startswith(FOREIGN) for word in ('-u', name)]
+        variables = dict(
+            PYTHONPATH=os.pathsep.join(map(str, path)),
+            ASCEND_SIM='1',
+            ASCEND_SIM_DIR=folder / 'sim',
+            OMP_NUM_THREADS='1',
+            **environment,
+        )
+        words = ['env'] + [
+            word for name in os.environ if name.startswith(FOREIGN) for word in ('-u', name)
+        ]
         words += ['%s=%s' % item for item in variables.items()]
         if devices:
             wrapper = folder / 'wrapper.py'
-            wrapper.write_text(WRAPPER.format(folder=str(folder), script=str(script), root=str(ROOT)))
-            words += [sys.executable, '-m', 'hccl.launch', '--devices', devices, '--log_dir', folder / 'logs', *more, '--']
+            wrapper.write_text(
+                WRAPPER.format(folder=str(folder), script=str(script), root=str(ROOT))
+            )
+            words += [
+                sys.executable,
+                '-m',
+                'hccl.launch',
+                '--devices',
+                devices,
+                '--log_dir',
+                folder / 'logs',
+                *more,
+                '--',
+            ]
         return start(*flags, cwd=folder, launcher=words, script=wrapper if devices else script)
+
     return call
 
 
 @pytest.fixture(scope='module')
 def flags(recipe, data):
-    """flags(output, flag, ..., field=value): the words of a training command without anything random in the network."""
+    """flags(output, flag, ..., field=value): the words of a training command without anything
+    random in the network.
+    """
+
     def words(output, *more, **fields):
-        path = recipe(**dict(dict(dropout_rate=0.0, learning_rate=0.01, brightness=30.0, eval_interval=0), **fields))
-        return ['--config', path, '--data_path', data, '--output_path', output, '--do_train', 'True', *more]
+        path = recipe(
+            **dict(
+                dict(dropout_rate=0.0, learning_rate=0.01, brightness=30.0, eval_interval=0),
+                **fields,
+            )
+        )
+        return [
+            '--config',
+            path,
+            '--data_path',
+            data,
+            '--output_path',
+            output,
+            '--do_train',
+            'True',
+            *more,
+        ]
+
     return words
 
 
@@ -68,7 +131,11 @@ def succeeds(process):
 
 
 def lines(folder, kind):
-    return [row for row in map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines()) if row['kind'] == kind]
+    return [
+        row
+        for row in map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
+        if row['kind'] == kind
+    ]
 
 
 def steps(folder, kind='train'):
@@ -82,24 +149,48 @@ def checkpoints(folder):
 def assert_same_training(weights, folder, reference, step):
     """Losses, weights and evaluation against those of a CPU."""
     assert steps(folder) == steps(reference)
-    np.testing.assert_allclose([row['loss'] for row in lines(folder, 'train')], [row['loss'] for row in lines(reference, 'train')], atol=1e-4)
+    np.testing.assert_allclose(
+        [row['loss'] for row in lines(folder, 'train')],
+        [row['loss'] for row in lines(reference, 'train')],
+        atol=1e-4,
+    )
     found, expected = (weights(path / ('model.ckpt-%d' % step)) for path in (folder, reference))
     assert sorted(found) == sorted(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-4, err_msg=name)
     first, second = (json.loads((path / 'eval.json').read_text()) for path in (folder, reference))
-    assert (first['images'], first['top1']) == (second['images'], second['top1']) and first['loss'] == pytest.approx(second['loss'], abs=1e-4)
-    np.testing.assert_array_equal(np.load(str(folder / 'confusion.npy')), np.load(str(reference / 'confusion.npy')))
+    assert (first['images'], first['top1']) == (second['images'], second['top1']) and first[
+        'loss'
+    ] == pytest.approx(second['loss'], abs=1e-4)
+    np.testing.assert_array_equal(
+        np.load(str(folder / 'confusion.npy')), np.load(str(reference / 'confusion.npy'))
+    )
 
 
 # One device
+
 
 @pytest.fixture(scope='module')
 def one(launch, flags, tmp_path_factory):
     """A run of 8 steps that stopped after 4 and went on."""
     folder = tmp_path_factory.mktemp('one')
     for total in (4, 8):
-        text = succeeds(launch(folder, *flags('run', '--device', 'npu', '--precision', 'mixed', '--loss_scale', '1024', '--steps', total)))
+        text = succeeds(
+            launch(
+                folder,
+                *flags(
+                    'run',
+                    '--device',
+                    'npu',
+                    '--precision',
+                    'mixed',
+                    '--loss_scale',
+                    '1024',
+                    '--steps',
+                    total,
+                ),
+            )
+        )
     assert 'resuming at step 4' in text and 'Traceback' not in text
     return folder / 'run'
 
@@ -119,19 +210,38 @@ def test_one_device_trains_resumes_and_evaluates_as_a_cpu_does(one, run, flags, 
 
 
 def test_its_checkpoint_is_exported(one, tmp_path):
-    freeze.main(['--model', 'wideresnet', '--config', str(one / 'config.yaml'), '--model_path', str(one / 'wideresnet.ckpt'), '--batch_size', '2',
-                 '--output', str(tmp_path / 'model.pb')])
+    freeze.main(
+        [
+            '--model',
+            'wideresnet',
+            '--config',
+            str(one / 'config.yaml'),
+            '--model_path',
+            str(one / 'wideresnet.ckpt'),
+            '--batch_size',
+            '2',
+            '--output',
+            str(tmp_path / 'model.pb'),
+        ]
+    )
     graph = tf.GraphDef.FromString((tmp_path / 'model.pb').read_bytes())
     assert [node.name for node in graph.node if node.op == 'Placeholder'] == ['inputx']
 
 
 # Several
 
+
 @pytest.mark.parametrize('marked', [pytest.param(None, marks=several)])
 def test_eight_devices_train_as_a_cpu_does(marked, launch, run, flags, weights, tmp_path):
     """Batch norm is frozen, as its statistics are those of a device's own images."""
     fields = dict(freeze_bn=True, steps=3)
-    text = succeeds(launch(tmp_path / 'npu', *flags('run', batch_size=2, precision='float32', **fields), devices='0-7'))
+    text = succeeds(
+        launch(
+            tmp_path / 'npu',
+            *flags('run', batch_size=2, precision='float32', **fields),
+            devices='0-7',
+        )
+    )
     assert 'device=npu x 8  global batch 16' in text
     run(*flags(tmp_path / 'cpu', '--device', 'cpu', batch_size=16, **fields))
     assert_same_training(weights, tmp_path / 'npu' / 'run', tmp_path / 'cpu', 3)
@@ -140,7 +250,10 @@ def test_eight_devices_train_as_a_cpu_does(marked, launch, run, flags, weights, 
 @pytest.mark.parametrize('marked', [pytest.param(None, marks=several)])
 def test_a_rank_that_dies_ends_the_job_and_the_command_goes_on(marked, launch, flags, tmp_path):
     """First with a rank table; then without one, until a signal."""
-    folder, words = tmp_path / 'run', flags('run', batch_size=4, steps=300, save_checkpoints_steps=5, keep_checkpoints=99)
+    folder, words = (
+        tmp_path / 'run',
+        flags('run', batch_size=4, steps=300, save_checkpoints_steps=5, keep_checkpoints=99),
+    )
 
     def reaches(step):
         return lambda: (folder / 'metrics.jsonl').exists() and max(steps(folder) or [0]) >= step
@@ -151,7 +264,9 @@ def test_a_rank_that_dies_ends_the_job_and_the_command_goes_on(marked, launch, f
     began = time.monotonic()
     status, out, error = process.finish(60)
     assert time.monotonic() - began < 10
-    assert status not in (0, None) and re.search(r'launch: rank 1 .*(signal 9|SIGKILL)', out + error), out + error
+    assert status not in (0, None) and re.search(
+        r'launch: rank 1 .*(signal 9|SIGKILL)', out + error
+    ), out + error
     for rank in range(3):
         with pytest.raises(OSError):
             os.kill(int((tmp_path / ('pid%d' % rank)).read_text()), 0)
@@ -163,15 +278,23 @@ def test_a_rank_that_dies_ends_the_job_and_the_command_goes_on(marked, launch, f
     process.send(signal.SIGTERM)
     status, out, error = process.finish(60)
     stopped = checkpoints(folder)[-1]
-    assert status == 143 and 'resuming at step %d' % killed in out and 'stopped by signal 15' in out and 'Traceback' not in out + error
-    assert killed + 7 <= stopped < 300 and steps(folder) == list(range(1, stopped + 1))  # saved where it stopped, nothing twice
+    assert (
+        status == 143
+        and 'resuming at step %d' % killed in out
+        and 'stopped by signal 15' in out
+        and 'Traceback' not in out + error
+    )
+    assert killed + 7 <= stopped < 300 and steps(folder) == list(
+        range(1, stopped + 1)
+    )  # saved where it stopped, nothing twice
 
 
-CHECK = '''
+CHECK = """
 import json, pathlib, sys
 import numpy as np
 import tensorflow as tf
-from common import config, devices, hooks, model_fn
+from common import config, devices
+from common.training import hooks, model_fn
 from wideresnet_tf.task import WideResNet
 
 recipe, data, folder = sys.argv[1:]
@@ -210,16 +333,27 @@ records = task.folder(task.train_split)
 estimator.train(lambda: task.dataset(records, 4, True, seed=1, rank=device.rank, size=device.size, start_step=20), steps=6,
                 hooks=device.broadcast_hooks(True) + [Watch(), progress])
 np.savez(folder + '/result%d.npz' % device.rank, seen=seen, **result)
-'''
+"""
 
 
 @pytest.fixture(scope='module')
 def trained(one, weights, tmp_path_factory):
-    """(folder, tensors) of a checkpoint in which nothing has its initial value, batch-norm statistics and loss scale neither."""
+    """(folder, tensors) of a checkpoint in which nothing has its initial value, batch-norm
+    statistics and loss scale neither.
+    """
     folder, random = tmp_path_factory.mktemp('trained'), np.random.RandomState(0)
-    tensors = {name: random.uniform(0.5, 1.5, value.shape).astype(np.float32) if 'moving_' in name else value
-               for name, value in weights(one / 'model.ckpt-8').items()}
-    tensors.update(global_step=np.int64(20), loss_scale=np.float32(1024), good_steps=np.int32(5), bad_steps=np.int32(0))
+    tensors = {
+        name: (
+            random.uniform(0.5, 1.5, value.shape).astype(np.float32) if 'moving_' in name else value
+        )
+        for name, value in weights(one / 'model.ckpt-8').items()
+    }
+    tensors.update(
+        global_step=np.int64(20),
+        loss_scale=np.float32(1024),
+        good_steps=np.int32(5),
+        bad_steps=np.int32(0),
+    )
     checkpoint.write(str(folder / 'model.ckpt-20'), tensors)
     (folder / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-20"')
     return folder, tensors
@@ -227,11 +361,22 @@ def trained(one, weights, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def checked(launch, recipe, data, trained, tmp_path_factory):
-    """What either of two ranks found in the script above; rank 1 overflows in its third and fourth step."""
+    """What either of two ranks found in the script above; rank 1 overflows in its third and fourth
+    step.
+    """
     folder = tmp_path_factory.mktemp('check')
     (folder / 'check.py').write_text(CHECK)
-    succeeds(launch(folder, recipe(batch_size=4, dropout_rate=0.5, learning_rate=0.001), data, trained[0], devices='0-1', script=folder / 'check.py',
-                    ASCEND_SIM_OVERFLOW='3:1,4:1'))
+    succeeds(
+        launch(
+            folder,
+            recipe(batch_size=4, dropout_rate=0.5, learning_rate=0.001),
+            data,
+            trained[0],
+            devices='0-1',
+            script=folder / 'check.py',
+            ASCEND_SIM_OVERFLOW='3:1,4:1',
+        )
+    )
     return [dict(np.load(str(trained[0] / ('result%d.npz' % rank)))) for rank in range(2)]
 
 
@@ -240,22 +385,45 @@ class TestTwoDevices:
     def test_sums_are_exact(self, marked, checked):
         for rank, found in enumerate(checked):
             assert found['place'].tolist() == [rank, 2] and found['summed'] == 21
-            assert found['whole'].dtype == np.int64 and int(found['whole']) == 2 ** 61 + 1 and found['matrix'].tolist() == [[-2, 2 ** 54 + 2]]
+            assert (
+                found['whole'].dtype == np.int64
+                and int(found['whole']) == 2**61 + 1
+                and found['matrix'].tolist() == [[-2, 2**54 + 2]]
+            )
             assert found['part'].tolist() == [0.2, 1e-17, -2e300]
 
     def test_every_variable_comes_from_rank_0(self, marked, checked, trained):
         """Weights, batch-norm statistics, slots, loss scale and the step."""
         kinds = {name.split('/')[-1] for name in trained[1]}
-        assert kinds >= {'kernel', 'gamma', 'moving_mean', 'moving_variance', 'Momentum', 'global_step', 'loss_scale', 'good_steps'}
+        assert kinds >= {
+            'kernel',
+            'gamma',
+            'moving_mean',
+            'moving_variance',
+            'Momentum',
+            'global_step',
+            'loss_scale',
+            'good_steps',
+        }
         for name, value in trained[1].items():
             for found in checked:
                 np.testing.assert_array_equal(found['start/' + name], value, err_msg=name)
         assert {name[6:] for name in checked[1] if name.startswith('start/')} == set(trained[1])
 
-    def test_an_overflow_on_one_rank_skips_the_step_on_both_and_halves_the_scale(self, marked, checked):
+    def test_an_overflow_on_one_rank_skips_the_step_on_both_and_halves_the_scale(
+        self, marked, checked
+    ):
         for found in checked:
             assert found['seen'].astype(int).tolist() == [
-                [21, 1024], [22, 1024], [22, 1024], [22, 512], [23, 512], [24, 512], [25, 512], [26, 512]]
+                [21, 1024],
+                [22, 1024],
+                [22, 1024],
+                [22, 512],
+                [23, 512],
+                [24, 512],
+                [25, 512],
+                [26, 512],
+            ]
 
     def test_ranks_stay_equal(self, marked, checked):
         """They train on different images and drop different values."""
@@ -267,26 +435,58 @@ class TestTwoDevices:
 
     def test_skipped_steps_are_counted(self, marked, checked, trained):
         rows = lines(trained[0], 'train')
-        assert [(row['step'], row.get('skipped_steps', 0)) for row in rows] == [(21, 0), (22, 0), (23, 2), (24, 0), (25, 0), (26, 0)]
+        assert [(row['step'], row.get('skipped_steps', 0)) for row in rows] == [
+            (21, 0),
+            (22, 0),
+            (23, 2),
+            (24, 0),
+            (25, 0),
+            (26, 0),
+        ]
 
 
 # Loops
 
+
 def test_intervals_are_multiples_of_the_loop(launch, flags, run, weights, tmp_path):
     """32 steps of 4 images, and as many on a CPU: a loop changes nothing but when hooks run."""
     fields = dict(batch_size=4, log_interval=8, save_checkpoints_steps=8, eval_interval=1)
-    text = succeeds(launch(tmp_path, *flags('run', '--device', 'npu', precision='float32', **fields)))
+    text = succeeds(
+        launch(tmp_path, *flags('run', '--device', 'npu', precision='float32', **fields))
+    )
     assert '8 steps per call of the device' in text
     folder = tmp_path / 'run'
-    assert steps(folder) == [8, 16, 24, 32] and steps(folder, 'eval') == [16, 32] and steps(folder, 'end') == [32]
-    assert set(checkpoints(folder)) >= {8, 16, 24, 32} and all(step % 8 == 0 for step in checkpoints(folder))
+    assert (
+        steps(folder) == [8, 16, 24, 32]
+        and steps(folder, 'eval') == [16, 32]
+        and steps(folder, 'end') == [32]
+    )
+    assert set(checkpoints(folder)) >= {8, 16, 24, 32} and all(
+        step % 8 == 0 for step in checkpoints(folder)
+    )
     run(*flags(tmp_path / 'cpu', '--device', 'cpu', **fields))
     assert_same_training(weights, folder, tmp_path / 'cpu', 32)
 
 
 def test_after_skipped_steps_a_run_ends_a_few_steps_late(launch, flags, tmp_path):
-    succeeds(launch(tmp_path, *flags('run', '--device', 'npu', '--iterations_per_loop', '4', loss_scale=1024, batch_size=4, log_interval=4,
-                                     save_checkpoints_steps=16, eval_interval=1), ASCEND_SIM_OVERFLOW='2'))
+    succeeds(
+        launch(
+            tmp_path,
+            *flags(
+                'run',
+                '--device',
+                'npu',
+                '--iterations_per_loop',
+                '4',
+                loss_scale=1024,
+                batch_size=4,
+                log_interval=4,
+                save_checkpoints_steps=16,
+                eval_interval=1,
+            ),
+            ASCEND_SIM_OVERFLOW='2',
+        )
+    )
     rows = lines(tmp_path / 'run', 'train')
     assert sum(row.get('skipped_steps', 0) for row in rows) == 1
     # 15 of the first 16 steps counted, so one more loop; then 13 were left, which takes 4 loops.
@@ -296,10 +496,11 @@ def test_after_skipped_steps_a_run_ends_a_few_steps_late(launch, flags, tmp_path
 
 # The step as one graph for the device
 
-GRAPHS = '''
+GRAPHS = """
 import json, sys
 import tensorflow as tf
-from common import config, devices, model_fn
+from common import config, devices
+from common.training import model_fn
 from wideresnet_tf.task import WideResNet
 from ascend_sim import graph_check, marks
 
@@ -328,32 +529,66 @@ for words in json.loads(sys.argv[3]):
             applies=sum('Apply' in op.type for op in own), variables=len(tf.trainable_variables()), drops=sum(
                 'dropout' in op.name.lower() and op.type == 'RandomUniform' for op in own), names=len({op.name for op in ops}) == len(ops)))
 print(json.dumps(found))
-'''
-OPTIONS = ['--variant paper --optimizer momentum --mixup 0.2 --dropout_rate 0.3', '--variant port --optimizer adam --brightness 63 --contrast 0.8',
-           '--variant mindspore --optimizer rmsprop --cutout 8', '--optimizer momentumw --accumulate 2 --clip_norm 1 --ema_decay 0.9 --dropout_rate 0.3',
-           '--optimizer sgd --precision float32 --loss focal --clip_norm 1', '--freeze_bn True --label_smoothing 0.1 --loss_scale 1024 --normalization per_image',
-           '--optimizer adam --accumulate 2 --mixup 0.2 --cutout 8 --loss_scale 1024 --precision mixed']
+"""
+OPTIONS = [
+    '--variant paper --optimizer momentum --mixup 0.2 --dropout_rate 0.3',
+    '--variant port --optimizer adam --brightness 63 --contrast 0.8',
+    '--variant mindspore --optimizer rmsprop --cutout 8',
+    '--optimizer momentumw --accumulate 2 --clip_norm 1 --ema_decay 0.9 --dropout_rate 0.3',
+    '--optimizer sgd --precision float32 --loss focal --clip_norm 1',
+    '--freeze_bn True --label_smoothing 0.1 --loss_scale 1024 --normalization per_image',
+    '--optimizer adam --accumulate 2 --mixup 0.2 --cutout 8 --loss_scale 1024 --precision mixed',
+]
 
 
 def test_every_training_step_is_one_graph_for_the_device(launch, recipe, data, tmp_path):
-    """No Python, feeds, strings, summaries or unknown shapes in what the train op, loss and rate need; and the stand-in's own check."""
+    """No Python, feeds, strings, summaries or unknown shapes in what the train op, loss and rate
+    need; and the stand-in's own check.
+    """
     (tmp_path / 'graphs.py').write_text(GRAPHS)
-    text = succeeds(launch(tmp_path, recipe(batch_size=4, dropout_rate=0.0), data, json.dumps(OPTIONS), script=tmp_path / 'graphs.py'))
+    text = succeeds(
+        launch(
+            tmp_path,
+            recipe(batch_size=4, dropout_rate=0.0),
+            data,
+            json.dumps(OPTIONS),
+            script=tmp_path / 'graphs.py',
+        )
+    )
     found = json.loads(next(line for line in text.splitlines() if line.startswith('[{')))
     assert len(found) == len(OPTIONS)
     for options, graph in zip(OPTIONS, found):
-        assert not any(graph[key] for key in ('python', 'fed', 'strings', 'unknown', 'host')), (options, graph)
+        assert not any(graph[key] for key in ('python', 'fed', 'strings', 'unknown', 'host')), (
+            options,
+            graph,
+        )
         assert graph['applies'] == graph['variables'] > 10 and graph['names'], options
         assert bool(graph['drops']) == ('dropout' in options), options
 
 
 # Releases of the adapter
 
-RELEASES = ['r1.5.0', 'r1.5.1', 'r1.6.0', 'r1.7.0', 'r1.8.0', 'r1.9.0', 'r1.10.0', 'r1.11.0', 'r1.12.0', 'r1.13.0', 'r1.14.0', 'r1.14.1', 'r1.15.0', 'master']
-CONFIGS = '''
+RELEASES = [
+    'r1.5.0',
+    'r1.5.1',
+    'r1.6.0',
+    'r1.7.0',
+    'r1.8.0',
+    'r1.9.0',
+    'r1.10.0',
+    'r1.11.0',
+    'r1.12.0',
+    'r1.13.0',
+    'r1.14.0',
+    'r1.14.1',
+    'r1.15.0',
+    'master',
+]
+CONFIGS = """
 import contextlib, io, json, os, sys
 import tensorflow as tf
-from common import config, doctor, model_fn
+from common import config, doctor, settings
+from common.training import model_fn
 from common.devices import npu
 
 folder, releases = sys.argv[1], sys.argv[2:]
@@ -368,7 +603,7 @@ for release in releases:
         from npu_bridge.estimator.npu.npu_config import NPURunConfig
         device, result = npu.NPU(), [doctor.adapter_release(NPURunConfig.__init__)]
         for case in cases:
-            cfg = config.parse(config.Config, case, 'any')
+            cfg = config.parse(settings.Config, case, 'any')
             with contextlib.redirect_stderr(io.StringIO()) as warned, tf.Graph().as_default():
                 made = device.estimator(lambda features, labels, mode: None, cfg, folder + '/model', 10, 5).config
                 device.wrap_optimizer(tf.train.GradientDescentOptimizer(0.1), cfg)
@@ -378,7 +613,7 @@ for release in releases:
         os._exit(0)
     os.close(write)
     print(json.dumps([release] + json.loads(os.fdopen(read).read() or '[]')), flush=True)
-'''
+"""
 
 
 def test_every_release_of_the_adapter_takes_what_it_knows(launch, tmp_path):
@@ -390,12 +625,24 @@ def test_every_release_of_the_adapter_takes_what_it_knows(launch, tmp_path):
     since = {'deterministic': 'r1.12.0', 'precision_mode_v2': 'r1.13.0'}
     for index, (release, told, *cases) in enumerate(rows):
         missing = {name for name, first in since.items() if index < RELEASES.index(first)}
-        assert release in told or 'r1.5' in release + told or {'r1.14.0': 'r1.13.0', 'r1.14.1': 'r1.13.0', 'master': 'r1.15.0'}[release] in told
+        assert (
+            release in told
+            or 'r1.5' in release + told
+            or {'r1.14.0': 'r1.13.0', 'r1.14.1': 'r1.13.0', 'master': 'r1.15.0'}[release] in told
+        )
         everything, other, plain = cases
         warned = 'warning: this adapter has no %s; left out\n'
         assert everything[0] == (warned % 'deterministic' if 'deterministic' in missing else '')
         assert other[0] == (warned % 'precision_mode_v2' if 'precision_mode_v2' in missing else '')
         assert plain[0] == '' and all(case[1:3] == [5, 10] for case in cases)
-        assert set(everything[3]) >= {'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode', 'graph_memory_max_size', 'modify_mixlist', 'dump_step',
-                                      'profiling_options', 'precision_mode'}
+        assert set(everything[3]) >= {
+            'op_select_implmode',
+            'op_compiler_cache_mode',
+            'aoe_mode',
+            'graph_memory_max_size',
+            'modify_mixlist',
+            'dump_step',
+            'profiling_options',
+            'precision_mode',
+        }
         assert ('deterministic' in everything[3]) == ('deterministic' not in missing)

@@ -1,9 +1,12 @@
-"""The life of the imaginary device: initialised by the first session that needs it, torn down with the last one.
+"""The life of the imaginary device: initialised by the first session that needs it, torn down with
+the last one.
 
-As in the real adapter (GePlugin): npu_resource_init() makes it global, else it goes when no session is left that ran a graph on
-it, even if a session that ran initialize_system() is still open. Differs: what is torn down is bookkeeping, for Horovod stays
-connected to the end of the process; and a device is held by a lock file, so a second process on it is refused at once.
+As in the real adapter (GePlugin): npu_resource_init() makes it global, else it goes when no session
+is left that ran a graph on it, even if a session that ran initialize_system() is still open.
+Differs: what is torn down is bookkeeping, for Horovod stays connected to the end of the process;
+and a device is held by a lock file, so a second process on it is refused at once.
 """
+
 import os
 import threading
 from typing import Dict, List, NamedTuple, Optional
@@ -14,6 +17,7 @@ from ascend_sim.environment import Refused
 
 class Cluster(NamedTuple):
     """What HCCL knows once it is initialised."""
+
     rank: int
     size: int
     local_rank: int
@@ -26,17 +30,21 @@ _global = False
 _file = None
 _cluster: Optional[Cluster] = None
 _connected: Optional[int] = None  # the rank under which Horovod was connected
-_users = set()         # sessions that ran a graph on the device
-_starters = set()      # sessions that ran initialize_system
+_users = set()  # sessions that ran a graph on the device
+_starters = set()  # sessions that ran initialize_system
 _plain = Cluster(0, 1, 0, 1)
-generation = 0         # counts initialisations
+generation = 0  # counts initialisations
 groups: Dict[str, List[int]] = {}
 split: Dict[str, object] = {}  # what hccl.split.api was told, by group: ('idx'|'size', list)
 
 
-def initialise(at_once: bool, session_device_id: Optional[int] = None, make_global: bool = False) -> None:
-    """Takes the device and starts HCCL. What is wrong kills the process if `at_once` (initialize_system, npu_resource_init); a
-    session that runs a graph gets errors.Internal, for there the real adapter initialises in the background."""
+def initialise(
+    at_once: bool, session_device_id: Optional[int] = None, make_global: bool = False
+) -> None:
+    """Takes the device and starts HCCL. What is wrong kills the process if `at_once`
+    (initialize_system, npu_resource_init); a session that runs a graph gets errors.Internal, for
+    there the real adapter initialises in the background.
+    """
     global _initialised, _global, _file, _cluster, generation
     with _lock:
         if _initialised:
@@ -44,14 +52,24 @@ def initialise(at_once: bool, session_device_id: Optional[int] = None, make_glob
         if _global and not make_global:
             if at_once:
                 return  # the kernel of initialize_system skips a global device, alive or not
-            raise errors.internal('[GEOP] the device was shut down by npu_resource_shutdown() and the adapter does not start it again')
+            raise errors.internal(
+                '[GEOP] the device was shut down by npu_resource_shutdown() and the adapter does'
+                ' not start it again'
+            )
         device = environment.device_id(session_device_id)
         try:
             environment.check()
             _file = rendezvous.lock(os.path.join(environment.root(), 'device_%d.lock' % device))
             if _file is None:
-                raise Refused('device %d is in use by process %s; one training process per device' % (
-                    device, rendezvous.holder(os.path.join(environment.root(), 'device_%d.lock' % device))))
+                raise Refused(
+                    'device %d is in use by process %s; one training process per device'
+                    % (
+                        device,
+                        rendezvous.holder(
+                            os.path.join(environment.root(), 'device_%d.lock' % device)
+                        ),
+                    )
+                )
             _cluster = _join(device)
         except Refused as refusal:
             _release()
@@ -73,9 +91,13 @@ def _join(device: int) -> Optional[Cluster]:
         return None
     ranks, own = rank_table.find(table, device)
     if environment.rank_size() != len(ranks):
-        raise Refused('RANK_SIZE=%d, but %s has %d ranks: gradients would be averaged over the wrong number'
-                      % (environment.rank_size(), table, len(ranks)))
-    _connect('table %s %s' % (os.path.realpath(table), os.environ.get('JOB_ID', '')), own, 0, len(ranks))
+        raise Refused(
+            'RANK_SIZE=%d, but %s has %d ranks: gradients would be averaged over the wrong number'
+            % (environment.rank_size(), table, len(ranks))
+        )
+    _connect(
+        'table %s %s' % (os.path.realpath(table), os.environ.get('JOB_ID', '')), own, 0, len(ranks)
+    )
     local = [rank.rank for rank in ranks if rank.server == ranks[own].server]
     return Cluster(own, len(ranks), local.index(own), len(local))
 
@@ -87,12 +109,16 @@ def _connect(key: str, me: int, leader: int, size: int) -> int:
     try:
         import horovod.tensorflow as hvd
     except ImportError as error:
-        raise Refused('the stand-in joins %d ranks by Horovod, which does not import: %s' % (size, error))
+        raise Refused(
+            'the stand-in joins %d ranks by Horovod, which does not import: %s' % (size, error)
+        )
     if os.environ.get('HOROVOD_SIZE'):
         hvd.init()
         rank = hvd.rank()
         if hvd.size() != size:
-            raise Refused('Horovod was launched with %d processes, the job has %d ranks' % (hvd.size(), size))
+            raise Refused(
+                'Horovod was launched with %d processes, the job has %d ranks' % (hvd.size(), size)
+            )
     else:
         rank = rendezvous.meet(key, me, leader, size)
     _connected = rank
@@ -126,7 +152,9 @@ def started(token) -> None:
 
 
 def shut_down() -> None:
-    """A session ran shutdown_system; without effect on a device that npu_resource_init() made global."""
+    """A session ran shutdown_system; without effect on a device that npu_resource_init() made
+    global.
+    """
     _starters.clear()
     if not _global:
         finalise()
@@ -152,9 +180,14 @@ def has_hcom() -> bool:
 
 
 def cluster() -> Cluster:
-    """HCCL's view; a device without rank table is rank 0 of 1. Raises RuntimeError before initialisation."""
+    """HCCL's view; a device without rank table is rank 0 of 1. Raises RuntimeError before
+    initialisation.
+    """
     if not _initialised:
-        raise RuntimeError('HCCL is not initialised: run npu_ops.initialize_system() in a session first, and again after training')
+        raise RuntimeError(
+            'HCCL is not initialised: run npu_ops.initialize_system() in a session first, and again'
+            ' after training'
+        )
     return _cluster or _plain
 
 

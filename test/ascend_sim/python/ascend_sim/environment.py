@@ -1,7 +1,9 @@
 """The environment variables that CANN reads, with the rules of each.
 
-Differs from the real thing in one thing: what CANN only logs as an ERROR and then stumbles over later is refused at once.
+Differs from the real thing in one thing: what CANN only logs as an ERROR and then stumbles over
+later is refused at once.
 """
+
 import os
 import re
 import tempfile
@@ -29,13 +31,17 @@ def device_count() -> int:
 
 def root() -> str:
     """Folder of the locks and meeting places of this machine's imaginary devices."""
-    path = os.environ.get('ASCEND_SIM_DIR') or os.path.join(tempfile.gettempdir(), 'ascend_sim_%d' % os.getuid())
+    path = os.environ.get('ASCEND_SIM_DIR') or os.path.join(
+        tempfile.gettempdir(), 'ascend_sim_%d' % os.getuid()
+    )
     os.makedirs(path, exist_ok=True)
     return path
 
 
 def get_ranksize() -> str:
-    """RANK_SIZE, or CM_WORKER_SIZE from r1.11.0 on, as text, '1' without either. Setting both is a ValueError."""
+    """RANK_SIZE, or CM_WORKER_SIZE from r1.11.0 on, as text, '1' without either. Setting both is a
+    ValueError.
+    """
     if not at_least('r1.11.0'):
         return os.environ.get('RANK_SIZE', '1')
     if 'CM_WORKER_SIZE' in os.environ and 'RANK_SIZE' in os.environ:
@@ -49,7 +55,9 @@ def rank_size() -> int:
 
 
 def device_id(session_device_id: Optional[int] = None) -> int:
-    """Device of this process: session_device_id before ASCEND_DEVICE_ID before DEVICE_ID before 0. Aborts if it is illegal."""
+    """Device of this process: session_device_id before ASCEND_DEVICE_ID before DEVICE_ID before 0.
+    Aborts if it is illegal.
+    """
     if session_device_id is not None:
         return session_device_id
     for name in ('ASCEND_DEVICE_ID', 'DEVICE_ID'):
@@ -60,14 +68,17 @@ def device_id(session_device_id: Optional[int] = None) -> int:
             if int(text) < 0:
                 errors.fatal('%s should be >= 0.' % name)
             if int(text) >= device_count():
-                errors.fatal('get logic device id by %s failed. (%s=%s, but this server has %d devices)'
-                             % (name, name, text, device_count()))
+                errors.fatal(
+                    'get logic device id by %s failed. (%s=%s, but this server has %d devices)'
+                    % (name, name, text, device_count())
+                )
             return int(text)
     return 0
 
 
 class Cm(NamedTuple):
     """The variables of a job without a rank table."""
+
     chief: str
     chief_device: int
     size: int
@@ -78,7 +89,9 @@ def cm_variables() -> Optional[Cm]:
     if not at_least('r1.11.0') or not os.environ.get('CM_CHIEF_IP'):
         return None
     if os.environ.get('RANK_TABLE_FILE'):
-        raise Refused('[GePlugin] CM_CHIEF_IP and RANK_TABLE_FILE cannot be configured at the same time.')
+        raise Refused(
+            '[GePlugin] CM_CHIEF_IP and RANK_TABLE_FILE cannot be configured at the same time.'
+        )
     for name in ('RANK_ID', 'RANK_SIZE'):
         if name in os.environ:
             raise Refused('%s must not be set together with CM_CHIEF_IP' % name)
@@ -86,8 +99,11 @@ def cm_variables() -> Optional[Cm]:
     if missing:
         raise Refused('a job with CM_CHIEF_IP needs %s as well' % ', '.join(missing))
     port = _number('CM_CHIEF_PORT', 0, 65520)
-    return Cm('%s:%d' % (os.environ['CM_CHIEF_IP'], port), _number('CM_CHIEF_DEVICE', 0, device_count() - 1),
-              _number('CM_WORKER_SIZE', 1, 32768))
+    return Cm(
+        '%s:%d' % (os.environ['CM_CHIEF_IP'], port),
+        _number('CM_CHIEF_DEVICE', 0, device_count() - 1),
+        _number('CM_WORKER_SIZE', 1, 32768),
+    )
 
 
 def check() -> None:
@@ -95,8 +111,14 @@ def check() -> None:
     job = os.environ.get('JOB_ID', '')
     if job and (not re.match(r'^[A-Za-z0-9_-]+$', job) or (job.isdigit() and job.startswith('0'))):
         raise _bad('JOB_ID', 'it consists of A-Z a-z 0-9 _ - and is no number that starts with 0')
-    for name, low, high in (('HCCL_CONNECT_TIMEOUT', 120, 7200), ('HCCL_EXEC_TIMEOUT', 1, 17340), ('HCCL_BUFFSIZE', 1, 1 << 20),
-                            ('HCCL_IF_BASE_PORT', 1024, 65520), ('HCCL_RDMA_SL', 0, 7), ('HCCL_RDMA_TC', 0, 255)):
+    for name, low, high in (
+        ('HCCL_CONNECT_TIMEOUT', 120, 7200),
+        ('HCCL_EXEC_TIMEOUT', 1, 17340),
+        ('HCCL_BUFFSIZE', 1, 1 << 20),
+        ('HCCL_IF_BASE_PORT', 1024, 65520),
+        ('HCCL_RDMA_SL', 0, 7),
+        ('HCCL_RDMA_TC', 0, 255),
+    ):
         if os.environ.get(name):
             _number(name, low, high)
     if int(os.environ.get('HCCL_RDMA_TC') or 0) % 4:
@@ -108,13 +130,23 @@ def check() -> None:
         if os.environ.get(name) and os.environ[name] not in ('0', '1'):
             raise _bad(name, 'it is 0 or 1')
     algorithm = os.environ.get('HCCL_ALGO')
-    if algorithm and not re.match(r'^level0:NA;level1:(ring|H-D_R|NHR|NB|pipeline|pairwise)$', algorithm):
-        raise _bad('HCCL_ALGO', 'it is level0:NA;level1:ring or H-D_R, NHR, NB, pipeline, pairwise in place of ring')
+    if algorithm and not re.match(
+        r'^level0:NA;level1:(ring|H-D_R|NHR|NB|pipeline|pairwise)$', algorithm
+    ):
+        raise _bad(
+            'HCCL_ALGO',
+            'it is level0:NA;level1:ring or H-D_R, NHR, NB, pipeline, pairwise in place of ring',
+        )
 
 
 def connect_timeout() -> float:
-    """Seconds that ranks wait for each other at the start: HCCL_CONNECT_TIMEOUT and 20 more, or ASCEND_SIM_CONNECT_TIMEOUT."""
-    return float(os.environ.get('ASCEND_SIM_CONNECT_TIMEOUT') or int(os.environ.get('HCCL_CONNECT_TIMEOUT') or 120) + 20)
+    """Seconds that ranks wait for each other at the start: HCCL_CONNECT_TIMEOUT and 20 more, or
+    ASCEND_SIM_CONNECT_TIMEOUT.
+    """
+    return float(
+        os.environ.get('ASCEND_SIM_CONNECT_TIMEOUT')
+        or int(os.environ.get('HCCL_CONNECT_TIMEOUT') or 120) + 20
+    )
 
 
 def exec_timeout() -> int:
@@ -130,4 +162,6 @@ def _number(name: str, low: int, high: int) -> int:
 
 
 def _bad(name: str, legal: str) -> Refused:
-    return Refused('EI0001: Environment variable %s=%s is invalid: %s.' % (name, os.environ[name], legal))
+    return Refused(
+        'EI0001: Environment variable %s=%s is invalid: %s.' % (name, os.environ[name], legal)
+    )

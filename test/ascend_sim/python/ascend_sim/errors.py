@@ -1,7 +1,9 @@
-"""How the stand-in fails: like TensorFlow's C++ (an exception of tf.errors) or like LOG(FATAL) (the process dies).
+"""How the stand-in fails: like TensorFlow's C++ (an exception of tf.errors) or like LOG(FATAL) (the
+process dies).
 
 The real messages carry a C++ file and line; these carry the text alone.
 """
+
 import os
 import sys
 

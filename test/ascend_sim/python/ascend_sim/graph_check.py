@@ -1,9 +1,11 @@
 """What a training step may consist of if all of it is to run on the device.
 
-Stricter than the real thing: that one keeps what the device cannot run on the host and splits the graph (slow, and fatal for
-iterations_per_loop > 1); the stand-in refuses the step and names the op. Fed placeholders and one-shot iterators, which do run at
-iterations_per_loop = 1, are refused as well.
+Stricter than the real thing: that one keeps what the device cannot run on the host and splits the
+graph (slow, and fatal for iterations_per_loop > 1); the stand-in refuses the step and names the op.
+Fed placeholders and one-shot iterators, which do run at iterations_per_loop = 1, are refused as
+well.
 """
+
 import re
 from typing import Dict, Iterable, List, Set
 
@@ -17,9 +19,19 @@ _PYTHON = {'PyFunc', 'PyFuncStateless', 'EagerPyFunc'}
 _FED = {'Placeholder', 'PlaceholderV2', 'PlaceholderWithDefault'}
 _QUEUE = re.compile(r'Queue|^(Stage|Unstage|Barrier|Reader)|Reader(V2)?$')
 _SUMMARY = re.compile(r'Summary')
-_FUNCTIONAL = {'If', 'StatelessIf', 'Case', 'While', 'StatelessWhile', 'For', 'PartitionedCall', 'StatefulPartitionedCall'}
+_FUNCTIONAL = {
+    'If',
+    'StatelessIf',
+    'Case',
+    'While',
+    'StatelessWhile',
+    'For',
+    'PartitionedCall',
+    'StatefulPartitionedCall',
+}
 _APPLY = re.compile(r'^(Resource)?(Sparse)?Apply[A-Z]')
-# Outputs that have no static shape and need none: indices that constant folding removes, and cuDNN's scratch space.
+# Outputs that have no static shape and need none: indices that constant folding removes, and
+# cuDNN's scratch space.
 _SHAPELESS = {'BroadcastGradientArgs'}
 _SCRATCH = {('FusedBatchNormV3', 5)}
 
@@ -37,7 +49,9 @@ def ancestors(ops: Iterable[tf.Operation]) -> List[tf.Operation]:
 
 
 def _function_ops(op: tf.Operation) -> List[str]:
-    """Types of the ops in the bodies of a functional op (If, While, PartitionedCall), nested ones included."""
+    """Types of the ops in the bodies of a functional op (If, While, PartitionedCall), nested ones
+    included.
+    """
     if op.type not in _FUNCTIONAL:
         return []
     library = {item.signature.name: item for item in op.graph.as_graph_def().library.function}
@@ -54,21 +68,29 @@ def _function_ops(op: tf.Operation) -> List[str]:
 
 def _called(node) -> List[str]:
     """Functions that a node names in its attributes."""
-    return [name for value in node.attr.values()
-            for name in [value.func.name] + [item.name for item in value.list.func] if name]
+    return [
+        name
+        for value in node.attr.values()
+        for name in [value.func.name] + [item.name for item in value.list.func]
+        if name
+    ]
 
 
 def trains(op: tf.Operation) -> bool:
     """True if running `op` applies gradients: it is a training step."""
     if op.name == 'IterationOp':
         return True
-    return any(_APPLY.match(kind) for item in ancestors([op]) for kind in [item.type] + _function_ops(item))
+    return any(
+        _APPLY.match(kind) for item in ancestors([op]) for kind in [item.type] + _function_ops(item)
+    )
 
 
 def check(roots: List[tf.Operation], iterations: int, mixed: bool) -> None:
-    """Raises tf.errors.InvalidArgumentError, naming the op, if the step of `roots` cannot be sunk to the device.
+    """Raises tf.errors.InvalidArgumentError, naming the op, if the step of `roots` cannot be sunk
+    to the device.
 
-    iterations: iterations_per_loop; with more than one a one-shot iterator kills the process, as in the real adapter.
+    iterations: iterations_per_loop; with more than one a one-shot iterator kills the process, as in
+    the real adapter.
     mixed: mix_compile_mode, which allows ops of the host.
     """
     ops = ancestors(roots)
@@ -90,34 +112,56 @@ def _check_type(op: tf.Operation, kind: str) -> None:
     elif kind in _FED:
         problem = 'is fed; data must come from an initializable tf.data iterator'
     elif kind == 'OneShotIterator':
-        problem = 'is a one-shot iterator; use an initializable one (an Estimator input_fn that returns a Dataset does)'
+        problem = (
+            'is a one-shot iterator; use an initializable one (an Estimator input_fn that returns a'
+            ' Dataset does)'
+        )
     elif _QUEUE.search(kind):
         problem = 'is a queue or reader; data must come from an initializable tf.data iterator'
     elif _SUMMARY.search(kind):
         problem = 'is a summary inside the step; write summaries on the host'
     else:
         return
-    raise errors.invalid('the training step cannot run on the device: %s (%s) %s' % (op.name, kind, problem), op)
+    raise errors.invalid(
+        'the training step cannot run on the device: %s (%s) %s' % (op.name, kind, problem), op
+    )
 
 
 def _check_strings(op: tf.Operation) -> None:
-    """Strings stay on the host; the message constants of Assert are the exception that the real adapter makes too."""
+    """Strings stay on the host; the message constants of Assert are the exception that the real
+    adapter makes too.
+    """
     for tensor in op.outputs:
-        if tensor.dtype.base_dtype == tf.string and not (op.type == 'Const' and all(use.type == 'Assert' for use in tensor.consumers())):
-            raise errors.invalid('the training step cannot run on the device: %s (%s) has a string output' % (op.name, op.type), op)
+        if tensor.dtype.base_dtype == tf.string and not (
+            op.type == 'Const' and all(use.type == 'Assert' for use in tensor.consumers())
+        ):
+            raise errors.invalid(
+                'the training step cannot run on the device: %s (%s) has a string output'
+                % (op.name, op.type),
+                op,
+            )
 
 
 def _known(tensor: tf.Tensor, original: tf.Operation) -> bool:
-    """True for a shape that importing a graph forgets: those in tf.while_loop, which Python sets when it makes the loop."""
-    return (original is not None and tensor.value_index < len(original.outputs)
-            and original.outputs[tensor.value_index].shape.is_fully_defined())
+    """True for a shape that importing a graph forgets: those in tf.while_loop, which Python sets
+    when it makes the loop.
+    """
+    return (
+        original is not None
+        and tensor.value_index < len(original.outputs)
+        and original.outputs[tensor.value_index].shape.is_fully_defined()
+    )
 
 
 def _check_shapes(roots: List[tf.Operation], originals: Dict[str, tf.Operation]) -> None:
-    """Shapes are judged after TensorFlow's own constant folding, which is what the real adapter gets to see."""
+    """Shapes are judged after TensorFlow's own constant folding, which is what the real adapter
+    gets to see.
+    """
     graph = roots[0].graph
     meta = meta_graph_pb2.MetaGraphDef()
-    meta.graph_def.CopyFrom(tf.graph_util.extract_sub_graph(graph.as_graph_def(), [op.name for op in roots]))
+    meta.graph_def.CopyFrom(
+        tf.graph_util.extract_sub_graph(graph.as_graph_def(), [op.name for op in roots])
+    )
     meta.collection_def['train_op'].node_list.value.extend(op.name for op in roots)
     config = config_pb2.ConfigProto()
     rewrite = config.graph_options.rewrite_options
@@ -127,12 +171,26 @@ def _check_shapes(roots: List[tf.Operation], originals: Dict[str, tf.Operation])
     folded = tf.Graph()
     with folded.as_default():
         tf.import_graph_def(tf_optimizer.OptimizeGraph(config, meta), name='')
-    unknown = {op.name: (op, tensor) for op in folded.get_operations() if marks.kind(op) is None and op.type not in _SHAPELESS
-               for tensor in op.outputs if (op.type, tensor.value_index) not in _SCRATCH
-               and tensor.dtype.base_dtype not in (tf.resource, tf.variant) and not tensor.shape.is_fully_defined()
-               and not _known(tensor, originals.get(op.name))}
+    unknown = {
+        op.name: (op, tensor)
+        for op in folded.get_operations()
+        if marks.kind(op) is None and op.type not in _SHAPELESS
+        for tensor in op.outputs
+        if (op.type, tensor.value_index) not in _SCRATCH
+        and tensor.dtype.base_dtype not in (tf.resource, tf.variant)
+        and not tensor.shape.is_fully_defined()
+        and not _known(tensor, originals.get(op.name))
+    }
     if unknown:
         # The op that was made first is the cause; the others follow from it.
-        op, tensor = min(unknown.values(), key=lambda pair: originals[pair[0].name]._id if pair[0].name in originals else len(originals) << 8)
-        raise errors.invalid('the training step cannot run on the device: %s (%s) has the unknown shape %s; shapes must be static '
-                             '(batch(..., drop_remainder=True))' % (op.name, op.type, tensor.shape), originals.get(op.name))
+        op, tensor = min(
+            unknown.values(),
+            key=lambda pair: (
+                originals[pair[0].name]._id if pair[0].name in originals else len(originals) << 8
+            ),
+        )
+        raise errors.invalid(
+            'the training step cannot run on the device: %s (%s) has the unknown shape %s; shapes'
+            ' must be static (batch(..., drop_remainder=True))' % (op.name, op.type, tensor.shape),
+            originals.get(op.name),
+        )

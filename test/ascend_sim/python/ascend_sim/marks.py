@@ -1,4 +1,7 @@
-"""Marks on graph nodes by which the patched session recognises what the real adapter recognises by op type."""
+"""Marks on graph nodes by which the patched session recognises what the real adapter recognises by
+op type.
+"""
+
 import contextlib
 from typing import Optional
 

@@ -1,10 +1,13 @@
-"""The float status of the device: one flag that any overflowing arithmetic raises, read and cleared once a step.
+"""The float status of the device: one flag that any overflowing arithmetic raises, read and cleared
+once a step.
 
-Differs from the real thing: a CPU does not saturate, so gradients alone are watched, where they leave the innermost optimizer:
-beyond +-65504 (or NaN) they are clamped as a 910A's float16 would be (NaN becomes 0), and the flag goes up. A test raises it by
-raise_flag(), or for chosen steps by ASCEND_SIM_OVERFLOW="step:rank,step,..." (every rank without ":rank"), step 1 being the first
-one that this process runs; the value "@file" reads the list from a file at every step.
+Differs from the real thing: a CPU does not saturate, so gradients alone are watched, where they
+leave the innermost optimizer: beyond +-65504 (or NaN) they are clamped as a 910A's float16 would be
+(NaN becomes 0), and the flag goes up. A test raises it by raise_flag(), or for chosen steps by
+ASCEND_SIM_OVERFLOW="step:rank,step,..." (every rank without ":rank"), step 1 being the first one
+that this process runs; the value "@file" reads the list from a file at every step.
 """
+
 import os
 
 import numpy as np
@@ -79,23 +82,32 @@ def clear_status(name=None) -> tf.Operation:
 
 
 def saturate(grads_and_vars):
-    """Gradients as a saturating device computes them; raises the flag (before they can be used) if one overflowed."""
+    """Gradients as a saturating device computes them; raises the flag (before they can be used) if
+    one overflowed.
+    """
     found = [grad for grad, _ in grads_and_vars if grad is not None]
     if not found or inf_nan_mode():
         return grads_and_vars
     values = [grad.values if isinstance(grad, tf.IndexedSlices) else grad for grad in found]
     with tf.name_scope('ascend_sim_saturate'):
-        beyond = tf.stack([tf.reduce_any(tf.logical_not(tf.abs(value) <= LIMIT)) for value in values])
+        beyond = tf.stack(
+            [tf.reduce_any(tf.logical_not(tf.abs(value) <= LIMIT)) for value in values]
+        )
         with marks.scope(b'Saturate'):
             noted = tf.py_func(_note, [tf.reduce_any(beyond)], tf.int32)
 
         def clamp(value):
             with tf.control_dependencies([noted]):
-                return tf.clip_by_value(tf.where(tf.is_nan(value), tf.zeros_like(value), value), -LIMIT, LIMIT)
+                return tf.clip_by_value(
+                    tf.where(tf.is_nan(value), tf.zeros_like(value), value), -LIMIT, LIMIT
+                )
 
         def clamped(grad):
             if isinstance(grad, tf.IndexedSlices):
                 return tf.IndexedSlices(clamp(grad.values), grad.indices, grad.dense_shape)
             return clamp(grad)
 
-        return [(clamped(grad) if grad is not None else None, variable) for grad, variable in grads_and_vars]
+        return [
+            (clamped(grad) if grad is not None else None, variable)
+            for grad, variable in grads_and_vars
+        ]

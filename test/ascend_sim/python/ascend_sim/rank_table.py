@@ -1,8 +1,11 @@
-"""Reads RANK_TABLE_FILE as HCCL does: version 1.0/1.2 and the old group_list tables (cloud and lab).
+"""Reads RANK_TABLE_FILE as HCCL does: version 1.0/1.2 and the old group_list tables (cloud and
+lab).
 
-Differs from the real thing: a table whose status stays "initializing" is given up after the connect timeout instead of 30
-minutes, and RANK_SIZE must equal the number of ranks (the real adapter would divide the gradients by the wrong number).
+Differs from the real thing: a table whose status stays "initializing" is given up after the connect
+timeout instead of 30 minutes, and RANK_SIZE must equal the number of ranks (the real adapter would
+divide the gradients by the wrong number).
 """
+
 import ipaddress
 import json
 import os
@@ -43,7 +46,11 @@ def _number(where: Dict[str, Any], name: str) -> int:
 
 def _list(where: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
     value = where.get(name)
-    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(item, dict) for item in value)
+    ):
         raise _bad("Invalid ranktable format. '%s' is not a list of objects" % name)
     return value
 
@@ -85,8 +92,17 @@ def _concise(table: Dict[str, Any]) -> List[Rank]:
             raise _bad("The 'server_id' in ranktable is invalid.")
         if any(rank.server == name for rank in ranks):
             raise _bad("The 'server_id' in ranktable is used repeatedly: '%s'" % name)
-        ranks += [Rank(_number(device, 'rank_id'), name, _device_id(device), _ips(device, needed)) for device in _list(server, 'device')]
-    if environment.first_generation() and len({sum(rank.server == name for rank in ranks) for name in {rank.server for rank in ranks}}) > 1:
+        ranks += [
+            Rank(_number(device, 'rank_id'), name, _device_id(device), _ips(device, needed))
+            for device in _list(server, 'device')
+        ]
+    if (
+        environment.first_generation()
+        and len(
+            {sum(rank.server == name for rank in ranks) for name in {rank.server for rank in ranks}}
+        )
+        > 1
+    ):
         raise _bad('The devices num in ranktable is invalid')
     ranks.sort()
     if [rank.rank for rank in ranks] != list(range(len(ranks))):
@@ -95,7 +111,9 @@ def _concise(table: Dict[str, Any]) -> List[Rank]:
 
 
 def _standard(table: Dict[str, Any]) -> List[Rank]:
-    """Tables without "version": ranks follow server_id, then device_id (cloud), or rank_id (lab: has "deploy_mode")."""
+    """Tables without "version": ranks follow server_id, then device_id (cloud), or rank_id (lab:
+    has "deploy_mode").
+    """
     groups = _list(table, 'group_list')
     _count(table, 'group_count', len(groups))
     lab = 'deploy_mode' in table
@@ -105,13 +123,24 @@ def _standard(table: Dict[str, Any]) -> List[Rank]:
     for group in groups:
         instances = _list(group, 'instance_list')
         _count(group, 'instance_count', len(instances))
-        _count(group, 'device_num' if lab else 'device_count', sum(len(_list(item, 'devices')) for item in instances))
+        _count(
+            group,
+            'device_num' if lab else 'device_count',
+            sum(len(_list(item, 'devices')) for item in instances),
+        )
         if lab:
             _count(group, 'server_num', len({_text(item, 'server_id') for item in instances}))
         for instance in instances:
             pods.append(_text(instance, 'pod_name', optional=lab))
             for device in instance['devices']:
-                found.append((_number(instance, 'rank_id') if lab else 0, _text(instance, 'server_id'), _device_id(device), _ips(device, True)))
+                found.append(
+                    (
+                        _number(instance, 'rank_id') if lab else 0,
+                        _text(instance, 'server_id'),
+                        _device_id(device),
+                        _ips(device, True),
+                    )
+                )
     if not lab and len(set(pods)) != len(pods):
         raise _bad("The 'pod_name' in ranktable is used repeatedly.")
     found.sort()
@@ -157,7 +186,10 @@ def _ranks(table: Dict[str, Any]) -> List[Rank]:
     ips = [ip for rank in ranks for ip in rank.ips]
     if len(set(ips)) != len(ips):
         raise _bad('The IP is used repeatedly.')
-    if len({len(rank.ips) for rank in ranks}) > 1 or len({ipaddress.ip_address(ip).version for ip in ips}) > 1:
+    if (
+        len({len(rank.ips) for rank in ranks}) > 1
+        or len({ipaddress.ip_address(ip).version for ip in ips}) > 1
+    ):
         raise _bad("The 'device_ip' in ranktable is not set or is not a valid ip address.")
     if len({(rank.server, rank.device) for rank in ranks}) != len(ranks):
         raise _bad('device id repeat for one server')
@@ -165,7 +197,9 @@ def _ranks(table: Dict[str, Any]) -> List[Rank]:
 
 
 def find(path: str, device: int) -> Tuple[List[Rank], int]:
-    """All ranks, and this process's own one by RANK_ID (POD_NAME before it) and its device; raises Refused."""
+    """All ranks, and this process's own one by RANK_ID (POD_NAME before it) and its device; raises
+    Refused.
+    """
     table = _load(path)
     ranks = _ranks(table)
     return ranks, _own_rank(table, ranks, device)
@@ -177,7 +211,12 @@ def _own_rank(table: Dict[str, Any], ranks: List[Rank], device: int) -> int:
     if not identity:
         raise Refused("[GePlugin] Can't find rank_id or pod_name in env.")
     if 'version' not in table and 'deploy_mode' not in table:
-        servers = [item['server_id'] for group in table['group_list'] for item in group['instance_list'] if item['pod_name'] == identity]
+        servers = [
+            item['server_id']
+            for group in table['group_list']
+            for item in group['instance_list']
+            if item['pod_name'] == identity
+        ]
         own = [rank.rank for rank in ranks if rank.server in servers and rank.device == device]
         if not own:
             raise _bad("no device %d in an instance with pod_name '%s'" % (device, identity))
@@ -185,6 +224,9 @@ def _own_rank(table: Dict[str, Any], ranks: List[Rank], device: int) -> int:
     if not identity.isdigit() or int(identity) >= len(ranks):
         raise _bad('rank_id[%s] is invalid, the ranktable has %d ranks' % (identity, len(ranks)))
     if ranks[int(identity)].device != device:
-        raise _bad('The ranktable config devId is inconsistent with the local devId.: rank %s has device_id %d there, this process '
-                   'drives device %d' % (identity, ranks[int(identity)].device, device))
+        raise _bad(
+            'The ranktable config devId is inconsistent with the local devId.: rank %s has'
+            ' device_id %d there, this process drives device %d'
+            % (identity, ranks[int(identity)].device, device)
+        )
     return int(identity)

@@ -1,9 +1,12 @@
-"""Makes tf.Session run on the imaginary device: what the adapter does by optimisation passes, done by patching Session.run.
+"""Makes tf.Session run on the imaginary device: what the adapter does by optimisation passes, done
+by patching Session.run.
 
-A session whose ConfigProto has an NpuOptimizer has its options checked and takes the device at its first run; its training
-steps are checked once, and one whose op is named "IterationOp" is run iterations_per_loop times per call. Other sessions run
-as ever. Differs from the real thing: the graph really runs in TensorFlow on the CPU, in float32.
+A session whose ConfigProto has an NpuOptimizer has its options checked and takes the device at its
+first run; its training steps are checked once, and one whose op is named "IterationOp" is run
+iterations_per_loop times per call. Other sessions run as ever. Differs from the real thing: the
+graph really runs in TensorFlow on the CPU, in float32.
 """
+
 import weakref
 
 import tensorflow.compat.v1 as tf
@@ -11,7 +14,11 @@ from tensorflow.python.client import session as session_lib
 
 from ascend_sim import device, errors, graph_check, marks, options
 
-_run, _close, _make_callable = session_lib.BaseSession.run, session_lib.BaseSession.close, session_lib.BaseSession.make_callable
+_run, _close, _make_callable = (
+    session_lib.BaseSession.run,
+    session_lib.BaseSession.close,
+    session_lib.BaseSession.make_callable,
+)
 
 
 class _Token:
@@ -25,7 +32,9 @@ class _Plan:
         ops = graph_check.ancestors(fetched)
         kinds = {marks.kind(op) for op in ops}
         self.starts, self.stops = marks.INIT in kinds, marks.SHUTDOWN in kinds
-        self.only_control = all(marks.kind(op) in (marks.INIT, marks.SHUTDOWN) or op.type == 'NoOp' for op in ops)
+        self.only_control = all(
+            marks.kind(op) in (marks.INIT, marks.SHUTDOWN) or op.type == 'NoOp' for op in ops
+        )
         self.hccl = next((op for op in ops if marks.is_hccl(op)), None)
         self.fused = sum(marks.is_hccl(op) and marks.fusion(op) == 1 for op in ops)
         self.roots = [op for op in fetched if graph_check.trains(op)]
@@ -65,14 +74,20 @@ def run(self, fetches, feed_dict=None, options=None, run_metadata=None):
     if plan.stops:
         device.shut_down()
     if plan.starts:
-        device.initialise(at_once=True, session_device_id=state.options.session_device_id if state.options else None)
+        device.initialise(
+            at_once=True,
+            session_device_id=state.options.session_device_id if state.options else None,
+        )
         device.started(state.token)
     if plan.only_control:
         return _run(self, fetches, feed_dict, options, run_metadata)
     if not state.sunk:
         if plan.hccl is not None:
-            raise errors.internal('%s (%s) has no kernel on the host: the session has no NpuOptimizer' % (
-                plan.hccl.name, marks.kind(plan.hccl).decode()), plan.hccl)
+            raise errors.internal(
+                '%s (%s) has no kernel on the host: the session has no NpuOptimizer'
+                % (plan.hccl.name, marks.kind(plan.hccl).decode()),
+                plan.hccl,
+            )
         return _run(self, fetches, feed_dict, options, run_metadata)
     _take_device(state, plan)
     if plan.roots:
@@ -85,12 +100,18 @@ def run(self, fetches, feed_dict=None, options=None, run_metadata=None):
 def _take_device(state, plan) -> None:
     device.initialise(at_once=False, session_device_id=state.options.session_device_id)
     if state.generation not in (None, device.generation):
-        raise errors.internal('[GEOP] the device was shut down and started again while this session was open; open a new session')
+        raise errors.internal(
+            '[GEOP] the device was shut down and started again while this session was open; open a'
+            ' new session'
+        )
     state.generation = device.generation
     device.enter(state.token)
     if plan.hccl is not None and not device.has_hcom():
-        raise errors.internal('%s (%s): HCCL is not initialised, neither RANK_TABLE_FILE nor CM_CHIEF_IP is set' % (
-            plan.hccl.name, marks.kind(plan.hccl).decode()), plan.hccl)
+        raise errors.internal(
+            '%s (%s): HCCL is not initialised, neither RANK_TABLE_FILE nor CM_CHIEF_IP is set'
+            % (plan.hccl.name, marks.kind(plan.hccl).decode()),
+            plan.hccl,
+        )
 
 
 def _check_step(session, state, plan, feed_dict) -> None:
@@ -98,7 +119,10 @@ def _check_step(session, state, plan, feed_dict) -> None:
     chosen = state.options
     if feed_dict:
         names = ', '.join(sorted(getattr(key, 'name', str(key)) for key in feed_dict))
-        raise errors.invalid('the training step is fed (%s); data must come from an initializable tf.data iterator' % names)
+        raise errors.invalid(
+            'the training step is fed (%s); data must come from an initializable tf.data iterator'
+            % names
+        )
     if plan.checked:
         return
     graph_check.check(plan.roots, chosen.iterations_per_loop, chosen.mix_compile_mode)
@@ -111,31 +135,43 @@ def _check_loop(session, plan, chosen) -> None:
     iterations = chosen.iterations_per_loop
     if plan.loop is None:
         if iterations > 1:
-            raise errors.invalid('iterations_per_loop is %d, but the training op %s is not named IterationOp, so the device would run '
-                                 'one step per call (util.set_iteration_per_loop names it)' % (iterations, plan.roots[0].name))
+            raise errors.invalid(
+                'iterations_per_loop is %d, but the training op %s is not named IterationOp, so the'
+                ' device would run one step per call (util.set_iteration_per_loop names it)'
+                % (iterations, plan.roots[0].name)
+            )
         return
     if iterations > 1 and not chosen.enable_data_pre_proc:
         raise errors.invalid('iterations_per_loop=%d needs enable_data_pre_proc=True' % iterations)
     if iterations > 1 and chosen.mix_compile_mode:
-        raise errors.invalid('iterations_per_loop=%d cannot be used with mix_compile_mode=True' % iterations)
+        raise errors.invalid(
+            'iterations_per_loop=%d cannot be used with mix_compile_mode=True' % iterations
+        )
     variables = session.graph.get_collection('npu_runconfig_iterations_per_loop')
     if not variables:
         raise errors.invalid('IterationOp without the variable npu_runconfig/iterations_per_loop')
     try:
         loaded = int(_run(session, variables[0])) + 1
     except tf.errors.FailedPreconditionError:
-        raise errors.invalid('npu_runconfig/iterations_per_loop was never loaded (SetIterationsVarHook, load_iteration_per_loop_var)')
+        raise errors.invalid(
+            'npu_runconfig/iterations_per_loop was never loaded (SetIterationsVarHook,'
+            ' load_iteration_per_loop_var)'
+        )
     if loaded != iterations:
-        raise errors.invalid('iterations_per_loop is %d in the parameter_map, but %d was loaded into the variable; they must be equal'
-                             % (iterations, loaded))
+        raise errors.invalid(
+            'iterations_per_loop is %d in the parameter_map, but %d was loaded into the variable;'
+            ' they must be equal' % (iterations, loaded)
+        )
 
 
 def _check_split(plan) -> None:
     """The last index of a split by index is that of the last gradient."""
     kind, values = device.split.get('hccl_world_group', (None, None))
     if kind == 'idx' and plan.fused and values[-1] != plan.fused - 1:
-        raise errors.internal('Allreduce split error: the last index is %d, but there are %d gradients, so it must be %d'
-                              % (values[-1], plan.fused, plan.fused - 1))
+        raise errors.internal(
+            'Allreduce split error: the last index is %d, but there are %d gradients, so it must'
+            ' be %d' % (values[-1], plan.fused, plan.fused - 1)
+        )
 
 
 def close(self):
@@ -147,7 +183,12 @@ def close(self):
 
 def make_callable(self, fetches, feed_list=None, accept_options=False):
     """Like Session.make_callable, by way of the patched run()."""
-    if not any(item.name == 'NpuOptimizer' for item in (self._config.graph_options.rewrite_options.custom_optimizers if self._config else ())):
+    if not any(
+        item.name == 'NpuOptimizer'
+        for item in (
+            self._config.graph_options.rewrite_options.custom_optimizers if self._config else ()
+        )
+    ):
         return _make_callable(self, fetches, feed_list, accept_options)
 
     def call(*feeds, **kwargs):

@@ -1,43 +1,49 @@
-"""npu_bridge.npu_init, the one-stop import. From r1.9.0 on it adds the NpuOptimizer to every tf.Session that is made afterwards.
+"""npu_bridge.npu_init, the one-stop import. From r1.9.0 on it adds the NpuOptimizer to every
+tf.Session that is made afterwards.
 
-Differs: npu_rnn, keras_to_npu, npu_strategy, npu_unary_ops and npu_embedding are missing; Keras is not modelled.
+Differs: npu_rnn, keras_to_npu, npu_strategy, npu_unary_ops and npu_embedding are missing; Keras is
+not modelled.
 """
+
 import os
 
 import tensorflow.compat.v1 as tf
-from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+from ascend_sim import release
+from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.client import session
 from tensorflow.python.keras import backend
 
-from ascend_sim import release
+from hccl.manage.api import get_local_rank_id, get_local_rank_size, get_rank_id, get_rank_size
 from npu_bridge.estimator import npu_ops
-from npu_bridge.estimator.npu import npu_config as _config, npu_hook as _hook, npu_optimizer as _optimizer
-from npu_bridge.estimator.npu import npu_plugin, npu_scope, util
-from npu_bridge.estimator.npu.npu_callbacks import NPUBroadcastGlobalVariablesCallback
-from npu_bridge.estimator.npu.npu_config import DumpConfig, DynamicInputConfig, NPURunConfig, ProfilingConfig
-from npu_bridge.estimator.npu.npu_estimator import NPUEstimator, NPUEstimatorSpec
-from npu_bridge.estimator.npu.npu_hook import NPUBroadcastGlobalVariablesHook, NPUCheckpointSaverHook, NPUOutputTensorHook
-from npu_bridge.estimator.npu.npu_loss_scale_manager import ExponentialUpdateLossScaleManager, FixedLossScaleManager
-from npu_bridge.estimator.npu.npu_loss_scale_optimizer import NPULossScaleOptimizer
-from npu_bridge.estimator.npu.npu_optimizer import KerasDistributeOptimizer, NPUDistributedOptimizer, NPUOptimizer
-from npu_bridge.hccl import hccl_ops
-
-from hccl.manage.api import (create_group, destroy_group, get_group_rank_from_world_rank, get_local_rank_id, get_local_rank_size,
-                             get_rank_id, get_rank_size, get_world_rank_from_group_rank)
-from hccl.split.api import set_split_strategy_by_idx, set_split_strategy_by_size
+from npu_bridge.estimator.npu import npu_config as _config
+from npu_bridge.estimator.npu import npu_hook as _hook
+from npu_bridge.estimator.npu import npu_optimizer as _optimizer
+from npu_bridge.estimator.npu.npu_hook import NPUBroadcastGlobalVariablesHook
+from npu_bridge.estimator.npu.npu_optimizer import NPUDistributedOptimizer
 
 # Names that later releases brought.
-for _module, _name, _since in ((_config, 'MemoryConfig', 'r1.9.0'), (_config, 'decorator_tf_session', 'r1.9.0'),
-                               (_hook, 'SetIterationsVarHook', 'r1.10.0'), (_hook, 'TellMeStepOrLossHook', 'r1.15.0'),
-                               (_optimizer, 'npu_distributed_optimizer_wrapper', 'r1.7.0'), (_optimizer, 'npu_allreduce', 'r1.7.0')):
+for _module, _name, _since in (
+    (_config, 'MemoryConfig', 'r1.9.0'),
+    (_config, 'decorator_tf_session', 'r1.9.0'),
+    (_hook, 'SetIterationsVarHook', 'r1.10.0'),
+    (_hook, 'TellMeStepOrLossHook', 'r1.15.0'),
+    (_optimizer, 'npu_distributed_optimizer_wrapper', 'r1.7.0'),
+    (_optimizer, 'npu_allreduce', 'r1.7.0'),
+):
     if release.at_least(_since):
         globals()[_name] = getattr(_module, _name)
 
 experimental_options = {
-    'disable_model_pruning': False, 'function_optimization': RewriterConfig.ON, 'constant_folding': RewriterConfig.ON,
-    'shape_optimization': RewriterConfig.ON, 'arithmetic_optimization': RewriterConfig.ON, 'loop_optimization': RewriterConfig.ON,
-    'dependency_optimization': RewriterConfig.ON, 'layout_optimizer': RewriterConfig.ON}
+    'disable_model_pruning': False,
+    'function_optimization': RewriterConfig.ON,
+    'constant_folding': RewriterConfig.ON,
+    'shape_optimization': RewriterConfig.ON,
+    'arithmetic_optimization': RewriterConfig.ON,
+    'loop_optimization': RewriterConfig.ON,
+    'dependency_optimization': RewriterConfig.ON,
+    'layout_optimizer': RewriterConfig.ON,
+}
 
 
 def npu_hooks_append(hooks_list):
@@ -48,7 +54,8 @@ def npu_hooks_append(hooks_list):
 
 
 def npu_config_proto(config_proto):
-    """The ConfigProto (a new one if it is none) with an NpuOptimizer and remapping off. memory_optimization is switched off only if
+    """The ConfigProto (a new one if it is none) with an NpuOptimizer and remapping off.
+    memory_optimization is switched off only if
     the NpuOptimizer was missing."""
     if not isinstance(config_proto, config_pb2.ConfigProto):
         config_proto = config_pb2.ConfigProto()
@@ -97,11 +104,18 @@ def npu_clear_session(config):
 
 
 def init_resource(config):
-    """Opens a session, initialises the device in it, and returns it with the op that shuts the device down."""
+    """Opens a session, initialises the device in it, and returns it with the op that shuts the
+    device down.
+    """
     start, stop = npu_ops.initialize_system(), npu_ops.shutdown_system()
     sess = session.Session(config=npu_config_proto(config))
     sess.run(start)
-    _ranks.update(rank=get_rank_id(), local_rank=get_local_rank_id(), size=get_rank_size(), local_size=get_local_rank_size())
+    _ranks.update(
+        rank=get_rank_id(),
+        local_rank=get_local_rank_id(),
+        size=get_rank_size(),
+        local_size=get_local_rank_size(),
+    )
     return sess, stop
 
 
@@ -143,4 +157,6 @@ def npu_tf_optimizer(opt):
 release.publish(globals(), __name__)
 if release.at_least('r1.9.0'):
     session.Session.__init__ = _config.decorator_tf_session(session.Session.__init__)
-    session.InteractiveSession.__init__ = _config.decorator_tf_session(session.InteractiveSession.__init__)
+    session.InteractiveSession.__init__ = _config.decorator_tf_session(
+        session.InteractiveSession.__init__
+    )

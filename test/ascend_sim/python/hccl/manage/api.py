@@ -1,4 +1,7 @@
-"""hccl.manage.api: ranks and groups. Everything needs HCCL to be initialised. Differs: the texts of its errors are the stand-in's own."""
+"""hccl.manage.api: ranks and groups. Everything needs HCCL to be initialised. Differs: the texts of
+its errors are the stand-in's own.
+"""
+
 from ascend_sim import device, environment
 
 _WORLD = 'hccl_world_group'
@@ -17,14 +20,37 @@ def _ranks(group):
 def create_group(group, rank_num, rank_ids):
     """Makes a group of the given world ranks, among them this one."""
     cluster = device.cluster()
-    if not isinstance(group, str) or not 0 < len(group) <= 127 or group == _WORLD or group in device.groups:
-        raise RuntimeError('create group error: the name %r is empty, longer than 127 characters or taken' % (group,))
-    if rank_num != len(rank_ids) or len(set(rank_ids)) != rank_num or not all(0 <= rank < cluster.size for rank in rank_ids):
-        raise RuntimeError('create group error: %r are not %r different ranks of %d' % (rank_ids, rank_num, cluster.size))
+    if (
+        not isinstance(group, str)
+        or not 0 < len(group) <= 127
+        or group == _WORLD
+        or group in device.groups
+    ):
+        raise RuntimeError(
+            'create group error: the name %r is empty, longer than 127 characters or taken'
+            % (group,)
+        )
+    if (
+        rank_num != len(rank_ids)
+        or len(set(rank_ids)) != rank_num
+        or not all(0 <= rank < cluster.size for rank in rank_ids)
+    ):
+        raise RuntimeError(
+            'create group error: %r are not %r different ranks of %d'
+            % (rank_ids, rank_num, cluster.size)
+        )
     if cluster.rank not in rank_ids:
         raise RuntimeError('create group error: rank %d is not in %r' % (cluster.rank, rank_ids))
-    if environment.first_generation() and rank_num in (2, 4) and cluster.local_size == cluster.size and len({rank // 4 for rank in rank_ids}) > 1:
-        raise RuntimeError('create group error: 2 or 4 devices of a 910A must be within 0-3 or 4-7, not %r' % (rank_ids,))
+    if (
+        environment.first_generation()
+        and rank_num in (2, 4)
+        and cluster.local_size == cluster.size
+        and len({rank // 4 for rank in rank_ids}) > 1
+    ):
+        raise RuntimeError(
+            'create group error: 2 or 4 devices of a 910A must be within 0-3 or 4-7, not %r'
+            % (rank_ids,)
+        )
     device.groups[group] = sorted(rank_ids)
 
 

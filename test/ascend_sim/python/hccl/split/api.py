@@ -1,8 +1,11 @@
-"""hccl.split.api: how gradients are cut into segments for the all-reduce. HCCL need not be initialised.
+"""hccl.split.api: how gradients are cut into segments for the all-reduce. HCCL need not be
+initialised.
 
-Differs: what was set is kept in ascend_sim.device.split ({group: ('idx' or 'size', list)}) for tests to read; it changes nothing
-else but that the last index is checked against the number of gradients at the first training step.
+Differs: what was set is kept in ascend_sim.device.split ({group: ('idx' or 'size', list)}) for
+tests to read; it changes nothing else but that the last index is checked against the number of
+gradients at the first training step.
 """
+
 from ascend_sim import device
 
 _MOST = 8

@@ -1,4 +1,7 @@
-"""npu_bridge.hccl.hccl_ops. Differs: see ascend_sim.collectives; send, receive, remote and all-to-all ops are not modelled."""
+"""npu_bridge.hccl.hccl_ops. Differs: see ascend_sim.collectives; send, receive, remote and
+all-to-all ops are not modelled.
+"""
+
 from ascend_sim import collectives, release
 
 

@@ -1,6 +1,8 @@
-"""npu_bridge.helper.helper. Differs: the "generated ops" are Python functions that build ordinary TensorFlow ops."""
-import tensorflow.compat.v1 as tf
+"""npu_bridge.helper.helper. Differs: the "generated ops" are Python functions that build ordinary
+TensorFlow ops.
+"""
 
+import tensorflow.compat.v1 as tf
 from ascend_sim import collectives, marks, overflow
 
 version = 'v1.15.0'
@@ -31,7 +33,9 @@ class _GeneratedOps:
 
     @staticmethod
     def npu_clear_float_status(float_status, name=None):
-        with tf.control_dependencies([float_status]), tf.control_dependencies([overflow.clear_status()]):
+        with tf.control_dependencies([float_status]), tf.control_dependencies(
+            [overflow.clear_status()]
+        ):
             return tf.zeros([1], tf.float32, name=name)
 
     npu_get_float_status_v2 = staticmethod(overflow.get_status)
@@ -50,7 +54,9 @@ class _GeneratedOps:
         return collectives.broadcast(input, root_rank, fusion, fusion_id, group)
 
     def __getattr__(self, name):
-        raise NotImplementedError('the op %s of _tf_adapter.so is not modelled by the stand-in (test/ascend_sim)' % name)
+        raise NotImplementedError(
+            'the op %s of _tf_adapter.so is not modelled by the stand-in (test/ascend_sim)' % name
+        )
 
 
 npu_bridge_handle = _GeneratedOps()

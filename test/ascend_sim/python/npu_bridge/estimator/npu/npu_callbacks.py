@@ -3,4 +3,6 @@
 
 class NPUBroadcastGlobalVariablesCallback:
     def __init__(self, root_rank):
-        raise NotImplementedError('Keras callbacks are not modelled by the stand-in (test/ascend_sim)')
+        raise NotImplementedError(
+            'Keras callbacks are not modelled by the stand-in (test/ascend_sim)'
+        )

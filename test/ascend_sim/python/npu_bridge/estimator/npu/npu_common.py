@@ -1,4 +1,7 @@
-"""npu_bridge.estimator.npu.npu_common: who this process is, read from the environment once. Differs: no job file of a cloud."""
+"""npu_bridge.estimator.npu.npu_common: who this process is, read from the environment once.
+Differs: no job file of a cloud.
+"""
+
 import os
 
 from ascend_sim import environment
@@ -23,6 +26,7 @@ class JobInfo:
 
 class NPUBasics:
     """A singleton: what the first instance read stays, even if that was the lack of a JOB_ID."""
+
     _instance = None
 
     def __new__(cls, file_name):
@@ -44,4 +48,9 @@ def _read():
     if not job_id:
         return None
     identity = os.environ.get('POD_NAME') or os.environ.get('RANK_ID', '')
-    return JobInfo(job_id, DeviceInfo(identity), os.environ.get('LOCAL_CHECKPOINT_DIR', ''), environment.rank_size())
+    return JobInfo(
+        job_id,
+        DeviceInfo(identity),
+        os.environ.get('LOCAL_CHECKPOINT_DIR', ''),
+        environment.rank_size(),
+    )

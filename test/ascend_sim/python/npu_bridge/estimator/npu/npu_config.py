@@ -1,22 +1,51 @@
-"""npu_bridge.estimator.npu.npu_config. Differs: of the parameter-server mode nothing but the checks is modelled."""
+"""npu_bridge.estimator.npu.npu_config. Differs: of the parameter-server mode nothing but the checks
+is modelled.
+"""
+
 import enum
 import inspect
 import json
 import os
 
 import tensorflow.compat.v1 as tf
+from ascend_sim import release
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
-from ascend_sim import release
 from npu_bridge.estimator.npu import util
 
 # RunConfig's own arguments; the others of the signature are kept as attributes.
-_RUN_CONFIG = ('model_dir', 'tf_random_seed', 'save_summary_steps', 'save_checkpoints_steps', 'save_checkpoints_secs', 'session_config',
-               'keep_checkpoint_max', 'keep_checkpoint_every_n_hours', 'log_step_count_steps', 'train_distribute', 'eval_distribute')
+_RUN_CONFIG = (
+    'model_dir',
+    'tf_random_seed',
+    'save_summary_steps',
+    'save_checkpoints_steps',
+    'save_checkpoints_secs',
+    'session_config',
+    'keep_checkpoint_max',
+    'keep_checkpoint_every_n_hours',
+    'log_step_count_steps',
+    'train_distribute',
+    'eval_distribute',
+)
 # Attributes without an underscore in the real class.
-_PUBLIC = ('iterations_per_loop', 'mix_compile_mode', 'enable_data_pre_proc', 'is_tailing_optimization', 'variable_format_optimize',
-           'horovod_mode', 'graph_run_mode', 'op_debug_level', 'enable_scope_fusion_passes', 'enable_exception_dump', 'topo_sorting_mode',
-           'aoe_config_file', 'insert_op_file', 'stream_sync_timeout', 'event_sync_timeout', 'es_cluster_config')
+_PUBLIC = (
+    'iterations_per_loop',
+    'mix_compile_mode',
+    'enable_data_pre_proc',
+    'is_tailing_optimization',
+    'variable_format_optimize',
+    'horovod_mode',
+    'graph_run_mode',
+    'op_debug_level',
+    'enable_scope_fusion_passes',
+    'enable_exception_dump',
+    'topo_sorting_mode',
+    'aoe_config_file',
+    'insert_op_file',
+    'stream_sync_timeout',
+    'event_sync_timeout',
+    'es_cluster_config',
+)
 
 
 class _Settings:
@@ -106,7 +135,9 @@ def _check(given) -> None:
     if given['graph_run_mode'] > 1:
         raise ValueError('"graph_run_mode" value must be 0 or 1')
     util.check_nonnegative_integer(given['enable_exception_dump'], 'enable_exception_dump')
-    if given['dynamic_input_config'] is not None and not isinstance(given['dynamic_input_config'], DynamicInputConfig):
+    if given['dynamic_input_config'] is not None and not isinstance(
+        given['dynamic_input_config'], DynamicInputConfig
+    ):
         raise ValueError('dynamic_input_config must be provided with type DynamicInputConfig')
 
 
@@ -124,7 +155,7 @@ def set_npu_default_config(func, args, kwargs):
     config.log_device_placement = False
     rewrite.remapping = rewriter_config_pb2.RewriterConfig.OFF
     config.graph_options.optimizer_options.global_jit_level = config_pb2.OptimizerOptions.OFF
-    return args[:index] + args[index + 1:], dict(kwargs, config=config)
+    return args[:index] + args[index + 1 :], dict(kwargs, config=config)
 
 
 def decorator_tf_session(func):

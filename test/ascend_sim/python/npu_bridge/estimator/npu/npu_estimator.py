@@ -1,33 +1,63 @@
-"""npu_bridge.estimator.npu.npu_estimator. Differs: host_call is not modelled, and what the documentation merely demands of steps and
+"""npu_bridge.estimator.npu.npu_estimator. Differs: host_call is not modelled, and what the
+documentation merely demands of steps and
 intervals with iterations_per_loop is checked here."""
+
 import os
 import random
 import string
 import sys
 
 import tensorflow.compat.v1 as tf
+from ascend_sim import environment, release
 from tensorflow.python.util import function_utils
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 
-from ascend_sim import environment, release
 from npu_bridge.estimator.npu import npu_common, npu_options
 from npu_bridge.estimator.npu.npu_config import NPURunConfig
-from npu_bridge.estimator.npu.npu_hook import (NPUBroadcastGlobalVariablesHook, NPUCheckpointSaverHook, NPULogOutfeedSessionHook,
-                                               SetIterationsVarHook)
+from npu_bridge.estimator.npu.npu_hook import (
+    NPUBroadcastGlobalVariablesHook,
+    NPUCheckpointSaverHook,
+    NPULogOutfeedSessionHook,
+    SetIterationsVarHook,
+)
 from npu_bridge.estimator.npu.npu_saver import NPUSaver
 
 
 class NPUEstimatorSpec(tf.estimator.EstimatorSpec):
     """EstimatorSpec with host_call=(function, tensors)."""
 
-    def __new__(cls, mode, predictions=None, loss=None, train_op=None, eval_metric_ops=None, export_outputs=None,
-                training_chief_hooks=None, training_hooks=None, scaffold=None, evaluation_hooks=None, prediction_hooks=None, host_call=None):
+    def __new__(
+        cls,
+        mode,
+        predictions=None,
+        loss=None,
+        train_op=None,
+        eval_metric_ops=None,
+        export_outputs=None,
+        training_chief_hooks=None,
+        training_hooks=None,
+        scaffold=None,
+        evaluation_hooks=None,
+        prediction_hooks=None,
+        host_call=None,
+    ):
         if host_call is not None:
             _check_host_call(host_call)
             raise NotImplementedError('host_call is not modelled by the stand-in (test/ascend_sim)')
-        spec = super().__new__(cls, mode=mode, predictions=predictions, loss=loss, train_op=train_op, eval_metric_ops=eval_metric_ops,
-                               export_outputs=export_outputs, training_chief_hooks=training_chief_hooks, training_hooks=training_hooks,
-                               scaffold=scaffold, evaluation_hooks=evaluation_hooks, prediction_hooks=prediction_hooks)
+        spec = super().__new__(
+            cls,
+            mode=mode,
+            predictions=predictions,
+            loss=loss,
+            train_op=train_op,
+            eval_metric_ops=eval_metric_ops,
+            export_outputs=export_outputs,
+            training_chief_hooks=training_chief_hooks,
+            training_hooks=training_hooks,
+            scaffold=scaffold,
+            evaluation_hooks=evaluation_hooks,
+            prediction_hooks=prediction_hooks,
+        )
         spec._host_call = None
         return spec
 
@@ -55,12 +85,21 @@ class NPUEstimator(tf.estimator.Estimator):
         npu_options.fill(config.session_config, config)
         self._job = npu_common.NPUBasics(job_start_file).jobinfo
         if self._job is None:
-            raise ValueError('Load job info failed, please check whether `JOB_ID` is set in environment variable')
+            raise ValueError(
+                'Load job info failed, please check whether `JOB_ID` is set in environment variable'
+            )
         model_dir = _model_dir(model_dir, config)
         _check_intervals(config)
-        restore_from = warm_start_from or self._job._local_checkpoint_dir or os.environ.get('RESTORE_FROM')
-        super().__init__(model_fn=self._with_hooks(model_fn, model_dir, config), model_dir=model_dir, config=config, params=params or {},
-                         warm_start_from=restore_from)
+        restore_from = (
+            warm_start_from or self._job._local_checkpoint_dir or os.environ.get('RESTORE_FROM')
+        )
+        super().__init__(
+            model_fn=self._with_hooks(model_fn, model_dir, config),
+            model_dir=model_dir,
+            config=config,
+            params=params or {},
+            warm_start_from=restore_from,
+        )
 
     def _assert_members_are_not_overridden(self):
         """train() is overridden on purpose."""
@@ -70,7 +109,10 @@ class NPUEstimator(tf.estimator.Estimator):
         start = estimator_lib._load_global_step_from_checkpoint_dir(self.model_dir)
         total = steps if steps is not None else max_steps - start if max_steps is not None else 0
         if total % iterations:
-            raise ValueError('%d steps are no multiple of iterations_per_loop=%d; the device would run more' % (total, iterations))
+            raise ValueError(
+                '%d steps are no multiple of iterations_per_loop=%d; the device would run more'
+                % (total, iterations)
+            )
         return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
 
     def _with_hooks(self, model_fn, model_dir, config):
@@ -79,15 +121,27 @@ class NPUEstimator(tf.estimator.Estimator):
 
         def augmented(features, labels, mode, params):
             offered = {'labels': labels, 'mode': mode, 'params': params, 'config': config}
-            spec = model_fn(features=features, **{name: value for name, value in offered.items() if name in arguments})
+            spec = model_fn(
+                features=features,
+                **{name: value for name, value in offered.items() if name in arguments},
+            )
             if mode == tf.estimator.ModeKeys.PREDICT:
                 return spec
             if not isinstance(spec, tf.estimator.EstimatorSpec):
-                raise RuntimeError('estimator_spec used by NPU %s must have type `NPUEstimatorSpec` or `EstimatorSpec`. Got %s'
-                                   % ('train' if mode == tf.estimator.ModeKeys.TRAIN else 'evaluate', type(spec)))
-            log = [NPULogOutfeedSessionHook(sys.stderr)] if isinstance(spec, NPUEstimatorSpec) else []
+                raise RuntimeError(
+                    'estimator_spec used by NPU %s must have type `NPUEstimatorSpec` or'
+                    ' `EstimatorSpec`. Got %s'
+                    % ('train' if mode == tf.estimator.ModeKeys.TRAIN else 'evaluate', type(spec))
+                )
+            log = (
+                [NPULogOutfeedSessionHook(sys.stderr)] if isinstance(spec, NPUEstimatorSpec) else []
+            )
             if mode == tf.estimator.ModeKeys.EVAL:
-                return spec._replace(evaluation_hooks=tuple(log + list(spec.evaluation_hooks or ()))) if log else spec
+                return (
+                    spec._replace(evaluation_hooks=tuple(log + list(spec.evaluation_hooks or ())))
+                    if log
+                    else spec
+                )
             return self._training_spec(spec, log, model_dir, config)
 
         return augmented
@@ -95,11 +149,20 @@ class NPUEstimator(tf.estimator.Estimator):
     def _training_spec(self, spec, log, model_dir, config):
         hooks = []
         if environment.rank_size() > 1 and not config.horovod_mode:
-            hooks.append(NPUBroadcastGlobalVariablesHook(self._job._device_info._root_rank, self._job._device_info._index))
+            hooks.append(
+                NPUBroadcastGlobalVariablesHook(
+                    self._job._device_info._root_rank, self._job._device_info._index
+                )
+            )
         if config.save_checkpoints_steps or config.save_checkpoints_secs:
-            hooks.append(NPUCheckpointSaverHook(checkpoint_dir=model_dir, save_secs=config.save_checkpoints_secs,
-                                                save_steps=config.save_checkpoints_steps,
-                                                saver=NPUSaver(max_to_keep=config.keep_checkpoint_max)))
+            hooks.append(
+                NPUCheckpointSaverHook(
+                    checkpoint_dir=model_dir,
+                    save_secs=config.save_checkpoints_secs,
+                    save_steps=config.save_checkpoints_steps,
+                    saver=NPUSaver(max_to_keep=config.keep_checkpoint_max),
+                )
+            )
         hooks += log
         if config.iterations_per_loop > 1:
             if not isinstance(spec.train_op, (tf.Operation, tf.Tensor)):
@@ -110,13 +173,20 @@ class NPUEstimator(tf.estimator.Estimator):
 
 
 def _model_dir(model_dir, config):
-    """The one that is set, in the Estimator or its config; a new folder with a random name if none is."""
+    """The one that is set, in the Estimator or its config; a new folder with a random name if none
+    is.
+    """
     if model_dir is not None and config.model_dir is not None and model_dir != config.model_dir:
-        raise ValueError("model_dir are set both in NPUEstimator and NPURunConfig, but with different values. In constructor: '{}', "
-                         "in NPURunConfig: '{}' ".format(model_dir, config.model_dir))
+        raise ValueError(
+            'model_dir are set both in NPUEstimator and NPURunConfig, but with different values. In'
+            " constructor: '{}', in NPURunConfig: '{}' ".format(model_dir, config.model_dir)
+        )
     model_dir = model_dir or config.model_dir
     while model_dir is None:
-        candidate = os.path.join(os.getcwd(), 'model_dir_' + ''.join(random.sample(string.ascii_letters + string.digits, 10)))
+        candidate = os.path.join(
+            os.getcwd(),
+            'model_dir_' + ''.join(random.sample(string.ascii_letters + string.digits, 10)),
+        )
         if not os.path.exists(candidate):
             os.mkdir(candidate)
             model_dir = candidate
@@ -124,9 +194,14 @@ def _model_dir(model_dir, config):
 
 
 def _check_intervals(config):
-    if config.iterations_per_loop > 1 and (config.save_checkpoints_steps or 0) % config.iterations_per_loop:
-        raise ValueError('save_checkpoints_steps=%d is no multiple of iterations_per_loop=%d'
-                         % (config.save_checkpoints_steps, config.iterations_per_loop))
+    if (
+        config.iterations_per_loop > 1
+        and (config.save_checkpoints_steps or 0) % config.iterations_per_loop
+    ):
+        raise ValueError(
+            'save_checkpoints_steps=%d is no multiple of iterations_per_loop=%d'
+            % (config.save_checkpoints_steps, config.iterations_per_loop)
+        )
 
 
 release.publish(globals(), __name__)

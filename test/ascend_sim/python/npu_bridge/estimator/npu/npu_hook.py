@@ -1,9 +1,12 @@
-"""npu_bridge.estimator.npu.npu_hook. Differs: the outfeed hooks do nothing, for host_call is not modelled."""
+"""npu_bridge.estimator.npu.npu_hook. Differs: the outfeed hooks do nothing, for host_call is not
+modelled.
+"""
+
 import os
 
 import tensorflow.compat.v1 as tf
-
 from ascend_sim import environment, release
+
 from npu_bridge.estimator import npu_ops
 from npu_bridge.estimator.npu import util
 from npu_bridge.hccl import hccl_ops
@@ -24,7 +27,9 @@ class NPUShutDownHook(tf.train.SessionRunHook):
 
 
 class NPUBroadcastGlobalVariablesHook(tf.train.SessionRunHook):
-    """Gives every rank the root's trainable variables, and only those: no batch-norm statistics, slots or global step."""
+    """Gives every rank the root's trainable variables, and only those: no batch-norm statistics,
+    slots or global step.
+    """
 
     def __init__(self, root_rank, index):
         self._root_rank = root_rank
@@ -42,7 +47,12 @@ class NPUBroadcastGlobalVariablesHook(tf.train.SessionRunHook):
 
 
 def _broadcast(root_rank):
-    return tf.group([tf.assign(variable, hccl_ops.broadcast([variable], root_rank)[0]) for variable in tf.trainable_variables()])
+    return tf.group(
+        [
+            tf.assign(variable, hccl_ops.broadcast([variable], root_rank)[0])
+            for variable in tf.trainable_variables()
+        ]
+    )
 
 
 def broadcast_global_variables(root_rank, index=None):
@@ -51,11 +61,22 @@ def broadcast_global_variables(root_rank, index=None):
 
 
 class NPUCheckpointSaverHook(tf.train.CheckpointSaverHook):
-    """CheckpointSaverHook on every rank: they all save to the same folder if they are given the same one."""
+    """CheckpointSaverHook on every rank: they all save to the same folder if they are given the
+    same one.
+    """
 
-    def __init__(self, checkpoint_dir, save_secs, save_steps, saver, checkpoint_basename, scaffold, listeners):
-        super().__init__(checkpoint_dir=checkpoint_dir, save_secs=save_secs, save_steps=save_steps, saver=saver,
-                         checkpoint_basename=checkpoint_basename, scaffold=scaffold, listeners=listeners)
+    def __init__(
+        self, checkpoint_dir, save_secs, save_steps, saver, checkpoint_basename, scaffold, listeners
+    ):
+        super().__init__(
+            checkpoint_dir=checkpoint_dir,
+            save_secs=save_secs,
+            save_steps=save_steps,
+            saver=saver,
+            checkpoint_basename=checkpoint_basename,
+            scaffold=scaffold,
+            listeners=listeners,
+        )
 
 
 class SetIterationsVarHook(tf.train.SessionRunHook):
@@ -81,13 +102,17 @@ class NPULogOutfeedSessionHook(tf.train.SessionRunHook):
 
 
 class NPUOutputTensorHook(tf.train.LoggingTensorHook):
-    """Collects tensors of every run and hands them to output_fn every output_every_n_steps runs and at the end."""
+    """Collects tensors of every run and hands them to output_fn every output_every_n_steps runs and
+    at the end.
+    """
 
     def __init__(self, tensors, dependencies, output_fn, output_every_n_steps):
         self._output_fn, self._output_every_n_steps = output_fn, output_every_n_steps
         self._collected, self._runs = [], 0
         if dependencies is not None:
-            with tf.control_dependencies(list(dependencies) if isinstance(dependencies, (list, tuple)) else [dependencies]):
+            with tf.control_dependencies(
+                list(dependencies) if isinstance(dependencies, (list, tuple)) else [dependencies]
+            ):
                 tensors = {name: tf.identity(tensor) for name, tensor in tensors.items()}
         super().__init__(tensors, every_n_iter=1 << 31)
 
@@ -115,7 +140,11 @@ class TellMeStepOrLossHook(tf.train.SessionRunHook):
     def __init__(self, step, total_step, loss, final_loss):
         if step is None and loss is None:
             raise ValueError('One of step or loss must be specified')
-        self._fetches = {name: tensor for name, tensor in (('STEP_NOW', step), ('LOSS_NOW', loss)) if tensor is not None}
+        self._fetches = {
+            name: tensor
+            for name, tensor in (('STEP_NOW', step), ('LOSS_NOW', loss))
+            if tensor is not None
+        }
         for name, value in (('TOTAL_STEP', total_step), ('TARGET_LOSS', final_loss)):
             if value is not None:
                 os.environ[name] = str(value)

@@ -1,11 +1,28 @@
-"""npu_bridge.estimator.npu.npu_plugin. Differs: options beside precision are checked, then ignored; RDMA is not modelled."""
+"""npu_bridge.estimator.npu.npu_plugin. Differs: options beside precision are checked, then ignored;
+RDMA is not modelled.
+"""
+
 from ascend_sim import device, errors, options, overflow, release
+
 from npu_bridge.estimator.npu import util
 
 
-def npu_resource_init(graph_run_mode, op_debug_level, enable_profiling, profiling_options, precision_mode, enable_exception_dump,
-                      aoe_mode, work_path, hcom_multi_mode=False, precision_mode_v2=None, **_):
-    """Takes the device for the whole process: sessions neither initialise nor tear it down any more."""
+def npu_resource_init(
+    graph_run_mode,
+    op_debug_level,
+    enable_profiling,
+    profiling_options,
+    precision_mode,
+    enable_exception_dump,
+    aoe_mode,
+    work_path,
+    hcom_multi_mode=False,
+    precision_mode_v2=None,
+    **_,
+):
+    """Takes the device for the whole process: sessions neither initialise nor tear it down any
+    more.
+    """
     util.check_nonnegative_integer(graph_run_mode, 'graph_run_mode')
     if graph_run_mode > 1:
         raise ValueError('"graph_run_mode" value must be 0 or 1')
@@ -18,8 +35,10 @@ def npu_resource_init(graph_run_mode, op_debug_level, enable_profiling, profilin
         util.check_aoe_mode(aoe_mode)
         util.check_path(work_path if work_path is not None else './')
     util.check_bool_type(hcom_multi_mode, 'hcom_multi_mode')
-    for name, mode, legal in (('precision_mode', precision_mode, options.PRECISION_MODES),
-                              ('precision_mode_v2', precision_mode_v2, options.PRECISION_MODES_V2)):
+    for name, mode, legal in (
+        ('precision_mode', precision_mode, options.PRECISION_MODES),
+        ('precision_mode_v2', precision_mode_v2, options.PRECISION_MODES_V2),
+    ):
         if mode is not None and mode not in legal:
             errors.fatal('[GePlugin] Initialize ge failed: %s %s is invalid' % (name, mode))
     device.initialise(at_once=True, make_global=True)
@@ -34,7 +53,9 @@ def npu_close():
 
 
 def set_device_sat_mode(mode):
-    """0 saturation, 1 Inf/NaN. A mode that the chip lacks (910A: 1) changes nothing and raises nothing, as in reality."""
+    """0 saturation, 1 Inf/NaN. A mode that the chip lacks (910A: 1) changes nothing and raises
+    nothing, as in reality.
+    """
     overflow.set_sat_mode(mode)
 
 

@@ -1,10 +1,13 @@
-"""npu_bridge.estimator.npu.npu_scope. Differs: the attributes are set on the nodes, and nothing reads them."""
+"""npu_bridge.estimator.npu.npu_scope. Differs: the attributes are set on the nodes, and nothing
+reads them.
+"""
+
 import contextlib
 
 import tensorflow.compat.v1 as tf
+from ascend_sim import release
 from tensorflow.core.framework import attr_value_pb2
 
-from ascend_sim import release
 from npu_bridge.estimator.npu import util
 from npu_bridge.estimator.npu.npu_config import NpuExecutePlacement
 
@@ -19,7 +22,9 @@ def _value(value):
 
 @contextlib.contextmanager
 def _attributes(**attributes):
-    with tf.get_default_graph()._attr_scope({name: _value(value) for name, value in attributes.items()}):
+    with tf.get_default_graph()._attr_scope(
+        {name: _value(value) for name, value in attributes.items()}
+    ):
         yield
 
 
@@ -50,7 +55,9 @@ def npu_weight_prefetch_scope(buffer_pool_id, buffer_pool_size):
 
 
 def op_specified_engine_scope(engine_name, kernel_lib_name):
-    return _attributes(_specified_engine_name=engine_name, _specified_kernel_lib_name=kernel_lib_name)
+    return _attributes(
+        _specified_engine_name=engine_name, _specified_kernel_lib_name=kernel_lib_name
+    )
 
 
 def npu_qos_label_scope(label):

@@ -1,19 +1,23 @@
 """npu_bridge.estimator.npu.util. Differs: only what training uses is modelled."""
+
 import os
 
 import tensorflow.compat.v1 as tf
-from tensorflow.python.ops import resource_variable_ops
+from ascend_sim import environment, release
 from tensorflow.core.framework import variable_pb2
 from tensorflow.python.framework import ops
-
-from ascend_sim import environment, release
+from tensorflow.python.ops import resource_variable_ops
 
 _RUNCONFIG = 'npu_runconfig'
 LOOP_VARIABLES = ('iterations_per_loop', 'loop_cond', 'zero', 'one')
 
 for _name in LOOP_VARIABLES:
-    ops.register_proto_function('%s_%s' % (_RUNCONFIG, _name), proto_type=variable_pb2.VariableDef,
-                                to_proto=resource_variable_ops._to_proto_fn, from_proto=resource_variable_ops._from_proto_fn)
+    ops.register_proto_function(
+        '%s_%s' % (_RUNCONFIG, _name),
+        proto_type=variable_pb2.VariableDef,
+        to_proto=resource_variable_ops._to_proto_fn,
+        from_proto=resource_variable_ops._from_proto_fn,
+    )
 
 
 def check_positive_integer(value, name):
@@ -65,8 +69,15 @@ def create_or_get_var(var_name):
     if found:
         return found[0]
     with tf.variable_scope(_RUNCONFIG, reuse=tf.AUTO_REUSE):
-        return tf.get_variable(var_name, shape=[], dtype=tf.int64, initializer=tf.zeros_initializer(), trainable=False,
-                               collections=[collection, tf.GraphKeys.LOCAL_VARIABLES], use_resource=True)
+        return tf.get_variable(
+            var_name,
+            shape=[],
+            dtype=tf.int64,
+            initializer=tf.zeros_initializer(),
+            trainable=False,
+            collections=[collection, tf.GraphKeys.LOCAL_VARIABLES],
+            use_resource=True,
+        )
 
 
 def load_loop_variables(session, iterations_per_loop):
@@ -77,11 +88,16 @@ def load_loop_variables(session, iterations_per_loop):
 
 def _operation(train_op):
     if not isinstance(train_op, tf.Operation):
-        raise ValueError("The incoming 'train_op' type is '%s', and the need type is 'Operation'" % train_op.dtype.name)
+        raise ValueError(
+            "The incoming 'train_op' type is '%s', and the need type is 'Operation'"
+            % train_op.dtype.name
+        )
 
 
 def set_iteration_per_loop(sess, train_op, iterations_per_loop):
-    """Loads the loop's variables and returns train_op as a group named IterationOp (train_op itself for one iteration)."""
+    """Loads the loop's variables and returns train_op as a group named IterationOp (train_op itself
+    for one iteration).
+    """
     _operation(train_op)
     check_positive_integer(iterations_per_loop, 'iterations_per_loop')
     if iterations_per_loop == 1:

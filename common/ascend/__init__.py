@@ -1,0 +1,1 @@
+"""Facts about an Ascend machine, without TensorFlow."""

@@ -1,0 +1,221 @@
+"""The flags of `--device npu`: names, legal values and defaults of the TF adapter's NPURunConfig,
+checked before it sees them.
+
+What is illegal here ends in an abort of the process or in silence there, so it is refused in Python
+first.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from typing import List, Optional, Sequence, Union
+
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from typing_extensions import Literal
+
+from common.config import option
+from common.errors import UserError
+
+PrecisionMode = Literal[
+    'force_fp32',
+    'allow_fp32_to_fp16',
+    'force_fp16',
+    'must_keep_origin_dtype',
+    'allow_mix_precision',
+    'cube_fp16in_fp32out',
+    'allow_mix_precision_fp16',
+    'allow_mix_precision_bf16',
+    'allow_fp32_to_bf16',
+]
+PrecisionModeV2 = Literal[
+    'fp16', 'origin', 'cube_fp16in_fp32out', 'mixed_float16', 'mixed_bfloat16'
+]
+MIXED = (
+    'allow_mix_precision',
+    'allow_mix_precision_fp16',
+    'allow_mix_precision_bf16',
+    'mixed_float16',
+    'mixed_bfloat16',
+)
+
+
+@dataclasses.dataclass
+class NPUOptions:
+    """Mixed into Config; all of it is ignored on CPU and GPU."""
+
+    precision_mode: Optional[PrecisionMode] = option(
+        None, 'npu: overrides --precision; mixed is allow_mix_precision, float32 allow_fp32_to_fp16'
+    )
+    precision_mode_v2: Optional[PrecisionModeV2] = option(
+        None, 'npu: for adapters from r1.13.0; never together with --precision_mode'
+    )
+    modify_mixlist: Optional[str] = option(
+        None, 'npu: JSON file that moves operators between the lists of mixed precision'
+    )
+    op_select_implmode: Optional[
+        Literal[
+            'high_precision',
+            'high_performance',
+            'high_precision_for_all',
+            'high_performance_for_all',
+        ]
+    ] = option(None, 'npu: implementation of operators that have two')
+    iterations_per_loop: Optional[PositiveInt] = option(
+        None, 'npu: steps per call of the device; None: the largest that the intervals admit'
+    )
+    enable_data_pre_proc: bool = option(
+        True, 'npu: data reach the device through its queue; loops need it'
+    )
+    hcom_parallel: bool = option(True, 'npu: allreduce beside the backward pass')
+    hccl_split: Optional[str] = option(
+        None,
+        "npu: gradient segments: 'auto', 'index 20,100,159' or 'size 60,20,20'; None: HCCL's own",
+    )
+    graph_memory_max_size: Optional[PositiveInt] = option(None, 'npu: bytes for the graph')
+    variable_memory_max_size: Optional[PositiveInt] = option(None, 'npu: bytes for the variables')
+    op_compiler_cache_mode: Optional[Literal['disable', 'enable', 'force']] = option(
+        None, 'npu: enable saves the compilation minutes of the second start'
+    )
+    op_compiler_cache_dir: Optional[str] = option(None, 'npu: folder of that cache')
+    aoe_mode: Optional[Literal['1', '2', '4', 'mdat']] = option(
+        None, 'npu: tuning: 1 subgraph, 2 operator, 4 gradient split'
+    )
+    deterministic: NonNegativeInt = option(0, 'npu: 1 makes operators deterministic, slower')
+    profiling: Optional[str] = option(None, 'npu: folder for a profile of the run')
+    over_dump: Optional[str] = option(
+        None, 'npu: folder for dumps of the first operators that overflow'
+    )
+    data_dump: Optional[str] = option(None, 'npu: folder for dumps of operator outputs')
+    dump_step: Optional[str] = option(None, "npu: steps to dump, such as '0|5|10-20'; None: all")
+
+    def validate_npu(self) -> None:
+        """Raises UserError for what the adapter would refuse, ignore or abort on."""
+        if self.precision_mode and self.precision_mode_v2:
+            raise UserError(
+                'precision_mode and precision_mode_v2: give one of the two, the adapter takes no'
+                ' both'
+            )
+        if self.modify_mixlist:
+            if mode(self) not in MIXED:
+                raise UserError(
+                    'modify_mixlist: needs mixed precision (%s), found %s'
+                    % (', '.join(MIXED), mode(self))
+                )
+            _mixlist(self.modify_mixlist)
+        if self.over_dump and self.data_dump:
+            raise UserError(
+                'over_dump and data_dump: give one of the two, the adapter takes no both'
+            )
+        if self.deterministic > 1:
+            raise UserError('deterministic: %d is not legal; give 0 or 1' % self.deterministic)
+        if self.dump_step:
+            if not self.data_dump:
+                raise UserError('dump_step: it chooses steps of --data_dump, which is not given')
+            ranges = re.findall(r'(\d+)-(\d+)', self.dump_step)
+            if not re.fullmatch(r'\d+(-\d+)?(\|\d+(-\d+)?){0,99}', self.dump_step) or any(
+                int(a) >= int(b) for a, b in ranges
+            ):
+                raise UserError(
+                    'dump_step: %r is not legal; give at most 100 steps or ascending ranges such as'
+                    " '0|5|10-20'" % self.dump_step
+                )
+        if (
+            self.iterations_per_loop
+            and self.iterations_per_loop > 1
+            and not self.enable_data_pre_proc
+        ):
+            raise UserError(
+                'iterations_per_loop %d: needs --enable_data_pre_proc True'
+                % self.iterations_per_loop
+            )
+        if self.hccl_split and self.hccl_split != 'auto':
+            split(self.hccl_split)
+
+
+def mode(cfg) -> str:
+    """The adapter's precision mode of a configuration, of precision_mode_v2 if that is given."""
+    # float32 is not 'force_fp32': the 910's cube unit has float16 only.
+    return (
+        cfg.precision_mode_v2
+        or cfg.precision_mode
+        or ('allow_fp32_to_fp16' if cfg.precision == 'float32' else 'allow_mix_precision')
+    )
+
+
+def _mixlist(path: str) -> None:
+    """The format: {"black-list": {"to-add": [..], "to-remove": [..]}, "white-list": {...}}."""
+    try:
+        with open(path) as file:
+            content = json.load(file)
+    except OSError as error:
+        raise UserError('modify_mixlist %s: %s' % (path, error.strerror))
+    except ValueError as error:
+        raise UserError(
+            'modify_mixlist %s is no JSON (%s); comments are not allowed' % (path, error)
+        )
+    for name, lists in (
+        content.items() if isinstance(content, dict) else [(type(content).__name__, None)]
+    ):
+        if (
+            name not in ('black-list', 'white-list', 'gray-list')
+            or not isinstance(lists, dict)
+            or set(lists) - {'to-add', 'to-remove'}
+        ):
+            raise UserError(
+                'modify_mixlist %s: %r is not legal; give {"black-list": {"to-add": [],'
+                ' "to-remove": []}, "white-list": {...}}' % (path, name)
+            )
+
+
+def split(text: str, gradients: Optional[int] = None) -> Union[List[int], List[float]]:
+    """Numbers of 'index 20,100,159' (last gradient of each segment) or 'size 60,20,20' (percent);
+    UserError by HCCL's rules.
+
+    gradients: their number, if known: the last index must be that of the last gradient.
+    """
+    form = re.fullmatch(r'(index|size) ([\d.]+(?:,[\d.]+)*)', text)
+    if not form:
+        raise UserError(
+            "hccl_split: %r is not legal; give 'auto', 'index 20,100,159' or 'size 60,20,20'" % text
+        )
+    kind, words = form.group(1), form.group(2).split(',')
+    try:
+        numbers = [(int if kind == 'index' else float)(word) for word in words]
+    except ValueError:
+        raise UserError('hccl_split: %r: not all of it are numbers' % text)
+    if len(numbers) > 8:
+        raise UserError('hccl_split: %d segments; HCCL takes at most 8' % len(numbers))
+    if kind == 'index' and any(b <= a for a, b in zip(numbers, numbers[1:])):
+        raise UserError('hccl_split: %r: indices must ascend' % text)
+    if kind == 'index' and gradients is not None and numbers[-1] != gradients - 1:
+        raise UserError(
+            'hccl_split: %r: the last index must be that of the last gradient, %d'
+            % (text, gradients - 1)
+        )
+    if kind == 'size' and min(numbers) <= 0:
+        raise UserError('hccl_split: %r: percentages must be above 0' % text)
+    if kind == 'size' and abs(sum(numbers) - 100) > 1e-6:
+        raise UserError('hccl_split: %r: percentages sum to %g, not to 100' % (text, sum(numbers)))
+    return numbers
+
+
+def auto_split(sizes: Sequence[int]) -> str:
+    """Two segments of gradients, given their sizes in back-propagation order: the first is sent
+    beside the rest of the backward pass.
+
+    The second, which nothing hides, holds at most 3.46 % of the elements, HCCL's own share (tuned
+    for ResNet-50), in whole gradients.
+    """
+    total, sent = sum(sizes), 0
+    for index, size in enumerate(sizes[:-1]):
+        sent += size
+        if sent >= 0.9654 * total:
+            return 'index %d,%d' % (index, len(sizes) - 1)
+    return 'index %d' % (len(sizes) - 1)
+
+
+def folder(path: str) -> str:
+    """Makes a folder that the adapter wants to exist; returns its absolute path."""
+    os.makedirs(path, exist_ok=True)
+    return os.path.abspath(path)

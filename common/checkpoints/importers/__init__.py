@@ -1,0 +1,35 @@
+"""Weights from elsewhere. A module here reads one kind of file, read(path); what the names in it
+mean, a model knows.
+"""
+
+from typing import Dict, List, Mapping, Sequence
+
+import numpy as np
+
+from common.errors import UserError, some
+
+
+def account(
+    state: Mapping[str, np.ndarray], wanted: Mapping[str, Sequence[int]], what: str
+) -> Dict[str, np.ndarray]:
+    """Returns the tensors `wanted` {name: shape} of `state` as float32.
+
+    Raises UserError, "<what>: ...", that names what is missing, left over or of another shape:
+    nothing is silently dropped.
+    """
+    missing = [name for name in wanted if name not in state]
+    left = [name for name in state if name not in wanted]
+    misshapen = [
+        '%s is %s instead of %s' % (name, list(state[name].shape), list(shape))
+        for name, shape in wanted.items()
+        if name in state and state[name].shape != tuple(shape)
+    ]
+    faults: List[str] = []
+    if missing:
+        faults.append('missing ' + some(missing))
+    if left:
+        faults.append('left over ' + some(left))
+    faults += ['; '.join(misshapen[:5])] if misshapen else []
+    if faults:
+        raise UserError('%s: %s' % (what, '; '.join(faults)))
+    return {name: np.asarray(state[name], np.float32) for name in wanted}

@@ -1,0 +1,97 @@
+"""Keras .h5 files: weights (save_weights) and whole models (save), written by Keras 1, 2 or
+tf.keras.
+"""
+
+import os
+import pathlib
+import re
+from typing import Dict, List, Union
+
+import h5py
+import numpy as np
+
+from common.errors import UserError, some
+
+_KERAS_1 = {
+    'W': 'kernel',
+    'b': 'bias',
+    'running_mean': 'moving_mean',
+    'running_std': 'moving_variance',
+}  # its std is a variance
+
+
+def read(path: Union[str, os.PathLike]) -> Dict[str, Dict[str, np.ndarray]]:
+    """Returns {layer: {weight: array}} in the file's order, without layers that have no weights;
+    float16 becomes float32.
+
+    Weights go by the names of today's Keras (kernel, bias, gamma, moving_variance, ...), also those
+    of a Keras 1 file. The layers of a model that is itself a layer (a backbone inside a Sequential)
+    stand beside the others.
+
+    Raises:
+      UserError: for a missing or damaged file, and for one that is not Keras's.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError('%s: no such file' % path)
+    try:
+        with h5py.File(str(path), 'r') as file:
+            return _layers(path, file['model_weights'] if 'model_weights' in file else file)
+    except (
+        OSError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # whatever HDF5 meets in a damaged file
+        raise UserError(
+            '%s is no HDF5 file, or a damaged one: %s' % (path, ' '.join(str(error).split()))
+        )
+
+
+def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.ndarray]]:
+    layer_names = _texts(group, 'layer_names')
+    if not layer_names:
+        hint = (
+            'it is of Keras 3: load it there and model.save() it as model.h5'
+            if 'layers' in group
+            else 'found ' + some(group)
+        )
+        raise UserError(
+            '%s holds no Keras weights, the attribute layer_names is missing; %s' % (path, hint)
+        )
+    layers: Dict[str, Dict[str, np.ndarray]] = {}
+    for layer in layer_names:
+        weights = _texts(group[layer], 'weight_names')
+        scopes = {name.rpartition('/')[0] for name in weights}
+        for name in weights:
+            # More than one scope: a model as a layer, whose own layers the scopes name.
+            owner = name.rpartition('/')[0].split('/')[-1] if len(scopes) > 1 else layer
+            layers.setdefault(owner, {})[_leaf(name, owner)] = _array(group[layer][name])
+    return layers
+
+
+def _texts(group: h5py.Group, key: str) -> List[str]:
+    """A list of texts, [] if there is none; long ones are cut into attributes KEY0, KEY1, ..., as
+    HDF5's headers are small.
+    """
+    parts = [group.attrs[key]] if key in group.attrs else []
+    while key not in group.attrs and '%s%d' % (key, len(parts)) in group.attrs:
+        parts.append(group.attrs['%s%d' % (key, len(parts))])
+    return [
+        text.decode() if isinstance(text, bytes) else str(text) for part in parts for text in part
+    ]
+
+
+def _leaf(name: str, layer: str) -> str:
+    """'block1_conv1/kernel:0' -> 'kernel'; Keras 1's 'convolution2d_1_W:0' -> 'kernel'."""
+    leaf = re.sub(r':\d+$', '', name.rpartition('/')[2])
+    if leaf.startswith(layer + '_'):
+        leaf = leaf[len(layer) + 1 :]
+        return _KERAS_1.get(leaf, leaf)
+    return leaf
+
+
+def _array(data: h5py.Dataset) -> np.ndarray:
+    array = np.asarray(data)
+    return array.astype(np.float32) if array.dtype.kind == 'f' else array

@@ -1,0 +1,92 @@
+"""PyTorch state dicts: .pth, .pt, .pt7, .pth.tar (needs torch) and the same tensors as .npz (needs
+nothing).
+"""
+
+import os
+import pathlib
+import zipfile
+import zlib
+from typing import Any, Dict, Mapping, Union
+
+import numpy as np
+
+from common.errors import UserError
+
+SUFFIXES = ('.pth', '.pt', '.pt7', '.pth.tar', '.npz')
+_WRAPPERS = (
+    'params',
+    'state_dict',
+    'model',
+)  # where training scripts put the tensors, beside epoch and optimizer
+
+_WITHOUT_TORCH = """%(path)s needs torch, which is not installed here; two lines of Python wherever it is make an .npz to use instead:
+  import numpy, torch; s = torch.load(%(path)r, map_location='cpu'); s = {**s.get('params', s.get('state_dict', s.get('model', s))), **s.get('stats', {})}
+  numpy.savez(%(npz)r, **{name: tensor.detach().numpy() for name, tensor in s.items()})"""
+
+
+def read(path: Union[str, os.PathLike]) -> Dict[str, np.ndarray]:
+    """Returns the tensors of a state dict by name, floating ones as float32 if they were stored in
+    less.
+
+    Unwraps {'params' | 'state_dict' | 'model': tensors}, joins 'stats' (batch-norm statistics of
+    old functional code) to them and drops the 'module.' that DataParallel puts before names.
+
+    Raises:
+      UserError: for a missing or unreadable file, another suffix, torch not installed, entries that
+      are not tensors.
+    """
+    path = pathlib.Path(path)
+    if not path.name.endswith(SUFFIXES):
+        raise UserError('%s: PyTorch weights are read from %s' % (path, ', '.join(SUFFIXES)))
+    if not path.is_file():
+        raise UserError('%s: no such file' % path)
+    state = _read_npz(path) if path.suffix == '.npz' else _read_torch(path)
+    arrays = {}
+    for name, value in state.items():
+        name = name[len('module.') :] if name.startswith('module.') else name
+        arrays[name] = _array(path, name, value)
+    return arrays
+
+
+def _read_npz(path: pathlib.Path) -> Dict[str, np.ndarray]:
+    try:
+        with np.load(str(path), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError('%s is not an .npz archive of plain arrays: %s' % (path, error))
+
+
+def _read_torch(path: pathlib.Path) -> Mapping[str, Any]:
+    try:
+        import torch
+    except ImportError:
+        npz = (
+            str(path)[: -len('.pth.tar')]
+            if path.name.endswith('.pth.tar')
+            else str(path.with_suffix(''))
+        )
+        raise UserError(_WITHOUT_TORCH % {'path': str(path), 'npz': npz + '.npz'})
+    try:
+        state = torch.load(
+            str(path), map_location='cpu', weights_only=True
+        )  # a pickle of more than tensors could run code
+    except Exception as error:  # torch raises whatever its unpickler meets
+        raise UserError(
+            '%s: torch %s cannot read it as weights: %s'
+            % (path, torch.__version__, str(error).split('\n')[0])
+        )
+    if not isinstance(state, Mapping):
+        raise UserError('%s holds a %s, not a state dict' % (path, type(state).__name__))
+    for wrapper in _WRAPPERS:
+        if isinstance(state.get(wrapper), Mapping):
+            return {**state[wrapper], **state.get('stats', {})}
+    return state
+
+
+def _array(path: pathlib.Path, name: str, value: Any) -> np.ndarray:
+    if hasattr(value, 'detach'):
+        value = value.detach()
+        value = (value.float() if value.is_floating_point() else value).numpy()
+    if not isinstance(value, np.ndarray):
+        raise UserError('%s: entry %r is a %s, not a tensor' % (path, name, type(value).__name__))
+    return value

@@ -1,0 +1,41 @@
+"""Saves checkpoints while training."""
+
+import os
+
+import tensorflow as tf
+
+from common.errors import UserError
+
+
+class CheckpointSaver(tf.train.CheckpointSaverHook):
+    """TensorFlow's saver, which writes neither the checkpoint that was just restored once more nor
+    weights that are no numbers.
+    """
+
+    def __init__(self, checkpoint_dir: str, save_steps: int, scaffold: tf.train.Scaffold):
+        super().__init__(checkpoint_dir, save_steps=save_steps, scaffold=scaffold)
+
+    def begin(self):
+        super().begin()
+        self._finite = tf.reduce_all(
+            [
+                tf.reduce_all(tf.is_finite(v))
+                for v in tf.global_variables()
+                if v.dtype.base_dtype.is_floating
+            ]
+        )
+
+    def _save(self, session, step):
+        newest = tf.train.latest_checkpoint(self._checkpoint_dir)
+        if newest and os.path.basename(newest) == 'model.ckpt-%d' % step:
+            return False
+        if not session.run(self._finite):
+            raise diverged('weights are not finite after step %d' % step, self._checkpoint_dir)
+        return super()._save(session, step)
+
+
+def diverged(what: str, model_dir: str) -> UserError:
+    return UserError(
+        '%s; the last good checkpoint is %s. Lower --learning_rate, lengthen --warmup_epochs or'
+        ' give --clip_norm' % (what, tf.train.latest_checkpoint(model_dir) or 'none yet')
+    )

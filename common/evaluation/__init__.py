@@ -1,0 +1,1 @@
+"""Evaluates a checkpoint on a split, or on image files."""

@@ -1,0 +1,54 @@
+"""Loads a checkpoint of training, on however many devices, and saves its network alone for one
+device, as the published ports' "premodel":
+
+    python -m common.export_weights --model resnest --config C --model_path RUN/model.ckpt-1000
+    --output premodel/resnest.ckpt
+
+Optimizer slots and variables without effect are left out, averaged weights take the place of those
+they average. Every other flag is one of the model's configuration.
+"""
+
+import argparse
+import os
+import sys
+from typing import Optional, Sequence
+
+from common import task as tasks
+from common.checkpoints import checkpoint
+from common.errors import UserError, entry_point
+from common.evaluation import evaluation
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog='python -m common.export_weights',
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--model', required=True, help='wideresnet, ...: a folder MODEL_tf')
+    parser.add_argument(
+        '--output', required=True, help='checkpoint prefix to write, such as premodel/resnest.ckpt'
+    )
+    args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    task = tasks.build(args.model, flags)
+    if not task.cfg.model_path:
+        raise UserError(
+            '--model_path is missing; give the checkpoint to load, such as runs/%s/model.ckpt-1000'
+            % task.name
+        )
+    if os.path.isdir(args.output):
+        raise UserError(
+            '--output %s is a folder; name a checkpoint in it, such as %s'
+            % (args.output, os.path.join(args.output, task.final_checkpoint))
+        )
+    found = evaluation.match(task, task.cfg.model_path, training=True)
+    if os.path.abspath(args.output) == os.path.abspath(found.checkpoint.path):
+        raise UserError('--output %s is the checkpoint itself; give another' % args.output)
+    checkpoint.export(found, args.output)
+    print('%s\n%s: %d variables, weights only' % (found.report, args.output, len(found.names)))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,1 @@
+"""Losses, and figures computed from counts."""

@@ -1,0 +1,161 @@
+"""Losses for classification [B, C] and dense prediction [B, H, W, C]; always computed in float32."""
+
+import math
+from typing import Optional
+
+import tensorflow as tf
+
+from common.errors import UserError, suggest
+
+AVERAGES = ('valid', 'all')
+
+
+def elementwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Softmax cross entropy of each element in nats, float32, shaped like labels [...]; logits
+    [..., C], labels in [0, C).
+    """
+    logits, labels = tf.cast(logits, tf.float32), tf.cast(labels, tf.int32)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        logits=tf.reshape(logits, [-1, logits.shape.as_list()[-1]]), labels=tf.reshape(labels, [-1])
+    )
+    return tf.reshape(loss, labels.shape if labels.shape.is_fully_defined() else tf.shape(labels))
+
+
+def cross_entropy(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    label_smoothing: float = 0.0,
+    *,
+    labels_b: Optional[tf.Tensor] = None,
+    lam: Optional[tf.Tensor] = None,
+    mask: Optional[tf.Tensor] = None,
+    ignore_label: Optional[int] = None,
+    average: str = 'valid',
+) -> tf.Tensor:
+    """Mean softmax cross entropy, a float32 scalar in nats.
+
+    Cross entropy is linear in the target distribution, so smoothing and mixing combine losses
+    instead of building one-hot targets, which for 2048x1024 pixels would not be small.
+
+    Args:
+        logits: [B, C] or [B, H, W, C], any float dtype.
+        labels: integers [B] or [B, H, W] in [0, C), or `ignore_label`.
+        label_smoothing: e in [0, 1); targets are (1-e) one-hot + e/C (Szegedy et al. 2016, section
+        7).
+        labels_b, lam: mixed targets, lam * labels + (1-lam) * labels_b (Zhang et al. 2018); lam
+        scalar or shaped like labels.
+        mask: float, shaped like labels: 1 = counts, 0 = left out.
+        ignore_label: elements with this label are left out (Cityscapes: 255).
+        average: 'valid' divides by the number of elements not left out (0 of them give loss 0),
+        'all' by that of all.
+    Raises:
+        UserError: label_smoothing or average is not legal.
+    """
+    if not 0.0 <= label_smoothing < 1.0:
+        raise UserError(
+            'label_smoothing is %r but must be at least 0 and below 1; 0 switches it off'
+            % label_smoothing
+        )
+    if (labels_b is None) != (lam is None):
+        raise ValueError('labels_b and lam belong together')
+    labels, valid = _split_ignored(labels, mask, ignore_label)
+    loss = elementwise_cross_entropy(logits, labels)
+    if labels_b is not None:
+        lam = tf.cast(lam, tf.float32)
+        loss = lam * loss + (1.0 - lam) * elementwise_cross_entropy(logits, labels_b)
+    if label_smoothing:
+        uniform = -tf.reduce_mean(tf.nn.log_softmax(tf.cast(logits, tf.float32)), axis=-1)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * uniform
+    return _mean(loss, valid, average)
+
+
+def focal(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    gamma: float = 2.0,
+    ignore_label: Optional[int] = None,
+    *,
+    mask: Optional[tf.Tensor] = None,
+    average: str = 'valid',
+) -> tf.Tensor:
+    """Mean of (1-p)^gamma * -log p, p = softmax probability of the label (Lin et al. 2017, equation
+    4, no alpha).
+
+    Arguments, result and errors as in `cross_entropy`; gamma >= 0, and 0 gives cross entropy. The
+    published ResNeSt port uses gamma 2 and average='all' with ignore_label=255: the ignored pixels
+    add 0 but are counted in the mean.
+    """
+    if not gamma >= 0.0:
+        raise UserError(
+            'the gamma of the focal loss is %r but must be at least 0; 0 gives cross entropy'
+            % gamma
+        )
+    labels, valid = _split_ignored(labels, mask, ignore_label)
+    loss = elementwise_cross_entropy(logits, labels)
+    # The floor keeps the gradient of the power finite at p = 1 for gamma < 1.
+    miss = tf.maximum(1.0 - tf.exp(-loss), 1e-7)
+    return _mean(tf.pow(miss, gamma) * loss, valid, average)
+
+
+def ohem(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    threshold: float = 0.7,
+    min_kept: int = 100000,
+    ignore_label: Optional[int] = None,
+    mask: Optional[tf.Tensor] = None,
+) -> tf.Tensor:
+    """Mean cross entropy of the hard elements, a float32 scalar in nats: online hard example mining
+    (Shrivastava et al. 2016).
+
+    Hard are those whose label has a probability below `threshold`, and always the min_kept x B
+    hardest of the batch. This is mmsegmentation's OHEMPixelSampler, except that there, if no more
+    than so many count at all, the easiest one is left out. Other arguments are as in
+    `cross_entropy`, but shapes must be static.
+
+    Args:
+        threshold: a probability; with 0 only the min_kept x B hardest count.
+        min_kept: elements per image on average, at least 0.
+    Raises:
+        UserError: threshold or min_kept is not legal.
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise UserError('ohem_threshold is %r but must be a probability, 0 to 1' % threshold)
+    if min_kept < 0:
+        raise UserError('ohem_min_kept is %r but must be at least 0' % min_kept)
+    if not labels.shape.is_fully_defined():
+        raise ValueError('ohem needs labels of a static shape, not %s' % labels.shape)
+    labels, valid = _split_ignored(labels, mask, ignore_label)
+    loss = elementwise_cross_entropy(logits, labels)
+    # Probabilities p and cross entropies -log p have opposite orders. What is left out is easier
+    # than anything.
+    known = tf.stop_gradient(tf.where(tf.greater(valid, 0.0), loss, -tf.ones_like(loss)))
+    hard = tf.greater(known, -math.log(threshold) if threshold else math.inf)
+    kept = min(min_kept * labels.shape[0].value, labels.shape.num_elements())
+    if kept:
+        least = tf.nn.top_k(tf.reshape(known, [-1]), kept).values[-1]
+        hard = tf.logical_or(hard, tf.greater_equal(known, least))
+    return _mean(loss, tf.where(hard, valid, tf.zeros_like(valid)), 'valid')
+
+
+def _split_ignored(labels, mask, ignore_label):
+    """(labels that are safe to look up, float32 weights 0/1 of their shape)."""
+    labels = tf.cast(labels, tf.int32)
+    valid = tf.ones_like(labels, tf.float32) if mask is None else tf.cast(mask, tf.float32)
+    if ignore_label is not None:
+        ignored = tf.equal(labels, ignore_label)
+        labels = tf.where(ignored, tf.zeros_like(labels), labels)
+        valid = tf.where(ignored, tf.zeros_like(valid), valid)
+    return labels, valid
+
+
+def _mean(loss, valid, average):
+    if average not in AVERAGES:
+        raise UserError(
+            'average is %r but must be one of: %s%s'
+            % (average, ', '.join(AVERAGES), suggest(average, AVERAGES))
+        )
+    # Selected, not multiplied: 0 * NaN would let a left-out element poison the loss.
+    total = tf.reduce_sum(tf.where(tf.greater(valid, 0.0), loss * valid, tf.zeros_like(loss)))
+    elements = tf.reduce_sum(valid) if average == 'valid' else tf.reduce_sum(tf.ones_like(valid))
+    return total / tf.maximum(elements, 1.0)

@@ -1,0 +1,202 @@
+"""Metrics as pure functions over counts (NumPy only).
+
+Counts are sums over images, so batches, ranks and restarts combine by `add`; metrics are computed
+once, from the total. The in-graph twin of `classification_counts` is common/metrics_graph.py.
+
+Ties and top k. The classes of an image are ranked by falling logit and, where logits are equal, by
+rising index; the true class is in the top k if its rank is below k. Top 1 is therefore exactly
+argmax. A NaN ranks above every number and is never a correct answer, so a diverged network scores 0
+instead of looking perfect; in such rows the predicted class of the confusion matrix is undefined.
+"""
+
+from typing import Any, Dict, Optional, Sequence
+
+import numpy as np
+
+from common.errors import UserError
+
+CONFUSION_LIMIT = 100  # a C x C matrix is counted and stored up to this many classes
+Counts = Dict[str, Any]
+
+
+def classification_counts(
+    logits: np.ndarray, labels: np.ndarray, mask: Optional[np.ndarray] = None
+) -> Counts:
+    """Counts of one batch.
+
+    Args:
+        logits: [B, C], any float dtype.
+        labels: [B], integers in [0, C) wherever the mask is not 0.
+        mask: [B], 1 for an image that counts and 0 for padding; None counts all.
+    Returns:
+        {'images': int64, 'loss_sum': float64 sum of softmax cross entropies in nats, 'top1': int64,
+        'top5': int64 numbers of correct images, 'confusion': int64 [C, C], row = true class, only
+        if C <= CONFUSION_LIMIT}.
+    Raises:
+        UserError: a label lies outside [0, C).
+    """
+    logits = np.asarray(logits, np.float64)
+    keep = np.ones(len(logits), bool) if mask is None else np.asarray(mask) > 0
+    logits, labels = logits[keep], np.asarray(labels)[keep].astype(np.int64)
+    count, classes = logits.shape
+    _require_labels(labels, classes)
+
+    true_logit = logits[np.arange(count), labels][:, None]
+    earlier = np.arange(classes)[None, :] < labels[:, None]
+    highest = logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid='ignore'):
+        # "not <=" rather than ">" so that NaN, which compares false with everything, beats the true
+        # class.
+        beats = ~(logits <= true_logit) | ((logits == true_logit) & earlier)
+        log_sum = np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)) + highest
+    rank = beats.sum(axis=1)
+
+    counts = {
+        'images': np.int64(count),
+        'loss_sum': (log_sum - true_logit).sum(),
+        'top1': np.int64((rank < 1).sum()),
+        'top5': np.int64((rank < min(5, classes)).sum()),
+    }
+    if classes <= CONFUSION_LIMIT:
+        counts['confusion'] = confusion(labels, logits.argmax(axis=1), classes)
+    return counts
+
+
+def add(counts_a: Counts, counts_b: Counts) -> Counts:
+    """The sum of two counts, in int64 and float64 whatever the inputs' dtypes. {} is the neutral
+    element.
+    """
+    if counts_a and counts_b and set(counts_a) != set(counts_b):
+        raise ValueError(
+            'counts differ in their keys: %s and %s' % (sorted(counts_a), sorted(counts_b))
+        )
+    return {
+        key: _wide(counts_a.get(key, 0)) + _wide(counts_b.get(key, 0))
+        for key in counts_a or counts_b
+    }
+
+
+def classification(counts: Counts) -> Dict[str, float]:
+    """{'images': int, 'loss': mean cross entropy in nats, 'top1', 'top5': fractions 0..1} of summed
+    counts.
+    """
+    images = int(counts.get('images', 0))
+    if images == 0:
+        raise UserError(
+            'no image was evaluated: the split holds no records; point --data_path at a folder with'
+            ' some'
+        )
+    return {
+        'images': images,
+        'loss': float(counts['loss_sum']) / images,
+        'top1': int(counts['top1']) / images,
+        'top5': int(counts['top5']) / images,
+    }
+
+
+def confusion(
+    true: np.ndarray, predicted: np.ndarray, num_classes: int, ignore: Optional[int] = None
+) -> np.ndarray:
+    """Confusion matrix, int64 [num_classes, num_classes]; row = true class, column = predicted
+    class.
+
+    Args:
+        true, predicted: integer arrays of one shape (images, or pixels of any layout).
+        ignore: elements whose true label is this value are left out (Cityscapes: 255).
+    Raises:
+        UserError: a true label lies outside [0, num_classes) and is not `ignore`.
+    """
+    true, predicted = np.asarray(true).ravel(), np.asarray(predicted).ravel()
+    if true.shape != predicted.shape:
+        raise ValueError('%d true but %d predicted labels' % (true.size, predicted.size))
+    if ignore is not None:
+        keep = true != ignore
+        true, predicted = true[keep], predicted[keep]
+    _require_labels(true, num_classes)
+    if predicted.size and not 0 <= predicted.min() <= predicted.max() < num_classes:
+        raise ValueError('predicted classes must lie in 0..%d' % (num_classes - 1))
+    cells = true.astype(np.int64) * num_classes + predicted.astype(np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+# Per-class values are float64 [C], NaN where a class has nothing to be measured on; the means leave
+# such classes out, as the Cityscapes scorer does. A class that is predicted but never true has
+# intersection over union 0, which does count.
+
+
+def recall(matrix: np.ndarray) -> np.ndarray:
+    """Correct / true, per class: the class accuracy. NaN for a class that is never true."""
+    return _divide(np.diag(matrix), matrix.sum(axis=1))
+
+
+def precision(matrix: np.ndarray) -> np.ndarray:
+    """Correct / predicted, per class. NaN for a class that is never predicted."""
+    return _divide(np.diag(matrix), matrix.sum(axis=0))
+
+
+def iou(matrix: np.ndarray) -> np.ndarray:
+    """Intersection over union, TP / (TP + FP + FN), per class. NaN for a class neither true nor
+    predicted.
+    """
+    return _divide(np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix))
+
+
+def accuracy(matrix: np.ndarray) -> float:
+    """Correct / all, over the whole matrix (pixel accuracy). NaN for an empty matrix."""
+    return float(_divide(np.trace(matrix), matrix.sum()))
+
+
+def mean_accuracy(matrix: np.ndarray) -> float:
+    """Mean recall over the classes that occur."""
+    return _mean(recall(matrix))
+
+
+def mean_iou(matrix: np.ndarray) -> float:
+    """Mean intersection over union over the classes that are true or predicted somewhere."""
+    return _mean(iou(matrix))
+
+
+def frequency_weighted_iou(matrix: np.ndarray) -> float:
+    """Intersection over union weighted by each class's share of the true labels. NaN for an empty
+    matrix.
+    """
+    share = _divide(matrix.sum(axis=1), matrix.sum())
+    return float(np.sum(share * np.nan_to_num(iou(matrix))))
+
+
+def latency(milliseconds: Sequence[float]) -> Dict[str, float]:
+    """{'mean', 'p50', 'p90', 'p99'} of latencies in ms; percentiles interpolate linearly."""
+    if not len(milliseconds):
+        raise ValueError('no latency was measured')
+    p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
+    return {
+        'mean': float(np.mean(milliseconds)),
+        'p50': float(p50),
+        'p90': float(p90),
+        'p99': float(p99),
+    }
+
+
+def _require_labels(labels: np.ndarray, num_classes: int) -> None:
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if wrong.size:
+        raise UserError(
+            'label %d is not one of the %d classes 0..%d: %d labels of the data set lie outside;'
+            ' does it have another number of classes, or labels that start at 1?'
+            % (wrong[0], num_classes, num_classes - 1, wrong.size)
+        )
+
+
+def _wide(value):
+    value = np.asarray(value)
+    return value.astype(np.float64 if value.dtype.kind == 'f' else np.int64)
+
+
+def _divide(part, whole):
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.true_divide(part, whole)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float('nan')

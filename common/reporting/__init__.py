@@ -1,0 +1,1 @@
+"""A run's folder, its plots and its report."""

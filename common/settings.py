@@ -1,0 +1,151 @@
+"""Fields that every model's recipe has; a model folder's config.py adds its own."""
+
+import dataclasses
+import math
+from typing import Dict, List, Optional, Union
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from typing_extensions import Literal
+
+from common.ascend.options import NPUOptions
+from common.config import option
+from common.errors import UserError
+
+
+@dataclasses.dataclass
+class Config(NPUOptions):
+    """What every model shares. A model folder's config.py adds its own fields."""
+
+    # What to do, with what
+    do_train: bool = option(
+        False, 'True trains (and evaluates at the end), False evaluates --model_path'
+    )
+    data_path: str = option('./data', 'folder of TFRecords, or one that holds train/ and test/')
+    image_num: Optional[PositiveInt] = option(
+        None,
+        'use the first N records, in training of the training split; more than there are is an'
+        ' error',
+    )
+    output_path: Optional[str] = option(
+        None, "the run's folder; evaluation writes beside the checkpoint by default"
+    )
+    data_url: Optional[str] = option(
+        None, 'ModelArts: obs:// folder or zip that is copied in as --data_path'
+    )
+    train_url: Optional[str] = option(
+        None, 'ModelArts: obs:// folder that the run is copied out to'
+    )
+    model_path: Optional[str] = option(
+        None, 'checkpoint to evaluate or to start from; None trains from scratch'
+    )
+    reinit_head: bool = option(
+        False, 'initialise the classifier anew where its shape differs from --model_path'
+    )
+    skip_corrupt: NonNegativeInt = option(
+        0, 'leave out at most N corrupt records instead of stopping at the first'
+    )
+    device: Literal['auto', 'cpu', 'gpu', 'npu'] = option(
+        'auto', 'auto: npu where npu_bridge imports, else gpu where there is one, else cpu'
+    )
+    seed: NonNegativeInt = option(
+        1, 'shuffling, augmentation, dropout and initial weights are functions of it'
+    )
+    # Length and batch
+    batch_size: PositiveInt = option(128, 'images per device in one forward pass')
+    accumulate: PositiveInt = option(
+        1, 'forward passes per optimizer step: a global batch of batch_size x accumulate x devices'
+    )
+    epochs: PositiveFloat = option(200.0, 'passes over the training records')
+    steps: Optional[PositiveInt] = option(
+        None, 'stop after N optimizer steps instead of after --epochs'
+    )
+    # Optimizer
+    optimizer: Literal['momentum', 'sgd', 'adam', 'rmsprop', 'momentumw'] = option(
+        'momentum', 'momentumw: decoupled weight decay'
+    )
+    momentum: NonNegativeFloat = option(0.9, 'of momentum, momentumw and rmsprop')
+    nesterov: bool = option(False, "Nesterov's momentum")
+    rmsprop_decay: NonNegativeFloat = option(0.9, 'decay of the squared gradient in rmsprop')
+    epsilon: PositiveFloat = option(1e-8, 'denominator term of adam and rmsprop')
+    weight_decay: NonNegativeFloat = option(
+        0.0, 'L2 (its gradient is weight_decay x w); momentumw: w -= weight_decay x w a step'
+    )
+    weight_decay_all: bool = option(False, 'decay batch-norm scales and biases as well')
+    clip_norm: NonNegativeFloat = option(0.0, 'clip the gradient to this global norm; 0: off')
+    ema_decay: NonNegativeFloat = option(
+        0.0, 'average the weights with this decay, evaluate and export the average; 0: off'
+    )
+    freeze_bn: bool = option(False, 'batch norm uses its stored statistics in training too')
+    # Learning rate
+    learning_rate: PositiveFloat = option(0.1, 'base (peak) learning rate')
+    schedule: Literal['constant', 'piecewise', 'exponential', 'cosine', 'polynomial', 'linear'] = (
+        option('constant', 'after warm-up')
+    )
+    boundaries: List[float] = option([], 'piecewise: epochs at which the rate changes')
+    rates: List[float] = option([], 'piecewise: absolute learning rates, one more than boundaries')
+    decay_rate: PositiveFloat = option(0.94, 'exponential: factor')
+    decay_epochs: PositiveFloat = option(2.0, 'exponential: epochs per factor')
+    staircase: bool = option(True, 'exponential: in steps instead of continuously')
+    power: PositiveFloat = option(0.9, 'polynomial: exponent')
+    end_learning_rate: NonNegativeFloat = option(0.0, 'cosine, polynomial, linear: rate at the end')
+    warmup_epochs: NonNegativeFloat = option(0.0, 'linear warm-up before the schedule')
+    warmup_start: NonNegativeFloat = option(0.0, 'rate at the first step of warm-up')
+    # Loss
+    loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss')
+    focal_gamma: NonNegativeFloat = option(2.0, 'focusing parameter of the focal loss')
+    label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
+    # Precision
+    precision: Literal['auto', 'float32', 'mixed'] = option(
+        'auto', 'mixed: float16 with loss scaling (gpu, npu); auto: mixed on npu, else float32'
+    )
+    loss_scale: Union[PositiveFloat, Literal['dynamic']] = option(
+        'dynamic', 'of mixed precision: dynamic or a fixed factor'
+    )
+    # Intervals
+    log_interval: PositiveInt = option(10, 'steps between log lines')
+    save_interval: PositiveFloat = option(1.0, 'epochs between checkpoints')
+    save_checkpoints_steps: Optional[PositiveInt] = option(
+        None, 'steps between checkpoints, instead of --save_interval'
+    )
+    keep_checkpoints: PositiveInt = option(5, 'latest checkpoints to keep, beside the best')
+    eval_interval: NonNegativeFloat = option(
+        1.0, 'epochs between evaluations while training; 0: only at the end'
+    )
+    eval_first: NonNegativeFloat = option(0.0, 'no evaluation while training before this epoch')
+    # Published results, shown in the report beside the measured ones
+    published: Dict[str, Dict[str, float]] = option({}, 'recipes only: {source: {metric: value}}')
+
+    def validate(self) -> None:
+        """Raises UserError for values that are well typed but senseless; subclasses extend it."""
+        if self.schedule == 'piecewise' and len(self.rates) != len(self.boundaries) + 1:
+            raise UserError(
+                'schedule piecewise: %d boundaries need %d rates, found %d'
+                % (len(self.boundaries), len(self.boundaries) + 1, len(self.rates))
+            )
+        if sorted(self.boundaries) != self.boundaries:
+            raise UserError('boundaries: %s must ascend' % self.boundaries)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise UserError(
+                        '%s: %s is not legal; give %s'
+                        % (
+                            field.name,
+                            value,
+                            'finite numbers' if isinstance(value, list) else 'a finite number',
+                        )
+                    )
+        self.validate_npu()
+        for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
+            if getattr(self, name) >= 1:
+                raise UserError(
+                    '%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name)
+                )
+        if self.seed >= 2**32:
+            raise UserError('seed: %d is not legal; 0 <= seed < 2^32' % self.seed)
+        if self.loss == 'focal' and self.label_smoothing:
+            raise UserError(
+                'label_smoothing: %s is not legal with loss focal, which has none; give 0'
+                % self.label_smoothing
+            )

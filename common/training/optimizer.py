@@ -1,0 +1,166 @@
+"""Optimizers, weight decay, clipping, gradient accumulation and weight averaging: from a loss to
+one train op.
+"""
+
+import collections
+from typing import Callable, List, Optional
+
+import tensorflow as tf
+
+# data: what is logged; total: what is differentiated (data + weight decay). float32 scalars.
+Losses = collections.namedtuple('Losses', 'data total')
+
+
+def decayed(cfg, variables: List[tf.Variable]) -> List[tf.Variable]:
+    """The variables that weight decay applies to: kernels, not batch-norm parameters and biases
+    (rank 1), unless asked for.
+    """
+    return [v for v in variables if cfg.weight_decay_all or v.shape.ndims > 1]
+
+
+def l2_loss(cfg) -> tf.Tensor:
+    """weight_decay / 2 x the sum of squared weights: its gradient is weight_decay x w. 0 for
+    momentumw, which decays by itself.
+    """
+    if not cfg.weight_decay or cfg.optimizer == 'momentumw':
+        return tf.constant(0.0)
+    return cfg.weight_decay * tf.add_n(
+        [tf.nn.l2_loss(tf.cast(v, tf.float32)) for v in decayed(cfg, tf.trainable_variables())]
+    )
+
+
+def build(cfg, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+    """The optimizer that the configuration names, without device wrappers."""
+    if cfg.optimizer == 'sgd':
+        return tf.train.GradientDescentOptimizer(learning_rate)
+    if cfg.optimizer == 'momentum':
+        return tf.train.MomentumOptimizer(learning_rate, cfg.momentum, use_nesterov=cfg.nesterov)
+    if cfg.optimizer == 'adam':
+        return tf.train.AdamOptimizer(learning_rate, epsilon=cfg.epsilon)
+    if cfg.optimizer == 'rmsprop':
+        return tf.train.RMSPropOptimizer(
+            learning_rate, cfg.rmsprop_decay, cfg.momentum, cfg.epsilon
+        )
+    return _momentum_w(cfg, learning_rate)
+
+
+def _momentum_w(cfg, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+    from tensorflow.contrib.opt import MomentumWOptimizer  # imported late: tf.contrib takes seconds
+
+    class MomentumW(MomentumWOptimizer):
+        """Loshchilov & Hutter 2019: w -= weight_decay x w before the momentum step; the decay is
+        not scaled by the learning rate.
+        """
+
+        def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+            pairs = list(grads_and_vars)
+            return super().apply_gradients(
+                pairs, global_step, name, decay_var_list=decayed(cfg, [v for _, v in pairs])
+            )
+
+    return MomentumW(cfg.weight_decay, learning_rate, cfg.momentum, use_nesterov=cfg.nesterov)
+
+
+class _Accumulating(tf.train.Optimizer):
+    """Innermost wrapper: the mean gradient of `count` micro-batches, one after another, so memory
+    is that of one.
+
+    Wrappers outside (loss scale, allreduce) call compute_gradients once with what they made of the
+    constant 1: the loss scale. So the gradients cross the network once a step, and each
+    micro-batch's backward pass is scaled as it should be.
+    """
+
+    def __init__(
+        self, optimizer: tf.train.Optimizer, losses_of: Callable[[tf.Tensor], Losses], count: int
+    ):
+        super().__init__(use_locking=False, name='Accumulating')
+        self._optimizer, self._losses_of, self._count = optimizer, losses_of, count
+        self.loss: Optional[tf.Tensor] = None
+
+    def _one(self, index, scale):
+        updates = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
+        before = list(updates)
+        losses = self._losses_of(index)
+        pairs = [
+            (g, v)
+            for g, v in self._optimizer.compute_gradients(losses.total * scale / self._count)
+            if g is not None
+        ]
+        # Batch-norm updates belong to this micro-batch (and to the loop's body), not to the step.
+        with tf.control_dependencies([op for op in updates if op not in before]):
+            gradients = [tf.identity(g) for g, _ in pairs]
+        updates[:] = before
+        return losses.data / self._count, gradients, [v for _, v in pairs]
+
+    def compute_gradients(self, loss, **_):
+        scale = loss  # wrappers pass it under this name
+        loss, gradients, variables = self._one(0, scale)
+
+        def body(index, loss_sum, *sums):
+            with tf.control_dependencies([loss_sum] + list(sums)), tf.variable_scope(
+                tf.get_variable_scope(), reuse=True
+            ):
+                loss, gradients, _ = self._one(index, scale)
+            return [index + 1, loss_sum + loss] + [a + b for a, b in zip(sums, gradients)]
+
+        with tf.control_dependencies(gradients):
+            start = [tf.constant(1), tf.identity(loss)] + gradients
+        result = tf.while_loop(
+            lambda index, *_: index < self._count,
+            body,
+            start,
+            parallel_iterations=1,
+            back_prop=False,
+        )
+        self.loss = result[1]
+        return list(zip(result[2:], variables))
+
+    def apply_gradients(self, *args, **kwargs):
+        return self._optimizer.apply_gradients(*args, **kwargs)
+
+    def get_slot(self, *args, **kwargs):
+        return self._optimizer.get_slot(*args, **kwargs)
+
+    def get_slot_names(self, *args, **kwargs):
+        return self._optimizer.get_slot_names(*args, **kwargs)
+
+    def variables(self):
+        return self._optimizer.variables()
+
+
+def average(cfg) -> tf.train.ExponentialMovingAverage:
+    """Polyak averaging of the trainable variables. The shadows are saved beside them, as
+    `NAME/ExponentialMovingAverage`.
+    """
+    return tf.train.ExponentialMovingAverage(cfg.ema_decay, num_updates=tf.train.get_global_step())
+
+
+def train_op(
+    cfg, device, losses_of: Callable[[Optional[tf.Tensor]], Losses], learning_rate: tf.Tensor
+):
+    """Returns (operation that does one step, float32 scalar loss of this rank).
+
+    losses_of(index) builds forward pass and losses of micro-batch `index`, or of the whole batch
+    for None.
+    """
+    step = tf.train.get_or_create_global_step()
+    optimizer = build(cfg, learning_rate)
+    if cfg.accumulate > 1:
+        optimizer = accumulating = _Accumulating(optimizer, losses_of, cfg.accumulate)
+        optimizer = device.wrap_optimizer(optimizer, cfg)
+        pairs = optimizer.compute_gradients(tf.constant(1.0))
+        loss = accumulating.loss
+    else:
+        losses = losses_of(None)
+        optimizer = device.wrap_optimizer(optimizer, cfg)
+        pairs = [(g, v) for g, v in optimizer.compute_gradients(losses.total) if g is not None]
+        loss = losses.data
+    if cfg.clip_norm:
+        gradients, _ = tf.clip_by_global_norm([g for g, _ in pairs], cfg.clip_norm)
+        pairs = list(zip(gradients, [v for _, v in pairs]))
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        update = optimizer.apply_gradients(pairs, global_step=step)
+    if cfg.ema_decay:
+        with tf.control_dependencies([update]):
+            update = average(cfg).apply(tf.trainable_variables())
+    return tf.group(update, name='train/step'), loss

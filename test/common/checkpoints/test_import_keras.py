@@ -1,0 +1,308 @@
+"""Keras .h5 files, written by tf.keras itself where it can write them, and from such a file to a
+checkpoint that computes the same.
+"""
+
+import collections
+import unittest.mock
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common.checkpoints.importers.keras import read
+from common.errors import UserError
+from common.import_weights import main
+from xception_tf.model import xception
+
+KERAS = 'tensorflow.python.keras.saving.hdf5_format.K.batch_get_value'
+
+
+def command(weights, output, model='xception'):
+    main(
+        ['--model', model, '--layout', 'keras', '--weights', str(weights), '--output', str(output)]
+    )
+
+
+def fails(capsys, *args, **kwargs):
+    with pytest.raises(SystemExit) as stop:
+        command(*args, **kwargs)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    return error
+
+
+# Xception, from tf.keras to our logits
+
+Written = collections.namedtuple('Written', 'top no_top image logits parameters')
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    """An Xception of tf.keras with 7 classes, not the first of its graph: its weights, itself
+    without top, and its logits.
+    """
+    folder = tmp_path_factory.mktemp('keras')
+    random = np.random.RandomState(0)
+    image = random.uniform(-1, 1, [1, 71, 71, 3]).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.keras.backend.set_session(session)
+        for _ in range(3):  # so that the numbers of the shortcuts start at 3
+            tf.keras.layers.Conv2D(1, 1), tf.keras.layers.BatchNormalization()
+        model = tf.keras.applications.Xception(
+            weights=None, classes=7, input_tensor=tf.keras.Input((71, 71, 3))
+        )
+        values = {}
+        for variable in model.weights:
+            leaf, shape = variable.name.split(':')[0].split('/')[1], variable.shape.as_list()
+            scale = np.sqrt(2 / (9 if leaf == 'depthwise_kernel' else np.prod(shape[:-1]) or 1))
+            values[variable.name] = (
+                random.normal(0, scale, shape)
+                if 'kernel' in leaf
+                else random.uniform(0.5, 1.5, shape)
+            )
+        model.set_weights([values[variable.name] for variable in model.weights])
+        logits = session.run(model.output.op.inputs[0], {model.input: image})
+        # tf.keras asks for the values layer by layer, each time of a graph of thousands of nodes.
+        with unittest.mock.patch(
+            KERAS,
+            lambda variables: [values[variable.name].astype(np.float32) for variable in variables],
+        ):
+            model.save_weights(str(folder / 'xception.h5'))
+            tf.keras.Model(model.input, model.get_layer('block14_sepconv2_act').output).save(
+                str(folder / 'notop.h5')
+            )
+    parameters = sum(value.size for name, value in values.items() if 'moving' not in name)
+    yield Written(folder / 'xception.h5', folder / 'notop.h5', image, logits, parameters)
+    for file in folder.iterdir():
+        file.unlink()  # 170 MB
+
+
+def test_imported_checkpoint_gives_the_logits_of_keras(written, tmp_path, capsys):
+    with h5py.File(str(written.top), 'r') as file:
+        assert (
+            b'conv2d_6' in file.attrs['layer_names']
+            and b'conv2d_2' not in file.attrs['layer_names']
+        )
+    command(written.top, tmp_path / 'imported' / 'xception.ckpt')
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith('xception.ckpt: an Xception with 7 classes; use --num_classes 7')
+    assert lines[-1].split() == ['total', '236', '{:,}'.format(written.parameters)]
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.float32, written.image.shape)
+        logits = xception(images, num_classes=7)
+        names = [
+            name
+            for name, _ in tf.train.list_variables(str(tmp_path / 'imported' / 'xception.ckpt'))
+        ]
+        assert sorted(names) == sorted(v.op.name for v in tf.global_variables())
+        tf.train.Saver().restore(session, str(tmp_path / 'imported' / 'xception.ckpt'))
+        got = session.run(logits, {images: written.image})
+    assert np.abs(got - written.logits).max() <= 1e-5 * np.abs(written.logits).max()
+
+
+def test_import_without_top_says_that_there_is_no_classifier(written, tmp_path, capsys):
+    command(written.no_top, tmp_path / 'xception.ckpt')
+    assert (
+        'an Xception without classifier; to train one on it, use --do_train True --reinit_head True'
+        in capsys.readouterr().out
+    )
+    names = {name for name, _ in tf.train.list_variables(str(tmp_path / 'xception.ckpt'))}
+    assert len(names) == 234 and not any(name.startswith('dense/') for name in names)
+
+
+def test_failed_import_writes_nothing(tmp_path, capsys, small):
+    assert 'weights.h5: no Xception: it would have 34 layers' in fails(
+        capsys, small('weights').path, tmp_path / 'out' / 'x.ckpt'
+    )
+    assert not (tmp_path / 'out').exists()
+
+
+def test_models_that_cannot_be_imported_from_keras_say_so(tmp_path, capsys, small):
+    assert 'wideresnet can import torch' in fails(
+        capsys, small('weights').path, tmp_path / 'x.ckpt', model='wideresnet'
+    )
+
+
+# The reader, on small models of tf.keras
+
+Small = collections.namedtuple('Small', 'path values')
+
+
+@pytest.fixture
+def small(tmp_path):
+    """small(kind): a file that tf.keras wrote, and {layer: {weight: array}} that it must give."""
+
+    def write(kind):
+        path = tmp_path / (kind + '.h5')
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.keras.backend.set_session(session)
+            layers = tf.keras.layers
+            body = [
+                layers.Conv2D(3, 3, input_shape=(5, 5, 2), use_bias=False, name='first'),
+                layers.BatchNormalization(),
+                layers.ReLU(),
+            ]
+            head = [layers.GlobalAveragePooling2D(), layers.Dense(4, name='top')]
+            if kind == 'nested':
+                inner = tf.keras.Sequential(body, name='backbone')
+                model = tf.keras.Sequential([inner] + head)
+            else:
+                model = tf.keras.Sequential(body + head)
+            random = np.random.RandomState(1)
+            model.set_weights([random.uniform(size=v.shape.as_list()) for v in model.weights])
+            if kind == 'whole':
+                model.compile('adam', 'mse')
+                model.train_on_batch(
+                    np.ones([1, 5, 5, 2]), np.ones([1, 4])
+                )  # gives the optimizer weights of its own
+                model.save(str(path))
+            else:
+                model.save_weights(str(path))
+            values = {}
+            for variable, value in zip(model.weights, model.get_weights()):
+                layer, leaf = variable.name.split(':')[0].split('/')[-2:]
+                values.setdefault(layer, {})[leaf] = value
+        return Small(path, values)
+
+    return write
+
+
+@pytest.mark.parametrize('kind', ['weights', 'whole', 'nested'])
+def test_files_of_tf_keras_are_read(kind, small):
+    path, values = small(kind)
+    assert set(values) == {'first', 'batch_normalization', 'top'}
+    layers = read(path)
+    assert {layer: set(leaves) for layer, leaves in layers.items()} == {
+        layer: set(leaves) for layer, leaves in values.items()
+    }
+    for layer, leaves in layers.items():
+        for leaf, value in leaves.items():
+            assert value.dtype == np.float32 and np.array_equal(value, values[layer][leaf])
+
+
+def by_hand(path, layers, split=False, dtype=None):
+    """A file in Keras's form: {layer: {name in the file: array}}."""
+
+    def note(group, key, names):
+        group.attrs.create(key, np.array(names, dtype or 'S'), dtype=dtype)
+
+    with h5py.File(str(path), 'w') as file:
+        if split:  # as Keras cuts lists of more than 64 KB
+            note(file, 'layer_names0', list(layers)[:1])
+            note(file, 'layer_names1', list(layers)[1:])
+        else:
+            note(file, 'layer_names', list(layers))
+        for layer, weights in layers.items():
+            group = file.create_group(layer)
+            note(group, 'weight_names', list(weights))
+            for name, value in weights.items():
+                group[name] = value
+    return path
+
+
+def test_keras_1_names_become_todays(tmp_path):
+    path = by_hand(
+        tmp_path / 'old.h5',
+        collections.OrderedDict(
+            [
+                (
+                    'convolution2d_1',
+                    {
+                        'convolution2d_1_W:0': np.ones([3, 3, 3, 2]),
+                        'convolution2d_1_b:0': np.ones(2),
+                    },
+                ),
+                ('activation_1', {}),
+                (
+                    'batchnormalization_1',
+                    {
+                        'batchnormalization_1_gamma:0': np.full(2, 1.0),
+                        'batchnormalization_1_beta:0': np.full(2, 2.0),
+                        'batchnormalization_1_running_mean:0': np.full(2, 3.0),
+                        'batchnormalization_1_running_std:0': np.full(2, 4.0),
+                    },
+                ),
+                (
+                    'separableconvolution2d_1',
+                    {
+                        'separableconvolution2d_1_depthwise_kernel:0': np.ones([3, 3, 2, 1]),
+                        'separableconvolution2d_1_pointwise_kernel:0': np.ones([1, 1, 2, 5]),
+                    },
+                ),
+            ]
+        ),
+    )
+    layers = read(path)
+    assert list(layers) == ['convolution2d_1', 'batchnormalization_1', 'separableconvolution2d_1']
+    assert set(layers['convolution2d_1']) == {'kernel', 'bias'}
+    assert {leaf: value[0] for leaf, value in layers['batchnormalization_1'].items()} == {
+        'gamma': 1,
+        'beta': 2,
+        'moving_mean': 3,
+        'moving_variance': 4,
+    }
+    assert set(layers['separableconvolution2d_1']) == {'depthwise_kernel', 'pointwise_kernel'}
+
+
+@pytest.mark.parametrize(
+    'options', [dict(split=True), dict(dtype=h5py.special_dtype(vlen=str))], ids=['cut', 'unicode']
+)
+def test_other_ways_to_store_names_and_numbers(tmp_path, options):
+    layers = collections.OrderedDict(
+        (name, {name + '/kernel:0': np.full(1, index, np.float16)})
+        for index, name in enumerate('abc')
+    )
+    found = read(by_hand(tmp_path / 'w.h5', layers, **options))
+    assert {layer: leaves['kernel'].tolist() for layer, leaves in found.items()} == {
+        'a': [0],
+        'b': [1],
+        'c': [2],
+    }
+    assert all(leaves['kernel'].dtype == np.float32 for leaves in found.values())
+
+
+# Mistakes
+
+
+def test_missing_and_foreign_files_are_one_line(tmp_path, capsys):
+    assert fails(capsys, tmp_path / 'absent.h5', tmp_path / 'x.ckpt').endswith(
+        'absent.h5: no such file\n'
+    )
+    assert fails(capsys, tmp_path, tmp_path / 'x.ckpt').endswith('no such file\n')
+    for content in (b'', b'no HDF5', b'\x89HDF\r\n\x1a\n cut off'):
+        (tmp_path / 'w.h5').write_bytes(content)
+        assert 'w.h5 is no HDF5 file, or a damaged one' in fails(
+            capsys, tmp_path / 'w.h5', tmp_path / 'x.ckpt'
+        )
+    with h5py.File(str(tmp_path / 'pandas.h5'), 'w') as file:
+        file['table'] = np.ones(3)
+    assert (
+        'pandas.h5 holds no Keras weights, the attribute layer_names is missing; found table'
+        in fails(capsys, tmp_path / 'pandas.h5', tmp_path / 'x.ckpt')
+    )
+    with h5py.File(str(tmp_path / 'k3.weights.h5'), 'w') as file:
+        file['layers/conv2d/vars/0'] = np.ones(3)
+    assert 'of Keras 3: load it there and model.save()' in fails(
+        capsys, tmp_path / 'k3.weights.h5', tmp_path / 'x.ckpt'
+    )
+
+
+def test_damaged_files_are_one_line(tmp_path, small):
+    path = small('weights').path
+    whole = path.read_bytes()
+    for length in (len(whole) // 4, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match='weights.h5 is no HDF5 file, or a damaged one: '):
+            read(path)
+    path.write_bytes(whole)
+    with h5py.File(str(path), 'r+') as file:
+        del file['top/top/kernel:0']
+    with pytest.raises(UserError, match='weights.h5 is no HDF5 file, or a damaged one: .*kernel'):
+        read(path)
+    with h5py.File(str(path), 'r+') as file:
+        del file['top']
+    with pytest.raises(UserError, match='weights.h5 is no HDF5 file, or a damaged one: .*top'):
+        read(path)

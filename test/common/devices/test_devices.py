@@ -1,0 +1,278 @@
+"""Choosing a device, and what CPU and GPU share. With more than one process: test_distributed.py."""
+
+import importlib.util
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common import devices
+from common.devices import cpu, gpu, hvd
+from common.errors import UserError
+from common.training import model_fn, optimizer
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    for name in ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE'):
+        monkeypatch.delenv(name, raising=False)
+    with tf.Graph().as_default():
+        yield
+
+
+@pytest.fixture
+def nothing(monkeypatch):
+    """No NPU adapter, no GPU."""
+    monkeypatch.setattr(devices, 'npu_available', lambda: False)
+    monkeypatch.setattr(gpu, 'available', lambda: False)
+
+
+# Choosing
+
+
+def test_auto_is_cpu_where_there_is_nothing_else(nothing):
+    for name in ('auto', 'cpu'):
+        device = devices.select(name)
+        assert (device.name, device.rank, device.size, device.is_chief) == ('cpu', 0, 1, True)
+
+
+def test_auto_prefers_gpu_to_cpu(nothing, monkeypatch):
+    monkeypatch.setattr(gpu, 'available', lambda: True)
+    assert devices.select('auto').name == 'gpu' and devices.select('cpu').name == 'cpu'
+
+
+def test_a_gpu_that_is_missing_says_how_to_get_it(nothing):
+    with pytest.raises(
+        UserError, match='--device gpu: TensorFlow sees no GPU; install .*--device cpu'
+    ):
+        devices.select('gpu')
+
+
+def test_an_npu_that_is_missing_says_how_to_get_it(nothing, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'npu_bridge', None)
+    with pytest.raises(UserError, match='--device npu: .*npu_bridge.*--device cpu'):
+        devices.select('npu')
+
+
+def test_npu_is_available_where_its_adapter_is(monkeypatch):
+    for spec in (None, types.SimpleNamespace()):
+        monkeypatch.setattr(importlib.util, 'find_spec', lambda name, spec=spec: spec)
+        assert devices.npu_available() is (spec is not None)
+
+
+# Processes
+
+
+@pytest.mark.parametrize('name', ['HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE'])
+def test_launchers_tell_the_number_of_processes(name, monkeypatch):
+    assert hvd.launched_size() == 1
+    monkeypatch.setenv(name, '4')
+    assert hvd.launched_size() == 4
+
+
+def test_several_processes_without_horovod_say_how_to_install_it(nothing, monkeypatch):
+    monkeypatch.setenv('HOROVOD_SIZE', '2')
+    monkeypatch.setitem(sys.modules, 'horovod.tensorflow', None)
+    with pytest.raises(
+        UserError,
+        match='2 processes were launched but Horovod does not import .*setup.sh --horovod',
+    ):
+        devices.select('auto')
+
+
+def test_one_process_of_a_launcher_needs_no_horovod(nothing, monkeypatch):
+    monkeypatch.setenv('HOROVOD_SIZE', '1')
+    monkeypatch.setitem(sys.modules, 'horovod.tensorflow', None)
+    assert devices.select('auto').size == 1
+
+
+def test_processes_of_a_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr(hvd.multiprocessing, 'cpu_count', lambda: 12)
+    fake = types.ModuleType('horovod.tensorflow')
+    fake.init, fake.rank, fake.size, fake.local_rank, fake.local_size = (
+        (lambda: None),
+        (lambda: 5),
+        (lambda: 8),
+        (lambda: 1),
+        (lambda: 4),
+    )
+    package = types.ModuleType('horovod')
+    package.tensorflow = fake
+    monkeypatch.setitem(sys.modules, 'horovod', package)
+    monkeypatch.setitem(sys.modules, 'horovod.tensorflow', fake)
+    assert cpu.CPU().session_config().intra_op_parallelism_threads == 12
+    monkeypatch.setenv('HOROVOD_SIZE', '8')
+    device = cpu.CPU()
+    assert (device.rank, device.size, device.is_chief, device.local_rank) == (5, 8, False, 1)
+    assert device.session_config().intra_op_parallelism_threads == 3
+
+
+def test_session_configs(nothing, monkeypatch):
+    assert cpu.CPU().session_config().device_count['GPU'] == 0
+    monkeypatch.setattr(gpu, 'available', lambda: True)
+    config = gpu.GPU().session_config()
+    assert (
+        config.gpu_options.allow_growth
+        and config.gpu_options.visible_device_list == '0'
+        and 'GPU' not in config.device_count
+    )
+
+
+def test_one_process_sums_to_itself():
+    device = cpu.CPU()
+    arrays = [np.array(2**60 + 1), np.float64([0.1])]
+    assert [array.tolist() for array in device.sum_over_ranks(arrays)] == [2**60 + 1, [0.1]]
+    tensor = tf.constant(1.0)
+    assert device.allreduce_sum(tensor, 'x') is tensor and device.broadcast_hooks(True) == []
+    wrapped = tf.train.GradientDescentOptimizer(0.1)
+    assert device.wrap_optimizer(wrapped, types.SimpleNamespace(precision='auto')) is wrapped
+    assert device.steps_per_loop(None, {'a': 10}) == 1
+
+
+# Precision
+
+
+def test_mixed_precision_on_a_cpu_is_refused():
+    with pytest.raises(
+        UserError, match='precision: mixed needs --device gpu or npu.*--precision float32'
+    ):
+        cpu.CPU().wrap_optimizer(
+            tf.train.GradientDescentOptimizer(0.1),
+            types.SimpleNamespace(precision='mixed', loss_scale=128),
+        )
+
+
+@pytest.mark.parametrize('accumulate', [1, 3])
+@pytest.mark.parametrize('scale', [128.0, 'dynamic'])
+def test_loss_scaling_changes_no_gradient(accumulate, scale):
+    """As on a GPU: TensorFlow's loss-scale optimizer outside, accumulation inside. Its scale is a
+    power of 2.
+    """
+
+    class Scaled:
+        rank, size = 0, 1
+
+        def wrap_optimizer(self, wrapped, cfg):
+            return tf.train.experimental.MixedPrecisionLossScaleOptimizer(wrapped, scale)
+
+    cfg = types.SimpleNamespace(
+        optimizer='momentum',
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=0.5,
+        weight_decay_all=True,
+        clip_norm=0.0,
+        ema_decay=0.0,
+        accumulate=accumulate,
+    )
+    w = tf.get_variable('w', initializer=np.float32([1.0, -2.0]))
+
+    def losses_of(index):
+        data = tf.reduce_sum(w * [0.25, 3.0])
+        return optimizer.Losses(data, data + optimizer.l2_loss(cfg))
+
+    op, loss = optimizer.train_op(cfg, Scaled(), losses_of, tf.constant(0.5))
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        logged, _ = session.run([loss, op])
+        assert logged == pytest.approx(0.25 - 6)  # not scaled
+        np.testing.assert_allclose(
+            session.run(w), [1 - 0.5 * (0.25 + 0.5), -2 - 0.5 * (3 - 1)], rtol=1e-6
+        )
+
+
+# Dropout
+
+
+def drop(x, rate, *seeds):
+    with tf.Session() as session:
+        return session.run([cpu.CPU().dropout(tf.constant(x), rate, seed) for seed in seeds])
+
+
+@pytest.mark.parametrize('rate', [0.3, 0.5, 0.9])
+def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
+    x = np.random.RandomState(0).uniform(1, 2, (50, 400)).astype(np.float32)
+    (y,) = drop(x, rate, (1, 2))
+    kept = y != 0
+    np.testing.assert_allclose(y[kept], x[kept] / (1 - rate), rtol=1e-5)
+    assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / x.size)
+    # Neither rows nor columns have a mask in common.
+    assert abs(kept.mean(axis=0) - (1 - rate)).max() < 6 * np.sqrt(rate * (1 - rate) / 50)
+
+
+def test_the_mask_is_a_function_of_the_seed():
+    x = np.ones((20, 50), np.float32)
+    first, again, layer, step, negative = drop(x, 0.5, (1, 2), (1, 2), (3, 2), (1, 3), (-1, 2))
+    np.testing.assert_array_equal(first, again)
+    for other in (layer, step, negative):
+        assert abs(np.mean((first != 0) == (other != 0)) - 0.5) < 0.1
+
+
+def test_dropout_keeps_half_precision():
+    assert drop(np.ones(8, np.float16), 0.5, (0, 0))[0].dtype == np.float16
+
+
+def test_layers_ranks_and_micro_batches_drop_differently_and_steps_anew():
+    """The seeds that the training graph gives to dropout, for 18 layers (WRN-40), 16 ranks and 8
+    micro-batches.
+    """
+
+    class Network:
+        cfg = types.SimpleNamespace(
+            seed=3,
+            accumulate=1,
+            optimizer='sgd',
+            weight_decay=0.0,
+            clip_norm=0.0,
+            ema_decay=0.0,
+            schedule='constant',
+            learning_rate=0.1,
+            warmup_epochs=0,
+            warmup_start=0,
+            boundaries=[],
+            rates=[],
+            decay_rate=1,
+            decay_epochs=1,
+            staircase=True,
+            power=1,
+            end_learning_rate=0,
+            batch_size=1,
+            precision='float32',
+        )
+
+        def augment(self, features):
+            return features
+
+        def normalize(self, images):
+            return images
+
+        def network(self, images, training, dropout, device):
+            w = tf.get_variable('w', [1])
+            for layer in range(18):
+                dropout(images, 0.5, layer)
+            return images * w
+
+        def loss(self, logits, features):
+            return tf.reduce_sum(logits)
+
+    class Recorder(cpu.CPU):
+        def __init__(self, rank):
+            super().__init__()
+            self.rank, self.seeds = rank, []
+
+        def dropout(self, x, rate, seed):
+            self.seeds.append(seed)
+            return x
+
+    seeds = []
+    for rank in range(16):
+        with tf.Graph().as_default():
+            device = Recorder(rank)
+            model_fn.build(Network(), device, total_steps=1)(
+                {'image': tf.ones([1])}, None, tf.estimator.ModeKeys.TRAIN
+            )
+            assert all(step is tf.train.get_global_step() for _, step in device.seeds)
+            seeds += [int(first) for first, _ in device.seeds]
+    assert len(set(np.array(seeds).astype(np.int32).tolist())) == 18 * 16
