@@ -42,6 +42,16 @@ class WideResNetConfig(Config):
 
     def validate(self) -> None:
         super().validate()
+        if self.depth < 10 or (self.depth - 4) % 6:
+            lower = max(10, self.depth - (self.depth - 4) % 6)
+            raise UserError(
+                'depth: %d is not legal; a wide residual network has 6n+4 layers, at least 10; the'
+                ' nearest are %d and %d' % (self.depth, lower, max(16, lower + 6))
+            )
+        if self.num_classes < 2:
+            raise UserError(
+                'num_classes: %d is not legal; a classifier has at least 2' % self.num_classes
+            )
         if self.dropout_rate >= 1:
             raise UserError(
                 'dropout_rate: %s is not legal; 0 <= dropout_rate < 1' % self.dropout_rate

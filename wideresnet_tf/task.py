@@ -3,7 +3,7 @@
 import pathlib
 
 from common.metrics.classification import ClassificationTask
-from wideresnet_tf import checkpoints, input_pipeline, model
+from wideresnet_tf import checkpoints, input_pipeline, model, model_mindspore, model_port
 from wideresnet_tf.config import WideResNetConfig
 
 
@@ -30,18 +30,8 @@ class WideResNet(ClassificationTask):
         return input_pipeline.constants(self.cfg.normalization)
 
     def network(self, images, training, dropout=None, device=None):
-        cfg = self.cfg
-        return model.wideresnet(
-            images,
-            depth=cfg.depth,
-            widen_factor=cfg.widen_factor,
-            num_classes=cfg.num_classes,
-            variant=cfg.variant,
-            training=training,
-            freeze_bn=cfg.freeze_bn,
-            dropout_rate=cfg.dropout_rate,
-            dropout=dropout,
-        )
+        models = {'paper': model, 'port': model_port, 'mindspore': model_mindspore}
+        return models[self.cfg.variant].build(images, self.cfg, training, dropout)
 
     def classes(self, metadata):
         return (

@@ -15,6 +15,7 @@ import tensorflow as tf
 from common.checkpoints.importers import account
 from common.errors import UserError, some
 from xception_tf import model
+from xception_tf.config import XceptionConfig
 
 # How many tensors of each name the network has, the classifier's not counted.
 _TENSORS = {
@@ -163,7 +164,7 @@ def _width(filters: int) -> float:
     return next(
         width
         for width in (round(filters / 2048, digits) for digits in range(16))
-        if width > 0 and model.scaled(2048, width) == filters
+        if width > 0 and model.filters_at(width, 2048) == filters
     )
 
 
@@ -173,7 +174,10 @@ def _layers(description: Description) -> Dict[str, Dict[str, Sequence[int]]]:
     layers: Dict[str, Dict[str, Sequence[int]]] = collections.OrderedDict()
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [1, model.SMALLEST, model.SMALLEST, 3])
-        model.xception(images, num_classes=description.num_classes or 2, width=description.width)
+        model.build(
+            images,
+            XceptionConfig(num_classes=description.num_classes or 2, width=description.width),
+        )
         for variable in tf.global_variables():
             layer, leaf = variable.op.name.split('/')
             layers.setdefault(layer, collections.OrderedDict())[leaf] = variable.shape.as_list()

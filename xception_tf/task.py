@@ -46,18 +46,7 @@ class Xception(ClassificationTask):
         return input_pipeline.decode_eval(data, self.cfg)
 
     def network(self, images, training, dropout=None, device=None):
-        cfg = self.cfg
-        return model.xception(
-            images,
-            num_classes=cfg.num_classes,
-            width=cfg.width,
-            dropout_rate=cfg.dropout_rate,
-            dropout=dropout,
-            training=training,
-            freeze_bn=cfg.freeze_bn,
-            bn_decay=cfg.bn_decay,
-            data_format=cfg.data_format,
-        )
+        return model.build(images, self.cfg, training, dropout)
 
     def eval_line(self, figures):
         """The Ascend port's line and the MindSpore model's: scripts search logs for either."""

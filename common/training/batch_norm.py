@@ -2,25 +2,42 @@
 ranks' images.
 """
 
-from typing import Callable
+from typing import Callable, Optional
 
 import tensorflow as tf
 
 from common.devices.base import Device
 
-BatchNorm = Callable[[tf.Tensor, str, float, float, bool], tf.Tensor]  # see `local`
+BatchNorm = Callable[..., tf.Tensor]  # see `local`
 
 
-def local(x: tf.Tensor, name: str, decay: float, epsilon: float, training: bool) -> tf.Tensor:
+def local(
+    x: tf.Tensor,
+    name: str,
+    decay: float,
+    epsilon: float,
+    training: bool,
+    gamma: Optional[tf.keras.initializers.Initializer] = None,
+    axis: int = 3,
+) -> tf.Tensor:
     """Normalises each channel of x, float32 or float16 [N, H, W, C], over this device's images;
     TensorFlow's fused op.
+
+    gamma: its initial value, 1 by default. axis: of the channels, 1 for x [N, C, H, W].
 
     Makes the float32 variables NAME/gamma, beta, moving_mean and moving_variance, or reuses them.
     Training, the statistics are those of x, and the updates of the moving averages are added to
     UPDATE_OPS, the variance with Bessel's correction; else they are these averages.
     """
     return tf.layers.batch_normalization(
-        x, momentum=decay, epsilon=epsilon, training=training, fused=True, name=name
+        x,
+        axis,
+        decay,
+        epsilon,
+        gamma_initializer=gamma or tf.ones_initializer(),
+        training=training,
+        fused=True,
+        name=name,
     )
 
 
@@ -45,12 +62,14 @@ def synchronised(device: Device) -> BatchNorm:
             last[:] = [device.allreduce_sum(tensor, name)]
         return last[0]
 
-    def batch_norm(x, name, decay, epsilon, training):
+    def batch_norm(x, name, decay, epsilon, training, gamma=None, axis=3):
+        if axis != 3:
+            raise ValueError('synchronised batch norm takes channels_last only')
         if not training:
-            return local(x, name, decay, epsilon, training)
+            return local(x, name, decay, epsilon, training, gamma)
         channels = [x.shape[-1].value]
         with tf.variable_scope(name):  # as tf.layers makes them, in its order
-            gamma = tf.get_variable('gamma', channels, initializer=tf.ones_initializer())
+            scale = tf.get_variable('gamma', channels, initializer=gamma or tf.ones_initializer())
             beta = tf.get_variable('beta', channels, initializer=tf.zeros_initializer())
             moving_mean = tf.get_variable(
                 'moving_mean', channels, initializer=tf.zeros_initializer(), trainable=False
@@ -59,7 +78,7 @@ def synchronised(device: Device) -> BatchNorm:
                 'moving_variance', channels, initializer=tf.ones_initializer(), trainable=False
             )
             count = device.size * tf.cast(tf.size(x) // channels[0], tf.float32)
-            y, mean, variance = _normalise(device, allreduce_sum, x, gamma, beta, count, epsilon)
+            y, mean, variance = _normalise(device, allreduce_sum, x, scale, beta, count, epsilon)
             unbiased = variance * (count / tf.maximum(count - 1.0, 1.0))
             for moving, value in ((moving_mean, mean), (moving_variance, unbiased)):
                 tf.add_to_collection(

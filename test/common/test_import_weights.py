@@ -13,7 +13,8 @@ import tensorflow as tf
 from common.checkpoints.importers.torch import read
 from common.errors import UserError
 from common.import_weights import main
-from wideresnet_tf.model import wideresnet
+from wideresnet_tf import model
+from wideresnet_tf.config import WideResNetConfig
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 
@@ -101,7 +102,7 @@ def test_imported_checkpoint_gives_the_authors_logits(tmp_path, capsys):
     ]
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.float32, x.shape)
-        logits = wideresnet(images, depth=16, widen_factor=1, num_classes=10)
+        logits = model.build(images, WideResNetConfig(depth=16, widen_factor=1, num_classes=10))
         names = [
             name for name, _ in tf.train.list_variables(str(tmp_path / 'out' / 'wideresnet.ckpt'))
         ]

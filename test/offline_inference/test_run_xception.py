@@ -13,7 +13,8 @@ import yaml
 
 from common.checkpoints import checkpoint
 from offline_inference import run
-from xception_tf.model import xception
+from xception_tf import model
+from xception_tf.config import XceptionConfig
 
 COUNT, CLASSES, SIZE, WIDTH = 7, 6, 71, 1 / 16
 
@@ -37,14 +38,15 @@ def made(tmp_path_factory):
             / np.float32(127.5)
             - 1
         )
-        xception(tf.constant(images), num_classes=CLASSES, width=WIDTH, training=True, bn_decay=0.0)
+        cfg = XceptionConfig(num_classes=CLASSES, width=WIDTH, bn_decay=0.0)
+        model.build(tf.constant(images), cfg, training=True)
         session.run(tf.global_variables_initializer())
         session.run(
             tf.get_collection(tf.GraphKeys.UPDATE_OPS)
         )  # statistics of these images, as a trained network has
         tf.train.Saver().save(session, prefix)
     with tf.Graph().as_default(), tf.Session() as session:
-        output = xception(tf.constant(images), num_classes=CLASSES, width=WIDTH)
+        output = model.build(tf.constant(images), cfg)
         tf.train.Saver().restore(session, prefix)
         logits = session.run(output)
         weights = {variable.op.name: variable.eval() for variable in tf.global_variables()}

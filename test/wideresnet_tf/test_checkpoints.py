@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from common.errors import UserError
 from wideresnet_tf.checkpoints import describe, from_torch, layout_of
-from wideresnet_tf.model import wideresnet
+from wideresnet_tf.config import WideResNetConfig
+from wideresnet_tf.task import WideResNet
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 
@@ -21,15 +21,11 @@ def port_shapes():
 
 
 def shapes_of(variant, depth, widen_factor, num_classes):
-    with tf.Graph().as_default():
-        wideresnet(
-            tf.placeholder(tf.float32, [1, 32, 32, 3]),
-            variant=variant,
-            depth=depth,
-            widen_factor=widen_factor,
-            num_classes=num_classes,
+    return WideResNet(
+        WideResNetConfig(
+            variant=variant, depth=depth, widen_factor=widen_factor, num_classes=num_classes
         )
-        return {v.op.name: v.shape.as_list() for v in tf.global_variables()}
+    ).variables()
 
 
 def with_company(shapes):

@@ -13,7 +13,8 @@ import tensorflow as tf
 import yaml
 
 from common.checkpoints import checkpoint
-from wideresnet_tf.model import wideresnet
+from wideresnet_tf import model_port
+from wideresnet_tf.config import WideResNetConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / 'test' / 'data'
@@ -195,7 +196,7 @@ def test_evaluation_command_prints_the_ports_line(trained, port, start):
     labels = np.array([example['fine_label'].int64_list.value[0] for example in examples])
     with tf.Graph().as_default(), tf.Session() as session:
         standard = tf.map_fn(tf.image.per_image_standardization, tf.constant(images, tf.float32))
-        logits = wideresnet(standard, depth=10, widen_factor=1, num_classes=100, variant='port')
+        logits = model_port.build(standard, WideResNetConfig(depth=10, widen_factor=1))
         tf.train.Saver().restore(session, str(port / 'model_save' / 'wideresnet.ckpt'))
         logits = session.run(logits).astype(np.float64)
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(20), labels]

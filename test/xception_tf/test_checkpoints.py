@@ -13,8 +13,9 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
+from xception_tf import model
 from xception_tf.checkpoints import describe, from_keras
-from xception_tf.model import xception
+from xception_tf.config import XceptionConfig
 
 PORT = pathlib.Path(__file__).resolve().parent.parent / 'data' / 'xception_port_variables.json'
 WIDTH, CLASSES = 1 / 16, 5
@@ -27,7 +28,10 @@ def port_shapes():
 @functools.lru_cache()
 def shapes_of(width=WIDTH, num_classes=CLASSES):
     with tf.Graph().as_default():
-        xception(tf.placeholder(tf.float32, [1, 71, 71, 3]), width=width, num_classes=num_classes)
+        model.build(
+            tf.placeholder(tf.float32, [1, 71, 71, 3]),
+            XceptionConfig(width=width, num_classes=num_classes),
+        )
         return collections.OrderedDict(
             (v.op.name, v.shape.as_list()) for v in tf.global_variables()
         )

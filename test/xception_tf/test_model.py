@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.errors import UserError
+from xception_tf import model
 from xception_tf.checkpoints import from_keras
-from xception_tf.model import scaled, xception
+from xception_tf.config import XceptionConfig
 
 PORT = pathlib.Path(__file__).resolve().parent.parent / 'data' / 'xception_port_variables.json'
 SMALL = dict(num_classes=5, width=1 / 16)
@@ -24,9 +24,9 @@ def graph():
         yield fresh
 
 
-def build(size=71, batch=2, **options):
+def build(size=71, batch=2, training=False, dropout=None, **options):
     images = tf.placeholder(tf.float32, [batch, size, size, 3], name='inputx')
-    return images, xception(images, **options)
+    return images, model.build(images, XceptionConfig(**options), training, dropout)
 
 
 def variables():
@@ -80,29 +80,29 @@ def test_computes_what_keras_computes_at_every_size():
     ]
     with tf.Graph().as_default(), tf.Session() as session:
         tf.keras.backend.set_session(session)
-        model = tf.keras.applications.Xception(
+        keras_model = tf.keras.applications.Xception(
             weights=None, input_tensor=tf.keras.Input((None, None, 3))
         )
         weights = {}
-        for variable in model.weights:
+        for variable in keras_model.weights:
             layer, leaf = variable.name.split(':')[0].split('/')
             weights.setdefault(layer, {})[leaf] = random_value(
                 random, leaf, variable.shape.as_list()
             ).astype(np.float32)
-        model.set_weights(
+        keras_model.set_weights(
             [
                 weights[layer][leaf]
-                for layer, leaf in (v.name.split(':')[0].split('/') for v in model.weights)
+                for layer, leaf in (v.name.split(':')[0].split('/') for v in keras_model.weights)
             ]
         )
-        logits = model.output.op.inputs[0]
-        assert model.output.op.type == 'Softmax' and logits.op.type == 'BiasAdd'
-        expected = [session.run(logits, {model.input: x}) for x in images]
+        logits = keras_model.output.op.inputs[0]
+        assert keras_model.output.op.type == 'Softmax' and logits.op.type == 'BiasAdd'
+        expected = [session.run(logits, {keras_model.input: x}) for x in images]
     inputs = [tf.placeholder(tf.float32, x.shape) for x in images]
     outputs = []
     for x in inputs:
         with tf.variable_scope(tf.get_variable_scope(), reuse=bool(outputs)):
-            outputs.append(xception(x))
+            outputs.append(model.build(x, XceptionConfig()))
     with session_with(from_keras(weights)) as session:
         for x, y, image, keras in zip(inputs, outputs, images, expected):
             got = session.run(y, {x: image})
@@ -148,7 +148,7 @@ def test_width_scales_every_layer_but_the_classifier(width, classes):
 
 
 def test_half_a_filter_is_rounded_upwards():
-    assert [scaled(32, width) for width in (1, 0.046875, 0.0001, 1.25)] == [32, 2, 1, 40]
+    assert [model.filters_at(width, 32) for width in (1, 0.046875, 0.0001, 1.25)] == [32, 2, 1, 40]
 
 
 def test_built_again_with_reuse_it_has_the_same_variables():
@@ -235,7 +235,7 @@ def test_training_updates_every_batch_norm_and_every_weight():
         for gradient in tf.gradients(tf.reduce_sum(logits**2), tf.trainable_variables())
     )
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-        xception(images, training=True, bn_decay=0.9, **SMALL)
+        model.build(images, XceptionConfig(bn_decay=0.9, **SMALL), training=True)
     updates[0.9] = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[80:]
     moving = [v for v in tf.global_variables() if v.op.name.endswith('moving_variance')]
     huge = [
@@ -300,48 +300,3 @@ def test_dropout_is_absent_without_training_or_rate(options):
 def test_dropout_must_be_given():
     with pytest.raises(ValueError, match='needs a dropout function'):
         build(training=True, dropout_rate=0.5, **SMALL)
-
-
-# Mistakes
-
-
-@pytest.mark.parametrize(
-    'mistake, message',
-    [
-        (dict(num_classes=1), 'num_classes 1 .*at least 2'),
-        (dict(width=0), 'width 0 .*above 0'),
-        (dict(width=-1.0), 'width -1.0 '),
-        (dict(width=float('nan')), 'width nan '),
-        (dict(dropout_rate=1.0), 'dropout_rate 1.0 .*below 1'),
-        (dict(bn_decay=1.0), 'bn_decay 1.0 .*below 1'),
-        (
-            dict(data_format='channel_first'),
-            (
-                "'channel_first' is unknown: choose channels_last or channels_first; did you mean"
-                " 'channels_first'"
-            ),
-        ),
-    ],
-)
-def test_illegal_options_say_what_is_legal(mistake, message):
-    with pytest.raises(UserError, match=message):
-        build(**dict(SMALL, **mistake))
-
-
-@pytest.mark.parametrize(
-    'shape',
-    [
-        [1, 70, 71, 3],
-        [1, 71, 70, 3],
-        [1, 299, 299, 1],
-        [1, None, 299, 3],
-        [1, 3, 299, 299],
-        [299, 299, 3],
-        None,
-    ],
-)
-def test_illegal_images_say_what_is_legal(shape):
-    with pytest.raises(
-        UserError, match=r'xception takes \[N, H, W, 3\] with H and W of at least 71'
-    ):
-        xception(tf.placeholder(tf.float32, shape))

@@ -18,7 +18,8 @@ from common.checkpoints import checkpoint
 from common.errors import UserError
 from common.evaluation import evaluation
 from common.training import experiment, model_fn
-from xception_tf.model import xception
+from xception_tf import model
+from xception_tf.config import XceptionConfig
 from xception_tf.task import Xception
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -80,7 +81,7 @@ def no_top(tmp_path_factory):
     prefix = str(tmp_path_factory.mktemp('start') / 'notop.ckpt')
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(42)
-        xception(tf.zeros([1, SIZE, SIZE, 3]), width=WIDTH, num_classes=CLASSES)
+        model.build(tf.zeros([1, SIZE, SIZE, 3]), XceptionConfig(width=WIDTH, num_classes=CLASSES))
         session.run(tf.global_variables_initializer())
         tf.train.Saver(
             [v for v in tf.global_variables() if not v.op.name.startswith('dense/')]
@@ -138,10 +139,9 @@ def logits(run_folder):
             resized = tf.image.resize_images(tf.image.decode_jpeg(image, channels=3), [SIZE, SIZE])
             return tf.round(resized) / 127.5 - 1
 
-        output = xception(
+        output = model.build(
             tf.stack([pixels(image) for image, _ in jpegs(7, seed=3)]),
-            width=WIDTH,
-            num_classes=CLASSES,
+            XceptionConfig(width=WIDTH, num_classes=CLASSES),
         )
         tf.train.Saver().restore(session, str(run_folder / 'xception_model.ckpt'))
         found = session.run(output).astype(np.float64)

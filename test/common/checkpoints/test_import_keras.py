@@ -13,7 +13,8 @@ import tensorflow as tf
 from common.checkpoints.importers.keras import read
 from common.errors import UserError
 from common.import_weights import main
-from xception_tf.model import xception
+from xception_tf import model
+from xception_tf.config import XceptionConfig
 
 KERAS = 'tensorflow.python.keras.saving.hdf5_format.K.batch_get_value'
 
@@ -92,7 +93,7 @@ def test_imported_checkpoint_gives_the_logits_of_keras(written, tmp_path, capsys
     assert lines[-1].split() == ['total', '236', '{:,}'.format(written.parameters)]
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.float32, written.image.shape)
-        logits = xception(images, num_classes=7)
+        logits = model.build(images, XceptionConfig(num_classes=7))
         names = [
             name
             for name, _ in tf.train.list_variables(str(tmp_path / 'imported' / 'xception.ckpt'))

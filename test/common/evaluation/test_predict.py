@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from common.data import images
-from wideresnet_tf.model import wideresnet
+from wideresnet_tf import model
+from wideresnet_tf.config import WideResNetConfig
 
 COUNT, CLASSES = 5, 4
 
@@ -23,11 +24,9 @@ def trained(tmp_path_factory):
     pixels = np.random.RandomState(0).randint(256, size=(COUNT, 32, 32, 3)).astype(np.uint8)
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(3)
-        logits = wideresnet(
+        logits = model.build(
             tf.constant(pixels / 127.5 - 1, tf.float32),
-            depth=10,
-            widen_factor=1,
-            num_classes=CLASSES,
+            WideResNetConfig(depth=10, widen_factor=1, num_classes=CLASSES),
         )
         session.run(tf.global_variables_initializer())
         expected = session.run(logits).astype(np.float64)

@@ -15,6 +15,7 @@ import yaml
 
 from common.checkpoints import checkpoint
 from wideresnet_tf import model
+from wideresnet_tf.config import WideResNetConfig
 
 STEPS = 32
 # Cosine with warm-up, so that the rate depends on the step; an evaluation at step 16, checkpoints
@@ -257,11 +258,9 @@ def test_final_checkpoint_is_the_averaged_weights_and_the_step(finished, weights
 def reference_evaluation(prefix, weights, images, labels):
     """Loss, top-1 and confusion by one forward pass of the network over all images, and NumPy."""
     with tf.Graph().as_default(), tf.Session() as session:
-        logits = model.wideresnet(
+        logits = model.build(
             tf.constant(images / np.float32(127.5) - 1, tf.float32),
-            depth=10,
-            widen_factor=1,
-            num_classes=4,
+            WideResNetConfig(depth=10, widen_factor=1, num_classes=4),
         )
         values = weights(prefix)
         for variable in tf.global_variables():
