@@ -30,8 +30,8 @@ def some(names: Iterable[Union[str, int]]) -> str:
 
 
 def entry_point(main):
-    """Wraps a command's main(): prints a UserError as one line on stderr and exits with status 2;
-    Ctrl-C exits with 130.
+    """Wraps a command's main(): prints a UserError or an error of the operating system as one line
+    on stderr and exits with status 2; Ctrl-C exits with 130.
     """
 
     @functools.wraps(main)
@@ -40,6 +40,12 @@ def entry_point(main):
             return main(*args, **kwargs)
         except UserError as error:
             sys.stderr.write('error: %s\n' % error)
+            sys.exit(2)
+        except BrokenPipeError:  # whoever read the output has left, as `head` does
+            sys.exit(1)
+        except OSError as error:  # a full disk, a read-only folder, a name that is taken
+            where = '%s: ' % error.filename if error.filename else ''
+            sys.stderr.write('error: %s%s\n' % (where, error.strerror or error))
             sys.exit(2)
         except KeyboardInterrupt:
             sys.stderr.write('interrupted\n')

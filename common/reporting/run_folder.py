@@ -8,141 +8,183 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 import yaml
 
-# Metrics that are fractions 0..1 in every file, and their names in print. The first that an
-# evaluation has is its score.
-FRACTIONS = {
-    'top1': 'top-1',
-    'miou': 'mIoU',
-    'top5': 'top-5',
-    'mean_accuracy': 'mean accuracy',
-    'accuracy': 'accuracy',
-    'frequency_weighted_iou': 'frequency-weighted IoU',
+from common.metrics import figures
+from common.metrics.figures import number
+
+Row = Dict[str, Any]
+Published = Dict[str, Dict[str, float]]  # {source: {figure: value}}
+
+# What a value in eval.json, offline.json or metrics.jsonl must be. Figures are read as numbers.
+FORMS = {
+    str: ('kind', 'model', 'checkpoint', 'backend', 'device', 'hardware'),
+    int: ('step', 'resumed_from', 'total_steps', 'steps_per_epoch', 'global_batch', 'parameters')
+    + ('ranks', 'images', 'batch_size'),
+    dict: ('online', 'offline', 'latency_ms', 'size_bytes', 'software', 'iou'),
+    list: ('classes',),
 }
-Published = Dict[str, Dict[str, float]]
+FORM = {key: kind for kind, keys in FORMS.items() for key in keys}
+UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
 
 
 class RunFolder:
-    """What a run's folder holds. Each part is empty if its file is missing; `notes` says what could
+    """What a run's folder holds. A part is empty if its file is missing; `notes` says what could
     not be read.
+
+    config, eval: config.yaml and eval.json. offline: one result of each backend. confusion: int
+    [C, C], row = true class. rows: {'run', 'train', 'eval', 'end': rows of metrics.jsonl}, each
+    with 'minutes' since the start, pauses between sessions left out. ended: the latest session
+    wrote its last row. pictures: PNG files that evaluation left in samples/.
     """
 
     def __init__(self, folder: pathlib.Path):
-        self.notes: List[str] = []
-        self.config: Dict[str, Any] = self._load(
-            folder / 'config.yaml', lambda path: yaml.safe_load(path.read_text()), dict
-        )
-        self.eval: Dict[str, Any] = self._load(
-            folder / 'eval.json', lambda path: json.loads(path.read_text()), dict
-        )
-        self.offline: List[Dict[str, Any]] = [
-            result
-            for path in (folder / 'offline.json', folder / 'offline' / 'offline.json')
-            for result in self._load(path, _offline_results, list)
-        ]  # one of each backend
-        self.confusion: np.ndarray = self._load(folder / 'confusion.npy', np.load, np.ndarray)
-        self.counted = (
-            'pixels' if 'miou' in self.eval else 'images'
-        )  # what the confusion matrix counts
-        self.samples: List[str] = sorted(path.name for path in (folder / 'samples').glob('*.png'))
-        self.lines: Dict[str, List[Dict[str, Any]]] = {
-            'run': [],
-            'train': [],
-            'eval': [],
-            'end': [],
-        }
-        self.ended = False  # the latest session wrote its last line
-        self._read_lines(folder / 'metrics.jsonl')
-        classes = self.eval.get('classes') or self.config.get('classes') or []
-        size = len(self.confusion)
-        self.classes = (
-            [str(name) for name in classes]
-            if len(classes) == size
-            else [str(index) for index in range(size)]
-        )
+        self.folder, self.notes = folder, []
+        self.config: Row = self._load('config.yaml', lambda path: yaml.safe_load(path.read_text()))
+        self.eval: Row = self._typed('eval.json', self._load('eval.json', _read_json))
+        self.offline: List[Row] = []
+        for name in ('offline.json', 'offline/offline.json'):
+            content = self._load(name, _read_json)
+            shared = {key: content.get(key) for key in ('model', 'checkpoint')}
+            results = content.get('results', {})
+            for result in results.values() if isinstance(results, dict) else [results]:
+                if isinstance(result, dict):
+                    self.offline.append(self._typed(name, dict(shared, **result)))
+                else:
+                    self.notes.append('%s does not hold results and is left out.' % name)
+        self.confusion: np.ndarray = self._load('confusion.npy', _read_npy, np.zeros((0, 0)))
+        self.pictures = ['samples/' + path.name for path in sorted(folder.glob('samples/*.png'))]
+        self.rows: Dict[str, List[Row]] = {'run': [], 'train': [], 'eval': [], 'end': []}
+        self.ended = False
+        self._read_rows('metrics.jsonl')
 
-    def _load(self, path: pathlib.Path, loader: Callable, kind: type):
-        empty = np.zeros((0, 0), np.int64) if kind is np.ndarray else kind()
+    def _load(self, name: str, reader: Callable, empty: Any = None) -> Any:
+        """What `reader` makes of a file; `empty` ({}) if there is none or it cannot be used."""
+        path, empty = self.folder / name, {} if empty is None else empty
         if not path.exists():
             return empty
         try:
-            value = loader(path)
-            if isinstance(value, kind) and (
-                kind is not np.ndarray or value.ndim == 2 and len(set(value.shape)) == 1
-            ):
+            value = reader(path)
+            if isinstance(empty, dict) and isinstance(value, dict):
                 return value
-            problem = 'does not hold a %s' % ('mapping' if kind is dict else 'square matrix')
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            problem = 'cannot be read (%s)' % str(error).splitlines()[0]
-        self.notes.append('%s %s and is left out.' % (path.name, problem))
+            if isinstance(empty, np.ndarray) and _is_confusion(value):
+                return value
+            problem = 'does not hold a %s' % (
+                'mapping' if isinstance(empty, dict) else 'confusion matrix'
+            )
+        except UNREADABLE as error:
+            problem = 'cannot be read (%s)' % (str(error).splitlines() or [type(error).__name__])[0]
+        self.notes.append('%s %s and is left out.' % (name, problem))
         return empty
 
-    def _read_lines(self, path: pathlib.Path) -> None:
-        lines = path.read_text(errors='replace').splitlines() if path.exists() else []
+    def _typed(self, name: str, row: Row) -> Row:
+        """The row without values of the wrong type."""
+        good = {key: value for key, value in row.items() if _fits(key, value)}
+        for key in sorted(set(row) - set(good)):
+            problem = '%s: %s is %.40r and is left out.' % (name, key, row[key])
+            self.notes += [problem] if problem not in self.notes else []
+        return good
+
+    def _read_rows(self, name: str) -> None:
+        path = self.folder / name
+        try:
+            lines = path.read_text(errors='replace').splitlines() if path.exists() else []
+        except OSError as error:
+            lines = []
+            self.notes.append('%s cannot be read (%s) and is left out.' % (name, error.strerror))
         broken, elapsed, last = 0, 0.0, None
         for index, line in enumerate(lines):
             try:
-                row = json.loads(line)
+                row = self._typed(name, json.loads(line))
                 kind = row['kind']
-            except (ValueError, KeyError, TypeError):
-                broken += (
-                    index < len(lines) - 1
-                )  # the last line of a killed or a running session may be half written
+            except (ValueError, KeyError, AttributeError, RecursionError):
+                # The last line of a killed or a running session may be half written.
+                broken += index < len(lines) - 1
                 continue
             now = row.get('time', last)
             self.ended = kind == 'end' or self.ended and kind != 'run'
             if kind == 'run':
-                # What was logged after the checkpoint that this session resumed from has been
-                # trained again since.
-                for rows in (self.lines['train'], self.lines['eval']):
-                    rows[:] = [old for old in rows if old['step'] <= row.get('resumed_from', 0)]
+                self._forget_after(row.get('resumed_from', 0))
             elif last is not None:
                 elapsed += now - last  # the pause before a session does not count
             last = now
-            if kind in self.lines and (kind not in ('train', 'eval') or 'step' in row):
-                self.lines[kind].append(dict(row, minutes=elapsed / 60))
+            if kind in self.rows and (kind not in ('train', 'eval') or 'step' in row):
+                self.rows[kind].append(dict(row, minutes=elapsed / 60))
         if broken:
-            self.notes.append(
-                '%d line(s) of %s cannot be read and are left out.' % (broken, path.name)
-            )
-        bad = [
-            row['step'] for row in self.lines['train'] if not math.isfinite(number(row.get('loss')))
-        ]
-        if bad:
+            self.notes.append('%d line(s) of %s cannot be read and are left out.' % (broken, name))
+        self._note_divergence()
+
+    def _forget_after(self, step: int) -> None:
+        """Drops the rows after the checkpoint that a session resumed from: it repeats them."""
+        for kind in ('train', 'eval'):
+            self.rows[kind] = [row for row in self.rows[kind] if row['step'] <= step]
+
+    def _note_divergence(self) -> None:
+        rows = self.rows['train']
+        steps = [row['step'] for row in rows if not math.isfinite(number(row.get('loss')))]
+        if steps:
             self.notes.append(
                 'The training loss is not finite in %d of %d logged steps, first at step %d.'
-                % (len(bad), len(self.lines['train']), bad[0])
+                % (len(steps), len(rows), steps[0])
             )
+
+    @property
+    def is_empty(self) -> bool:
+        found = any(self.rows.values()) or self.eval or self.offline or self.confusion.size
+        return not (found or self.notes)
+
+    @property
+    def model(self) -> str:
+        named = [source.get('model') for source in (self.eval, self.config, self.session)]
+        return str(next(filter(None, named), self.folder.resolve().name))
 
     @property
     def score(self) -> str:
-        """The evaluation's main metric."""
-        known = [self.eval] + self.lines['eval']
-        return next((name for name in FRACTIONS if any(name in row for row in known)), 'top1')
+        """The key of the evaluation's main figure."""
+        return figures.score({key for row in [self.eval, *self.rows['eval']] for key in row})
 
     @property
-    def session(self) -> Dict[str, Any]:
-        """The latest "run" line, {} if there is none."""
-        return self.lines['run'][-1] if self.lines['run'] else {}
+    def session(self) -> Row:
+        """The latest "run" row, {} if there is none."""
+        return self.rows['run'][-1] if self.rows['run'] else {}
 
     @property
     def last_step(self) -> Optional[int]:
-        return max(
-            (
-                row['step']
-                for kind in ('train', 'eval', 'end')
-                for row in self.lines[kind]
-                if 'step' in row
-            ),
-            default=None,
-        )
+        rows = self.rows['train'] + self.rows['eval'] + self.rows['end']
+        return max((row['step'] for row in rows if 'step' in row), default=None)
 
     @property
-    def has_epochs(self) -> bool:
-        return all('epoch' in row for row in self.lines['train'] + self.lines['eval'])
+    def unit(self) -> str:
+        """What curves are drawn over: 'epoch', or 'step' if a row does not say its epoch."""
+        rows = self.rows['train'] + self.rows['eval']
+        return 'epoch' if all('epoch' in row for row in rows) else 'step'
+
+    def x(self, kind: str) -> np.ndarray:
+        return self.column(kind, self.unit)
 
     def column(self, kind: str, key: str) -> np.ndarray:
-        """float64 values of a key over the lines of a kind; NaN where it is missing."""
-        return np.array([number(row.get(key)) for row in self.lines[kind]])
+        """float64 values of a key over the rows of a kind; NaN where it is missing."""
+        return np.array([number(row.get(key)) for row in self.rows[kind]])
+
+    @property
+    def per_class(self) -> Dict[str, Dict[str, float]]:
+        """{figure: {class name: value, NaN for a class without one}} of eval.json."""
+        return {
+            key: {str(name): number(item) for name, item in value.items()}
+            for key, value in self.eval.items()
+            if isinstance(value, dict) and figures.is_fraction(key)
+        }
+
+    @property
+    def counted(self) -> str:
+        """What the confusion matrix counts."""
+        return 'pixels' if self.confusion.sum() > number(self.eval.get('images')) else 'images'
+
+    @property
+    def classes(self) -> List[str]:
+        """The names of the confusion matrix's classes, else their numbers."""
+        names = self.eval.get('classes') or self.config.get('classes') or []
+        size = len(self.confusion)
+        known = isinstance(names, list) and len(names) == size
+        return [str(name) for name in (names if known else range(size))]
 
     def published(self) -> Published:
         """The key `published` of config.yaml."""
@@ -150,26 +192,28 @@ class RunFolder:
         if isinstance(sources, dict) and all(isinstance(row, dict) for row in sources.values()):
             return sources
         self.notes.append(
-            'published in config.yaml is not of the form {source: {metric: value}} and is left out.'
+            'published in config.yaml is not of the form {source: {figure: value}} and is left out.'
         )
         return {}
 
 
-def _offline_results(path: pathlib.Path) -> List[Dict[str, Any]]:
-    """The results in an offline.json, each with the model and the checkpoint that they share."""
-    try:
-        content = json.loads(path.read_text())
-        return [
-            dict(model=content['model'], checkpoint=content['checkpoint'], **result)
-            for result in content['results'].values()
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError('not of the form that offline inference writes: %s' % error)
+def _read_json(path: pathlib.Path) -> Any:
+    return json.loads(path.read_text())
 
 
-def number(value: Any) -> float:
-    """`value` as a float; NaN for None and for what is no number."""
+def _read_npy(path: pathlib.Path) -> Any:
     try:
-        return float('nan') if value is None else float(value)
-    except (TypeError, ValueError):
-        return float('nan')
+        return np.load(str(path))
+    except Exception as error:  # the header is parsed as Python: a damaged one raises anything
+        raise ValueError(str(error))
+
+
+def _is_confusion(value: Any) -> bool:
+    square = isinstance(value, np.ndarray) and value.ndim == 2 and len(set(value.shape)) == 1
+    return square and value.dtype.kind in 'iu' and (value >= 0).all()
+
+
+def _fits(key: str, value: Any) -> bool:
+    if key in FORM:
+        return isinstance(value, FORM[key]) and not isinstance(value, bool)
+    return key not in ('time', 'seconds') or 0 <= number(value) < 1e11

@@ -1,0 +1,96 @@
+"""What a run's files say, in words: {label: text} for the tables of a report."""
+
+import datetime
+import pathlib
+from typing import Dict
+
+import numpy as np
+
+from common.metrics import figures
+from common.metrics.figures import number
+from common.reporting.run_folder import Row, RunFolder
+
+
+def training(run: RunFolder) -> Dict[str, str]:
+    """State, size, duration, throughput and best evaluation of the training."""
+    session, ends, sessions = run.session, run.rows['end'], run.rows['run']
+    facts = {}
+    if run.last_step is not None:
+        total = session.get('total_steps', 0)
+        state = 'finished' if run.last_step >= total else 'stopped'
+        state = state if run.ended else 'not finished'
+        facts['state'] = '%s at step %d' % (state, run.last_step) + (' of %d' % total) * bool(total)
+    for key, label, unit in (
+        ('parameters', 'parameters', ''),
+        ('global_batch', 'global batch', ' images'),
+        ('steps_per_epoch', 'epoch', ' steps'),
+    ):
+        if key in session:
+            facts[label] = '{:,}{}'.format(session[key], unit)
+    seconds = [number(end['seconds']) for end in ends if 'seconds' in end]
+    if seconds:
+        text = '%s (h:mm:ss)' % datetime.timedelta(seconds=round(sum(seconds)))
+        killed = len(seconds) < len(sessions)
+        facts['duration'] = text + ', sessions that were killed not counted' * killed
+    speed = run.column('end', 'images_per_second')
+    if run.ended and np.isfinite(speed[-1]):
+        facts['training throughput'] = '%.1f images/s' % speed[-1]
+    score = run.column('eval', run.score)
+    if np.isfinite(score).any():
+        best = int(np.nanargmax(score))
+        step, text = run.rows['eval'][best]['step'], figures.text(run.score, score[best])
+        label = 'best %s while training' % figures.of(run.score).name
+        facts[label] = '%s at step %d' % (text, step)
+    if len(sessions) > 1:
+        steps = ', '.join(str(row.get('resumed_from', '?')) for row in sessions[1:])
+        facts['sessions'] = '%d, resumed at step %s' % (len(sessions), steps)
+    return facts
+
+
+def offline(result: Row) -> Dict[str, str]:
+    """Agreement, latency and size of an exported model."""
+    facts = {}
+    if 'equal_predictions' in result:
+        share = 100 * number(result['equal_predictions'])
+        dense = number(result.get('predictions')) > number(result.get('images'))
+        counted = 'pixels' if dense else 'images'
+        facts['same prediction as online'] = '%.2f %% of the %s' % (share, counted)
+    if 'max_abs_logit_difference' in result:
+        largest = number(result['max_abs_logit_difference'])
+        facts['largest difference of a logit'] = '%.3g' % largest
+    latency = result.get('latency_ms', {})
+    if latency:
+        label = 'latency of a batch of %s' % result.get('batch_size', '?')
+        known = [key for key in ('mean', 'p50', 'p90', 'p99') if key in latency]
+        facts[label] = ', '.join('%s %.2f ms' % (key, number(latency[key])) for key in known)
+    for kind, size in result.get('size_bytes', {}).items():
+        facts['size of the .%s' % kind] = '%.2f MB' % (number(size) / 1e6)
+    if 'software' in result:
+        facts['measured with'] = software(result)
+    return facts
+
+
+def checkpoint(row: Row) -> str:
+    return 'checkpoint %s' % pathlib.PurePath(row.get('checkpoint', 'unknown')).name
+
+
+def devices(session: Row) -> str:
+    device = session.get('hardware') or session.get('device', 'unknown device')
+    return '%s x %s' % (session.get('ranks', 1), device)
+
+
+def origin(session: Row) -> str:
+    """Devices, date and software of a session."""
+    return '%s, started %s; %s' % (devices(session), date(session), software(session))
+
+
+def date(session: Row) -> str:
+    if 'time' not in session:
+        return 'at an unknown time'
+    moment = datetime.datetime.fromtimestamp(session['time'], datetime.timezone.utc)
+    return moment.strftime('%Y-%m-%d %H:%M UTC')
+
+
+def software(row: Row) -> str:
+    known = row.get('software', {}).items()
+    return ', '.join('%s %s' % item for item in known) or 'software unknown'
