@@ -1,19 +1,38 @@
-"""Writes report.md and plots/ of a run: `python -m common.report RUN_FOLDER`."""
+"""Reports of runs, written from the files in their folders.
+
+python -m common.report RUN                     report.md, report.html and plots/ in RUN
+python -m common.report --compare RUN_A RUN_B   comparison.html: curves, figures, configuration
+python -m common.report --results RUN ...       RESULTS.md: mean and spread over seeds
+"""
 
 import argparse
 from typing import Optional, Sequence
 
 from common.errors import entry_point
-from common.reporting import report
+from common.reporting import compare, report, results
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(
-        prog='python -m common.report', description='Writes report.md and plots/ of a run.'
+        prog='python -m common.report',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('run_folder', help='the --output_path of a run')
-    print(report.write(parser.parse_args(argv).run_folder))
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('run', nargs='?', help='the --output_path of a run')
+    what.add_argument('--compare', nargs='+', metavar='RUN', help='runs to put side by side')
+    what.add_argument('--results', nargs='+', metavar='RUN', help='finished runs to summarise')
+    parser.add_argument(
+        '--output', help='folder of --compare, default comparison; file of --results: RESULTS.md'
+    )
+    args = parser.parse_args(argv)
+    if args.compare:
+        print(compare.write(args.compare, args.output or 'comparison'))
+    elif args.results:
+        print(results.write(args.results, args.output or 'RESULTS.md'))
+    else:
+        print(report.write(args.run))
 
 
 if __name__ == '__main__':

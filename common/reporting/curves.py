@@ -3,7 +3,8 @@
 Every function is called with the path of the PNG first: `training(path, run)`.
 """
 
-from typing import List, Sequence, Tuple
+import itertools
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,8 +13,9 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from common.metrics import figures
 from common.reporting.run_folder import RunFolder
-from common.reporting.style import BLUE, GREY, ORANGE, WIDTH, as_png, note
+from common.reporting.style import BLUE, COLOURS, GREY, ORANGE, WIDTH, as_png, note
 
+LINES = [(color, line) for line in ('-', '--', ':') for color in COLOURS]  # of runs compared
 Line = Tuple[np.ndarray, np.ndarray, str, str]  # x, y, label, colour
 
 
@@ -97,6 +99,35 @@ def throughput(run: RunFolder) -> Figure:
         note(axes, 'resumed', (moment, 0), (4, 5), xycoords=foot, color=GREY)
     axes.set_title('Training throughput' + (' of all %d devices' % ranks if ranks > 1 else ''))
     axes.set_ylabel('images/s')
+    return figure
+
+
+@as_png
+def comparison(runs: Dict[str, RunFolder]) -> Figure:
+    """Evaluation figure, training loss and learning rate of several runs, {label: run}."""
+    unit = 'epoch' if all(run.unit == 'epoch' for run in runs.values()) else 'step'
+    scores = list(dict.fromkeys(run.score for run in runs.values() if run.rows['eval']))
+    figure, panels = _panels([3] * len(scores) + [3, 2], unit)
+    for (label, run), (color, line) in zip(runs.items(), itertools.cycle(LINES)):
+        x, how = run.column('train', unit), dict(color=color, linestyle=line, label=label)
+        for axes, score in zip(panels, scores):
+            if score == run.score:
+                evaluated = run.column('eval', unit)
+                axes.plot(evaluated, run.column('eval', score), marker=_marker(evaluated), **how)
+        panels[-2].plot(x, _smoothed(run.column('train', 'loss')), **how)
+        panels[-1].plot(x, run.column('train', 'learning_rate'), **how)
+    for axes, score in zip(panels, scores):
+        name = figures.of(score).name
+        axes.set_title('Evaluation %s' % name)
+        _percent_axis(axes, name)
+    panels[-2].set_title('Training loss')
+    panels[-2].set_ylabel('loss (nats)')
+    panels[-1].set_title('Learning rate')
+    panels[-1].set_ylabel('learning rate')
+    for axes in panels[-2:]:
+        axes.set_ylim(bottom=0)
+    handles = panels[-1].get_legend_handles_labels()
+    panels[0].legend(*handles, loc='upper left', bbox_to_anchor=(1.01, 1), frameon=False)
     return figure
 
 

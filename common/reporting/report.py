@@ -1,5 +1,5 @@
-"""report.md and plots/*.png of a run's folder, written from the files that training, evaluation and
-export left there.
+"""report.md, report.html and plots/*.png of a run's folder, written from the files that training,
+evaluation and export left there.
 
 Works on a run that is still going, was killed or was resumed. What is missing is left out, what
 cannot be read is named.
@@ -7,15 +7,15 @@ cannot be read is named.
 
 import os
 import pathlib
-from typing import Dict, List, Optional, Union
+from typing import Container, Dict, List, Optional, Union
 
 import numpy as np
 
 from common.errors import UserError
 from common.files import atomic
 from common.metrics import figures, scores
-from common.reporting import class_plots, curves, facts
-from common.reporting.markdown import table
+from common.reporting import class_plots, curves, facts, html_page
+from common.reporting.markdown import cell, table
 from common.reporting.run_folder import Published, Row, RunFolder
 
 MOST = 5  # confusions and weak classes that are listed
@@ -26,7 +26,8 @@ def write(
     published: Optional[Published] = None,
     title: Optional[str] = None,
 ) -> pathlib.Path:
-    """Writes report.md and plots/*.png into a run's folder and returns the path of report.md.
+    """Writes report.md, report.html and plots/*.png into a run's folder; returns the path of
+    report.md. The page holds its pictures, and a table of all classes.
 
     Args:
         published: {source: {figure: value}} to show beside the measured results, added to the key
@@ -39,10 +40,10 @@ def write(
     run = read(run_folder)
     sources = dict(run.published(), **(published or {}))
     parts = [
-        '# ' + (title or '%s: report of a run' % run.model),
-        *('**Note.** ' + note for note in run.notes),
+        '# ' + (title or '%s: report of a run' % cell(run.model)),
+        *('**Note.** ' + cell(note) for note in run.notes),
         _results(run),
-        _figure_table('Published, not measured here', sources),
+        figure_table('Published, not measured here', sources),
         table('Training', ['', ''], list(facts.training(run).items()), left=2),
         _offline(run),
         *_pictures(run),
@@ -50,8 +51,13 @@ def write(
     ]
     path = run.folder / 'report.md'
     with atomic(path) as temporary:
-        temporary.write_text('\n\n'.join(part for part in parts if part) + '\n')
+        temporary.write_text(_joined(parts) + '\n', encoding='utf-8')
+    html_page.write(path.with_suffix('.html'), _joined(parts + [_classes(run)]))
     return path
+
+
+def _joined(parts: List[str]) -> str:
+    return '\n\n'.join(part for part in parts if part)
 
 
 def read(run_folder: Union[str, os.PathLike]) -> RunFolder:
@@ -84,14 +90,10 @@ def _results(run: RunFolder) -> str:
             label = 'offline, .%s, %s' % (result.get('backend', '?'), facts.checkpoint(result))
             rows[label] = dict(result, **offline)
         differences.append(_difference(result))
-    measured = {
-        label: {key: row.get(key) for key in figures.FIGURES if key not in run.per_class}
-        for label, row in rows.items()
-    }
-    parts = [_figure_table('Measured here', measured), *differences]
+    parts = [figure_table('Measured here', rows, only=figures.FIGURES), *differences]
     if rows and run.session:
         parts.append('Trained and evaluated on %s.' % facts.origin(run.session))
-    return '\n\n'.join(part for part in parts if part)
+    return _joined(parts)
 
 
 def _difference(result: Row) -> str:
@@ -165,11 +167,34 @@ def _confused(run: RunFolder) -> str:
     return confusions + '\n\n' + table('', ['lowest recall', 'recall', 'precision'], rows)
 
 
-def _figure_table(heading: str, rows: Dict[str, Row]) -> str:
-    """One row a source and one column a figure that any of them has."""
-    present = {key for row in rows.values() for key, value in row.items() if value is not None}
-    columns = [key for key in figures.FIGURES if key in present]
-    columns += sorted(map(str, present - set(columns)))
+def _classes(run: RunFolder) -> str:
+    """Every class, with all that is known of it."""
+    columns = {figures.of(key).name: values for key, values in run.per_class.items()}
+    if run.confusion.size:
+        for name, values in (('recall', scores.recall), ('precision', scores.precision)):
+            columns[name] = dict(zip(run.classes, values(run.confusion)))
+    rows = {
+        name: [figures.text('top1', values.get(name)) for values in columns.values()]
+        for name in dict.fromkeys(name for values in columns.values() for name in values)
+    }
+    header = ['class', *columns]
+    if run.confusion.size:
+        header.append(run.counted)
+        for name, count in zip(run.classes, run.confusion.sum(axis=1)):
+            rows[name].append('{:,}'.format(count))
+    return table('Classes', header, [[name, *cells] for name, cells in rows.items()])
+
+
+def figure_table(heading: str, rows: Dict[str, Row], only: Optional[Container[str]] = None) -> str:
+    """One row a source and one column a figure that any of them has; `only`: of these."""
+    usable = {
+        key
+        for row in rows.values()
+        for key, value in row.items()
+        if value is not None and not isinstance(value, dict) and (only is None or key in only)
+    }
+    columns = [key for key in figures.FIGURES if key in usable]
+    columns += sorted(map(str, usable - set(columns)))
     body = [[label, *(_text(row, key) for key in columns)] for label, row in rows.items()]
     return table(heading, ['', *(figures.of(key).name for key in columns)], body if columns else [])
 

@@ -147,6 +147,11 @@ class RunFolder:
         return self.rows['run'][-1] if self.rows['run'] else {}
 
     @property
+    def latest(self) -> Row:
+        """The final evaluation, else the latest one while training, else {}."""
+        return self.eval or (self.rows['eval'] or [{}])[-1]
+
+    @property
     def last_step(self) -> Optional[int]:
         rows = self.rows['train'] + self.rows['eval'] + self.rows['end']
         return max((row['step'] for row in rows if 'step' in row), default=None)

@@ -6,7 +6,8 @@ import matplotlib
 from matplotlib.axes import Axes
 
 # Okabe and Ito: distinguishable for colour-blind readers and in print.
-BLUE, ORANGE, GREEN, PURPLE, YELLOW = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00'
+COLOURS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00'
+BLUE, ORANGE = COLOURS[:2]
 GREY, DARK = '#8A8A8A', '#333333'
 STYLE = {
     'savefig.dpi': 120,

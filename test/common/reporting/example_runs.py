@@ -126,3 +126,18 @@ def whole_run(folder, classes=10):
     matrix = np.eye(classes, dtype=np.int64) * 30
     matrix[3, 5] = 11  # class 3 is taken for class 5 in 11 of 41 images
     np.save(str(folder / 'confusion.npy'), matrix)
+
+
+def rows_of(text):
+    """{first cell: other cells} of the tables in a piece of Markdown, without the rules."""
+    cells = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in text.splitlines()
+        if line.startswith('|') and not line.startswith('|:--')
+    ]
+    return {row[0]: row[1:] for row in cells}
+
+
+def read_tables(text):
+    """The tables of a piece of Markdown, each {first cell: other cells}."""
+    return [rows_of(part) for part in text.split('\n\n') if part.startswith('|')]

@@ -76,7 +76,9 @@ def test_damaged_bytes(seed, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['eval.json', 'offline.json', 'config.yaml', 'metrics.jsonl'])
 @pytest.mark.parametrize(
-    'content', [b'', b'\0', b'\xff\xfe', b'[' * 100000, b'{"a": ' * 5000, None]
+    'content',
+    [b'', b'\0', b'\xff\xfe', b'[' * 100000, b'{"a": ' * 5000, None],
+    ids=['empty', 'zero', 'binary', 'lists', 'mappings', 'folder'],
 )
 def test_odd_files(name, content, tmp_path, monkeypatch):
     """content None: a folder stands in the file's place."""

@@ -16,6 +16,7 @@ from example_runs import (
     OFFLINE,
     RUN,
     evaluation,
+    rows_of,
     train,
     whole_run,
     write_lines,
@@ -30,16 +31,6 @@ from common.reporting.run_folder import RunFolder
 
 def section(text, heading):
     return text.split('## ' + heading + '\n')[1].split('\n## ')[0]
-
-
-def rows_of(text):
-    """{first cell: other cells} of the tables in a piece of Markdown, without the rules."""
-    cells = [
-        [cell.strip() for cell in line.strip('|').split('|')]
-        for line in text.splitlines()
-        if line.startswith('|') and not line.startswith('|:--')
-    ]
-    return {row[0]: row[1:] for row in cells}
 
 
 def assert_pictures(folder, names, empty=()):

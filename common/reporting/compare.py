@@ -1,0 +1,74 @@
+"""Runs side by side: their figures, the configuration keys that differ, curves over each other."""
+
+import os
+import pathlib
+from typing import Any, Dict, List, Sequence
+
+from common.errors import UserError
+from common.files import atomic
+from common.metrics import figures
+from common.reporting import curves, facts, html_page, report
+from common.reporting.markdown import cell, table
+from common.reporting.run_folder import RunFolder
+
+
+def write(folders: Sequence[str], output: str) -> pathlib.Path:
+    """Writes comparison.md, comparison.html and comparison.png into `output`; returns the page's
+    path. UserError for fewer than two runs or a folder that is not one.
+    """
+    if len(folders) < 2:
+        raise UserError('--compare needs two runs or more')
+    runs = dict(zip(labels(folders), map(report.read, folders)))
+    settings, stated = differences(runs), {}
+    for label, run in runs.items():
+        for name, text in facts.training(run).items():
+            stated.setdefault(name, dict.fromkeys(runs, ''))[label] = text
+    page = pathlib.Path(output) / 'comparison.html'
+    parts = [
+        '# Comparison of %d runs' % len(runs),
+        *(
+            '**Note.** ' + cell('%s: %s' % (label, note))
+            for label, run in runs.items()
+            for note in run.notes
+        ),
+        report.figure_table(
+            'Figures', {label: run.latest for label, run in runs.items()}, only=figures.FIGURES
+        ),
+        _columns('Training', runs, stated),
+        _columns('Configuration keys that differ', runs, settings),
+    ]
+    if any(run.rows['train'] or run.rows['eval'] for run in runs.values()):
+        with atomic(page.with_suffix('.png')) as temporary:
+            curves.comparison(temporary, runs)
+        parts += ['## Curves', '![curves of the runs](comparison.png)']
+    text = '\n\n'.join(part for part in parts if part) + '\n'
+    with atomic(page.with_suffix('.md')) as temporary:
+        temporary.write_text(text)
+    html_page.write(page, text)
+    return page
+
+
+def labels(folders: Sequence[str]) -> List[str]:
+    """The shortest ends of the paths that tell the folders apart."""
+    paths = [pathlib.Path(os.path.abspath(folder)).parts for folder in folders]
+    for length in range(1, max(map(len, paths)) + 1):
+        ends = ['/'.join(parts[-length:]) for parts in paths]
+        if len(set(ends)) == len(ends):
+            return ends
+    raise UserError('--compare: a run is named twice: %s' % ', '.join(folders))
+
+
+def differences(runs: Dict[str, RunFolder]) -> Dict[str, Dict[str, Any]]:
+    """{key: {label: value}} of the keys in which the runs' configurations are not all the same."""
+    keys = dict.fromkeys(key for run in runs.values() for key in run.config)
+    rows = {
+        key: {label: run.config.get(key, '') for label, run in runs.items()}
+        for key in keys
+        if key not in ('output_path', 'published')
+    }
+    return {key: row for key, row in rows.items() if len(set(map(str, row.values()))) > 1}
+
+
+def _columns(heading: str, runs: Dict[str, RunFolder], rows: Dict[str, Dict[str, Any]]) -> str:
+    body = [[name, *(row[label] for label in runs)] for name, row in rows.items()]
+    return table(heading, ['', *runs], body, left=1 + len(runs))
