@@ -2,16 +2,15 @@
 status 1 if something is broken.
 """
 
-import glob
 import importlib.util
-import inspect
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Tuple
 
+from common.ascend import cann, environment, npu_smi
 from common.errors import UserError, entry_point
 
 OK, MISSING, BROKEN = 'ok', '-', 'BROKEN'
@@ -23,7 +22,7 @@ class Finding(NamedTuple):
     state: str
     what: str
     found: str
-    cure: str = ''
+    fix: str = ''
 
 
 def _ask(code: str) -> Tuple[bool, str]:
@@ -42,14 +41,14 @@ def _ask(code: str) -> Tuple[bool, str]:
     )
 
 
-def _package(name: str, wanted: str, cure: str) -> Finding:
+def _package(name: str, wanted: str, fix: str) -> Finding:
     works, found = _ask('import %s as package; print(package.__version__)' % name)
     right = works and found.startswith(wanted)
     return Finding(
         OK if right else BROKEN,
         name,
         found if works else 'does not import: ' + found,
-        '' if right else 'want %s: %s' % (wanted, cure),
+        '' if right else 'want %s: %s' % (wanted, fix),
     )
 
 
@@ -86,123 +85,41 @@ def _gpu() -> Finding:
     )
 
 
-def _driver(root: str = '/usr/local/Ascend') -> Finding:
+def _driver(root: str = cann.ROOT) -> Finding:
+    if not shutil.which('npu-smi'):
+        fix = '. %s/driver/bin/setenv.bash' % root
+        return Finding(MISSING, 'Ascend driver', 'npu-smi is not on PATH', fix)
     try:
-        answer = subprocess.run(
-            ['npu-smi', 'info'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20
-        )
-    except OSError:
-        return Finding(
-            MISSING, 'Ascend driver', 'npu-smi is not on PATH', '. %s/driver/bin/setenv.bash' % root
-        )
-    except subprocess.TimeoutExpired:
-        return Finding(
-            BROKEN,
-            'Ascend driver',
-            'npu-smi does not answer',
-            'look at `dmesg`; install driver and firmware anew',
-        )
-    table = answer.stdout.decode(errors='replace')
-    if answer.returncode:
-        return Finding(
-            BROKEN,
-            'Ascend driver',
-            'npu-smi: ' + ' '.join(table.split())[-110:],
-            'install driver and firmware anew; in a container, pass /dev/davinci* and the'
-            ' driver in',
-        )
-    chips = sorted(
-        {
-            word
-            for line in table.splitlines()
-            for word in line.split()
-            if word[:1].isdigit() and word[-1:] in 'AB' and len(word) >= 4
-        }
-    )
-    version = next(
-        (
-            line.strip()
-            for path in glob.glob(root + '/driver/version.info')
-            for line in open(path)
-            if 'ersion' in line
-        ),
-        '',
-    )
-    return Finding(OK, 'Ascend driver', ' '.join(['npu-smi answers', version] + chips).strip())
-
-
-def set_env_scripts(
-    root: str = '/usr/local/Ascend', home: Optional[str] = None
-) -> List[Tuple[str, List[str]]]:
-    """CANN generations found on disk, newest first: (name, scripts to source in this order)."""
-    found = []
-    for base in (root, os.path.join(home or os.path.expanduser('~'), 'Ascend')):
-        for kit in ('ascend-toolkit', 'nnae'):
-            script = '%s/%s/set_env.sh' % (base, kit)
-            if os.path.isfile(script):
-                plugin = '%s/tfplugin/set_env.sh' % base
-                generation = (
-                    'CANN 6 and newer' if base == root and kit == 'ascend-toolkit' else 'CANN 5'
-                )
-                found.append((generation, [script] + ([plugin] if os.path.isfile(plugin) else [])))
-        if os.path.isdir(base + '/fwkacllib') or os.path.isdir(base + '/nnae/latest/fwkacllib'):
-            found.append(
-                (
-                    (
-                        'CANN 20.x and older: no set_env.sh; PATH, LD_LIBRARY_PATH and PYTHONPATH are'
-                        ' exported by hand from'
-                    ),
-                    [base],
-                )
-            )
-    return found
+        chips = npu_smi.parse(npu_smi.info())
+    except UserError as error:
+        found, _, fix = str(error).partition('; ')
+        return Finding(BROKEN, 'Ascend driver', found, fix)
+    names = ', '.join(sorted({chip.name for chip in chips}))
+    ill = ['%d (%s)' % (chip.npu, chip.health) for chip in chips if chip.health != 'OK']
+    found = 'version %s, %d chips %s' % (cann.driver_version(root) or 'unknown', len(chips), names)
+    if ill:
+        found += '; not healthy: ' + ', '.join(ill)
+    fix = 'npu-smi info -t health -i N names the fault' if ill else ''
+    return Finding(OK if chips else BROKEN, 'Ascend driver', found, fix)
 
 
 def _cann() -> Finding:
-    scripts = set_env_scripts()
-    if not scripts:
+    installations = cann.installations()
+    if not installations:
         return Finding(
             MISSING,
             'CANN',
-            'no set_env.sh below /usr/local/Ascend or ~/Ascend',
+            'no set_env.sh below %s or ~/Ascend' % cann.ROOT,
             'install ascend-toolkit and tfplugin',
         )
-    name, files = scripts[0]
-    sourced = bool(os.environ.get('ASCEND_OPP_PATH'))
-    return Finding(
-        OK if sourced else MISSING,
-        'CANN',
-        '%s: %s' % (name, ' '.join(files)),
-        (
-            ''
-            if sourced
-            else ' && '.join('. ' + file for file in files) + '   (not in a shell with set -u)'
-        ),
-    )
-
-
-# A parameter of NPURunConfig that came with each release; the newest that is there tells the
-# release.
-_RELEASES = [
-    ('ac_parallel_enable', 'r1.15.0 or master'),
-    ('precision_mode_v2', 'r1.13.0'),
-    ('deterministic', 'r1.12.0'),
-    ('aoe_config_file', 'r1.11.0'),
-    ('topo_sorting_mode', 'r1.10.0'),
-    ('customize_dtypes', 'r1.9.0'),
-    ('soc_config', 'r1.8.0'),
-    ('device_type', 'r1.7.0'),
-    ('modify_mixlist', 'r1.5.0 or r1.6.0'),
-]
-
-
-def adapter_release(run_config: Callable) -> str:
-    """The TF adapter's release, by the parameters of its NPURunConfig."""
-    parameters = inspect.signature(run_config).parameters
-    return next(
-        (release for name, release in _RELEASES if name in parameters),
-        'older than r1.5.0: not supported',
-    )
+    newest = installations[0]
+    found = '%s: %s' % (newest.generation, ' '.join(newest.scripts) or newest.folder)
+    if cann.is_sourced():
+        return Finding(OK, 'CANN', found)
+    if not newest.scripts:
+        return Finding(MISSING, 'CANN', found, 'export PATH, LD_LIBRARY_PATH, PYTHONPATH by hand')
+    commands = ' && '.join('. ' + script for script in newest.scripts)
+    return Finding(MISSING, 'CANN', found, commands + '   (not in a shell with set -u)')
 
 
 def _adapter() -> Finding:
@@ -214,8 +131,8 @@ def _adapter() -> Finding:
             "training on Ascend: source CANN's tfplugin/set_env.sh",
         )
     works, found = _ask(
-        'from common import doctor; from npu_bridge.estimator.npu.npu_config import NPURunConfig; '
-        'print(doctor.adapter_release(NPURunConfig.__init__))'
+        'from common.ascend import cann; from npu_bridge.estimator.npu.npu_config import'
+        ' NPURunConfig; print(cann.adapter_release(NPURunConfig.__init__))'
     )
     return Finding(
         OK if works else BROKEN,
@@ -226,16 +143,12 @@ def _adapter() -> Finding:
 
 
 def _job() -> Finding:
-    from common.devices import npu
-
     try:
-        place = npu.environment()
+        rank, size = environment.read_rank()
     except UserError as error:
         return Finding(BROKEN, 'rank settings', str(error))
     return Finding(
-        OK,
-        'rank settings',
-        'rank %s of %d' % (place.rank if place.rank >= 0 else 'from HCCL', place.size),
+        OK, 'rank settings', 'rank %s of %d' % (rank if rank >= 0 else 'from HCCL', size)
     )
 
 
@@ -285,7 +198,7 @@ def main() -> None:
                 finding.state,
                 finding.what,
                 finding.found,
-                '  ->  ' + finding.cure if finding.cure else '',
+                '  ->  ' + finding.fix if finding.fix else '',
             )
         )
     usable = [

@@ -16,11 +16,10 @@ import subprocess
 import sys
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
+from common.ascend import environment
 from common.errors import UserError, entry_point
-from hccl import environment, horovod_slots, rank_table
+from hccl import horovod_ranks, npu_ranks, rank_table
 from hccl.processes import Rank, run, say
-
-SIMULATION = pathlib.Path(__file__).resolve().parent.parent / 'test' / 'ascend_sim'
 
 
 def _flag(command: Sequence[str], name: str) -> Optional[str]:
@@ -59,8 +58,6 @@ def choose(args: argparse.Namespace) -> Tuple[str, str]:
         return args.device, '--device %s' % args.device
     if inner in ('npu', 'gpu', 'cpu'):
         return inner, '--device %s in the command' % inner
-    if os.environ.get('ASCEND_SIM') == '1':
-        return 'npu', 'ASCEND_SIM=1, a stand-in for the device'
     if importlib.util.find_spec('npu_bridge'):
         return 'npu', 'npu_bridge is installed'
     gpus = _gpus()
@@ -95,29 +92,13 @@ def _environment(settings: Dict[str, Optional[str]], cores: Optional[Set[int]]) 
     return result
 
 
-def _simulated() -> Dict[str, str]:
-    """Puts the stand-ins for CANN first, if ASCEND_SIM=1 asks for them."""
-    if os.environ.get('ASCEND_SIM') != '1':
-        return {}
-    return {
-        name: os.pathsep.join(filter(None, [str(SIMULATION / folder), os.environ.get(name)]))
-        for name, folder in (('PYTHONPATH', 'python'), ('PATH', 'bin'))
-    }
-
-
 def _npu_ranks(
     args: argparse.Namespace, devices: Optional[List[int]], log_dir: pathlib.Path
 ) -> List[Rank]:
-    slots = environment.slots(args, devices, log_dir)
-    extra = _simulated()
+    ranks = npu_ranks.local_ranks(args, devices, log_dir)
     return [
-        Rank(
-            slot.name,
-            'device %d' % slot.device,
-            _environment(dict(extra, **slot.settings), cores),
-            cores,
-        )
-        for slot, cores in zip(slots, _shares(len(slots)))
+        Rank(rank.name, 'device %d' % rank.device, _environment(rank.variables, cores), cores)
+        for rank, cores in zip(ranks, _shares(len(ranks)))
     ]
 
 
@@ -146,14 +127,14 @@ def _run_with_horovod(
             )
         settings['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, devices))
     with contextlib.ExitStack() as stack:
-        slots = (
-            stack.enter_context(horovod_slots.slots(len(devices), log_dir))
+        places = (
+            stack.enter_context(horovod_ranks.places(len(devices), log_dir))
             if len(devices) > 1
             else [{}]
         )
         ranks = [
             Rank('rank %d' % rank, device, _environment(dict(settings, **variables), cores), cores)
-            for rank, (variables, cores) in enumerate(zip(slots, _shares(len(devices))))
+            for rank, (variables, cores) in enumerate(zip(places, _shares(len(devices))))
         ]
         return run(args.command, ranks, log_dir)
 

@@ -14,8 +14,8 @@ import sys
 import time
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
+from common.ascend import error_codes
 from common.errors import UserError
-from hccl import cures
 
 GRACE = 60  # seconds that ranks have for their last checkpoint after a signal
 STOP = 8  # seconds that the others have once a rank has failed
@@ -143,7 +143,7 @@ def _explain(failed: '_Process') -> None:
         'launch: %s failed: %s. The end of %s:' % (failed, _meaning(failed.status()), failed.log)
     ]
     report += ['    ' + line for line in lines[-LAST_LINES:]]
-    report += ['launch: ' + cure for cure in cures.find(log)]
+    report += ['launch: ' + fix for fix in error_codes.find_fixes(log)]
     sys.stderr.write('\n'.join(report) + '\n')
 
 

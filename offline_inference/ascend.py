@@ -14,6 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from common.ascend import npu_smi
 from common.checkpoints import checkpoint
 from common.data import records
 from common.evaluation import evaluation
@@ -42,7 +43,7 @@ def require(task: Task, tool: str, options: Options) -> Options:
         aipp.text(task)
     atc.require()
     msame.require(tool)
-    return options._replace(soc_version=options.soc_version or atc.soc_version())
+    return options._replace(soc_version=options.soc_version or npu_smi.soc_version())
 
 
 def run(

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import tensorflow as tf
 
+from common.ascend import npu_smi
 from common.errors import UserError, entry_point, suggest
 from common.files import atomic
 from common.task import Task
@@ -84,29 +85,6 @@ def require() -> None:
             ' /usr/local/Ascend/ascend-toolkit/set_env.sh (elsewhere: python -m'
             ' offline_inference.atc --dry_run prints the command)'
         )
-
-
-def soc_version() -> str:
-    """The chip of this host by `npu-smi info`; UserError if it cannot be told."""
-    cure = 'give --soc_version, such as Ascend310 or Ascend910A'
-    try:
-        table = subprocess.run(
-            ['npu-smi', 'info'],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True,
-            timeout=60,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        raise UserError('npu-smi, which names the chip, is not on PATH or does not answer; ' + cure)
-    names = sorted(
-        set(
-            re.findall(r'^\|\s*\d+\s+(\d\w*|Ascend\w+)\s*\|\s*[A-Z][a-z]*\s*\|', table, re.M | re.I)
-        )
-    )
-    if len(names) != 1:
-        raise UserError('npu-smi info names %s; %s' % (' and '.join(names) or 'no chip', cure))
-    return names[0] if names[0].startswith('Ascend') else 'Ascend' + names[0]
 
 
 def check(request: Request) -> None:
@@ -299,7 +277,7 @@ def request(
     conversion = Request(
         frozen=pathlib.Path(os.path.abspath(str(frozen))),
         output=output,
-        soc_version=soc or soc_version(),
+        soc_version=soc or npu_smi.soc_version(),
         precision_mode=precision_mode or task.atc_precision_mode,
         aipp=output.with_suffix('.aipp.cfg') if input_dtype == 'uint8' else None,
         input_shape='%s:%s' % (pb.INPUT, ','.join(map(str, shape))),

@@ -1,1 +1,3 @@
-"""Facts about an Ascend machine, without TensorFlow."""
+"""Facts about an Ascend machine: its chips, CANN, the environment of a rank, error codes. Without
+TensorFlow.
+"""

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from common import doctor
+from common.ascend.cann import Installation
 from common.doctor import BROKEN, MISSING, OK
 
 SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
@@ -64,131 +65,62 @@ def test_no_driver(tool):
         MISSING,
         'Ascend driver',
     ) and 'npu-smi is not on PATH' in finding.found
-    assert finding.cure == '. /no/such/driver/bin/setenv.bash'
+    assert finding.fix == '. /no/such/driver/bin/setenv.bash'
 
 
-def test_a_driver_tells_its_chips_and_version(tool, tmp_path):
-    table = subprocess.run(
-        [str(SIM / 'bin' / 'npu-smi'), 'info'], stdout=subprocess.PIPE, universal_newlines=True
-    ).stdout
-    tool('npu-smi', table)
+@pytest.mark.parametrize(
+    'name, found, health',
+    [
+        ('910B3', '2 chips 910B3', ''),
+        ('910_93', '2 chips Ascend910', ''),
+        ('910A', '2 chips 910A', '; not healthy: 1 (Warning)'),
+        ('310B4', '1 chips 310B4', '; not healthy: 0 (Alarm)'),
+    ],
+)
+def test_a_driver_tells_its_chips_health_and_version(tool, tmp_path, name, found, health):
+    tool('npu-smi', (SIM.parent / 'data' / 'npu_smi' / (name + '.txt')).read_text())
     (tmp_path / 'driver').mkdir()
     (tmp_path / 'driver' / 'version.info').write_text('Version=21.0.4\npackage=driver\n')
     finding = doctor._driver(str(tmp_path))
-    assert (
-        finding.state == OK
-        and 'Version=21.0.4' in finding.found
-        and '910A' in finding.found.split()
-    )
+    assert finding.state == OK and finding.found == 'version 21.0.4, ' + found + health
+    assert bool(finding.fix) is bool(health)
 
 
 def test_a_driver_that_finds_no_device_is_broken(tool):
-    tool(
-        'npu-smi',
-        'DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\ndcmi module initialize failed. ret is'
-        ' -8005',
-        status=1,
-    )
+    error = 'dcmi module initialize failed. ret is -8005'
+    tool('npu-smi', 'DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\n' + error, status=1)
     finding = doctor._driver('/no/such')
-    assert (
-        finding.state == BROKEN
-        and 'dcmi module initialize failed' in finding.found
-        and 'driver' in finding.cure
-    )
+    assert finding.state == BROKEN and error in finding.found and 'driver' in finding.fix
+    tool('npu-smi', 'an empty table')
+    assert doctor._driver('/no/such').state == BROKEN
 
 
 # CANN
 
 
-def test_generations_of_cann_are_told_by_their_scripts(tmp_path):
-    root, home = tmp_path / 'local' / 'Ascend', tmp_path / 'home'
-    assert doctor.set_env_scripts(str(root), str(home)) == []
-    old = touch(root / 'fwkacllib' / 'x')
-    assert [name.split(':')[0] for name, _ in doctor.set_env_scripts(str(root), str(home))] == [
-        'CANN 20.x and older'
-    ], old
-    five = touch(root / 'nnae' / 'set_env.sh')
-    assert doctor.set_env_scripts(str(root), str(home))[0] == ('CANN 5', [five])
-    six, plugin = (
-        touch(root / 'ascend-toolkit' / 'set_env.sh'),
-        touch(root / 'tfplugin' / 'set_env.sh'),
-    )
-    assert doctor.set_env_scripts(str(root), str(home))[0] == ('CANN 6 and newer', [six, plugin])
-    own = touch(home / 'Ascend' / 'ascend-toolkit' / 'set_env.sh')
-    assert [own] in [files for _, files in doctor.set_env_scripts(str(root), str(home))]
-
-
 @pytest.mark.parametrize('sourced', [False, True])
 def test_cann_that_is_there_but_not_sourced(monkeypatch, sourced):
+    scripts = ['/a/set_env.sh', '/b/set_env.sh']
     monkeypatch.setattr(
-        doctor,
-        'set_env_scripts',
-        lambda: [('CANN 6 and newer', ['/a/set_env.sh', '/b/set_env.sh'])],
+        doctor.cann, 'installations', lambda: [Installation('CANN 6 and newer', '/a', scripts)]
     )
     monkeypatch.delenv('ASCEND_OPP_PATH', raising=False)
     if sourced:
         monkeypatch.setenv('ASCEND_OPP_PATH', '/a/opp')
     finding = doctor._cann()
     assert finding.state == (OK if sourced else MISSING)
-    assert (
-        finding.cure.startswith('' if sourced else '. /a/set_env.sh && . /b/set_env.sh')
-        and bool(finding.cure) is not sourced
-    )
+    assert finding.found == 'CANN 6 and newer: /a/set_env.sh /b/set_env.sh'
+    assert finding.fix.startswith('' if sourced else '. /a/set_env.sh && . /b/set_env.sh')
+    assert bool(finding.fix) is not sourced
 
 
 def test_no_cann(monkeypatch):
-    monkeypatch.setattr(doctor, 'set_env_scripts', lambda: [])
-    assert (
-        doctor._cann().state == MISSING
-        and 'install ascend-toolkit and tfplugin' in doctor._cann().cure
-    )
+    monkeypatch.setattr(doctor.cann, 'installations', lambda: [])
+    assert doctor._cann().state == MISSING
+    assert 'install ascend-toolkit and tfplugin' in doctor._cann().fix
 
 
 # The adapter
-
-
-def config(*extra):
-    def r1_5_0(self, iterations_per_loop=1, modify_mixlist=None):
-        pass
-
-    def r1_7_0(self, modify_mixlist=None, device_type=None):
-        pass
-
-    def r1_11_0(
-        self,
-        modify_mixlist=None,
-        device_type=None,
-        soc_config=None,
-        customize_dtypes=None,
-        topo_sorting_mode=None,
-        aoe_config_file=None,
-    ):
-        pass
-
-    def master(
-        self,
-        modify_mixlist=None,
-        aoe_config_file=None,
-        deterministic=0,
-        precision_mode_v2=None,
-        ac_parallel_enable=None,
-    ):
-        pass
-
-    def old(self, iterations_per_loop=1, mstune_mode=None):
-        pass
-
-    return [r1_5_0, r1_7_0, r1_11_0, master, old]
-
-
-def test_releases_are_told_by_what_they_added():
-    assert [doctor.adapter_release(function) for function in config()] == [
-        'r1.5.0 or r1.6.0',
-        'r1.7.0',
-        'r1.11.0',
-        'r1.15.0 or master',
-        'older than r1.5.0: not supported',
-    ]
 
 
 def test_no_adapter(monkeypatch):
@@ -216,7 +148,7 @@ def test_an_adapter_that_does_not_import(monkeypatch, tmp_path):
     assert (
         finding.state == BROKEN
         and 'libge_runner.so' in finding.found
-        and 'set_env.sh' in finding.cure
+        and 'set_env.sh' in finding.fix
     )
 
 
@@ -260,7 +192,7 @@ def test_packages_are_imported_in_a_process_of_their_own(monkeypatch, tmp_path, 
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     finding = doctor._package('made_up', '1.15', 'setup')
     assert finding.state == state and re.match(found, finding.found)
-    assert finding.cure == ('' if state == OK else 'want 1.15: setup')
+    assert finding.fix == ('' if state == OK else 'want 1.15: setup')
 
 
 def test_tools_are_looked_for_on_the_path(tool, monkeypatch, tmp_path):

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from common.errors import UserError
-from hccl import environment, horovod_slots
+from common.ascend.environment import CM as CM_NAMES
+from hccl import horovod_ranks, npu_ranks
 from hccl import launch as launcher
 from hccl.rank_table import generate, load, merge, write
 
@@ -28,7 +29,7 @@ NAMES = (
     'OMP_NUM_THREADS',
     'PYTHONPATH',
     'PATH',
-) + environment.CM
+) + CM_NAMES
 REPORT = """
 import json, os
 seen = {name: os.environ.get(name) for name in %r}
@@ -201,9 +202,19 @@ CM = [
 def test_without_a_rank_table(launch, tmp_path):
     assert launch('--device', 'npu', '--devices', '0-1', *CM, code=REPORT).finish()[0] == 0
     for index, variables in enumerate(seen(tmp_path)):
-        assert [variables[name] for name in environment.CM] == CM[1::2]
+        assert [variables[name] for name in CM_NAMES] == CM[1::2]
         assert [variables[name] for name in NAMES[:4]] == [None, None, None, str(index)]
     assert (tmp_path / 'logs' / 'rank_1.log').exists() and not list(tmp_path.glob('logs/*.json'))
+
+
+def test_servers_without_a_rank_table_agree_on_the_job(launch, tmp_path):
+    jobs = set()
+    for worker in ('10.0.0.1', '10.0.0.2'):
+        flags = [*CM[:6], '--cm_worker_size', '4', '--cm_worker_ip', worker]
+        assert launch('--device', 'npu', '--devices', '0-1', *flags, code=REPORT).finish()[0] == 0
+        jobs.update(variables['JOB_ID'] for variables in seen(tmp_path))
+        assert (tmp_path / 'logs' / ('%s_process_1.log' % worker)).exists()
+    assert len(jobs) == 1
 
 
 @pytest.mark.parametrize(
@@ -215,24 +226,24 @@ def test_without_a_rank_table(launch, tmp_path):
         (
             ['--devices', '0-1', '--rank_table', 'x.json'],
             {'CM_CHIEF_IP': '10.0.0.1'},
-            'CM_CHIEF_IP and RANK_TABLE_FILE cannot be configured',
+            'CM_CHIEF_IP and RANK_TABLE_FILE cannot be set at the same time',
         ),
         (
             ['--devices', '0-1'] + CM,
             {'RANK_TABLE_FILE': 'x.json'},
-            'CM_CHIEF_IP and RANK_TABLE_FILE cannot be configured',
+            'CM_CHIEF_IP and RANK_TABLE_FILE cannot be set at the same time',
         ),
-        (['--devices', '0-1'] + CM, {'RANK_SIZE': '2'}, 'unset RANK_SIZE'),
+        (['--devices', '0-1'] + CM, {'RANK_SIZE': '2'}, 'CM_CHIEF_IP and RANK_SIZE cannot be set'),
         (
             ['--devices', '0-1'] + CM[:4],
             {},
-            '--cm_chief_device, --cm_worker_size, --cm_worker_ip missing',
+            'CM_CHIEF_DEVICE, CM_WORKER_SIZE, CM_WORKER_IP missing',
         ),
         (['--devices', '0-2'] + CM, {}, '--cm_worker_size 2'),
         (
             ['--devices', '0-1'] + CM[:2] + ['--cm_chief_port', '65521'] + CM[4:],
             {},
-            '--cm_chief_port 65521: legal are 0 to 65520',
+            'CM_CHIEF_PORT=65521: legal are 0 to 65520',
         ),
         (
             ['--devices', '0-1'],
@@ -243,7 +254,7 @@ def test_without_a_rank_table(launch, tmp_path):
         (['--devices', '0-1'], {'JOB_ID': 'a b'}, 'JOB_ID=a b'),
         (['--devices', '2-5'], {}, '0-3 and 4-7 are two rings'),
         (['--devices', '0-1', '--rank_table', 'x.json'], {}, 'No such file'),
-        ([], {}, '--devices: say which devices'),
+        ([], {}, '--devices is missing: say which devices'),
     ],
 )
 def test_contradictions_and_mistakes_are_one_line(launch, flags, variables, words):
@@ -283,17 +294,8 @@ def test_settings_that_agree_are_no_contradiction(launch, tmp_path):
     )
 
 
-def test_the_stand_in_for_the_device(launch, tmp_path):
-    (tmp_path / 'hccn.conf').unlink()
-    status, out, _ = launch('--devices', '0-1', code=REPORT, ASCEND_SIM='1').finish()
-    assert status == 0 and 'npu (ASCEND_SIM=1' in out
-    for variables in seen(tmp_path):
-        assert variables['PYTHONPATH'].split(':')[0] == str(ROOT / 'test' / 'ascend_sim' / 'python')
-        assert variables['PATH'].split(':')[0] == str(ROOT / 'test' / 'ascend_sim' / 'bin')
-
-
 def test_a_container_that_sees_other_numbers(monkeypatch, tmp_path):
-    monkeypatch.setattr(environment, 'DEV', str(tmp_path))
+    monkeypatch.setattr(npu_ranks, 'DEVICE_FILES', str(tmp_path / 'davinci[0-9]*'))
     for name in list(os.environ):
         if name.startswith(('RANK_', 'CM_', 'DEVICE_', 'ASCEND_', 'JOB_ID')):
             monkeypatch.delenv(name)
@@ -301,10 +303,10 @@ def test_a_container_that_sees_other_numbers(monkeypatch, tmp_path):
         (tmp_path / ('davinci%d' % device)).touch()
     (tmp_path / 'davinci_manager').touch()
     args = launcher._parser().parse_args(['--devices', '4'])
-    settings = environment.slots(args, [4], tmp_path)[0].settings
+    settings = npu_ranks.local_ranks(args, [4], tmp_path)[0].variables
     assert (settings['DEVICE_ID'], settings['ASCEND_DEVICE_ID']) == ('4', None)
-    with pytest.raises(UserError, match='no device 6 .* it has 4,5'):
-        environment.slots(args, [6], tmp_path)
+    with pytest.raises(UserError, match='no device 6; it has 4,5'):
+        npu_ranks.local_ranks(args, [6], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,6 @@ def test_a_container_that_sees_other_numbers(monkeypatch, tmp_path):
         ('auto', [], 0, {}, ('cpu', 'neither')),
         ('auto', [], 2, {}, ('gpu', 'nvidia-smi lists 2')),
         ('auto', [], 2, {'CUDA_VISIBLE_DEVICES': ''}, ('cpu', 'neither')),
-        ('auto', [], 2, {'ASCEND_SIM': '1'}, ('npu', 'ASCEND_SIM=1')),
         ('auto', ['--device=cpu'], 2, {}, ('cpu', 'in the command')),
         ('auto', ['--device', 'auto'], 2, {}, ('gpu', 'nvidia-smi')),
         ('npu', [], 0, {}, ('npu', '--device npu')),
@@ -321,7 +322,6 @@ def test_a_container_that_sees_other_numbers(monkeypatch, tmp_path):
 )
 def test_choice_of_the_device(monkeypatch, tmp_path, device, command, smi, variables, expected):
     monkeypatch.setattr(launcher.importlib.util, 'find_spec', lambda name: None)
-    monkeypatch.delenv('ASCEND_SIM', raising=False)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     monkeypatch.setenv('PATH', str(tmp_path))
     for name, value in variables.items():
@@ -396,12 +396,12 @@ def test_no_horovod(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'executable', str(tmp_path / 'python'))
     monkeypatch.setenv('PATH', str(tmp_path))
     with pytest.raises(UserError, match=r'no horovodrun beside .*: run \./setup\.sh --horovod'):
-        with horovod_slots.slots(2, tmp_path):
+        with horovod_ranks.places(2, tmp_path):
             pass
     (tmp_path / 'horovodrun').write_text('#!/bin/sh\necho "gloo is not built"\nexit 1\n')
     (tmp_path / 'horovodrun').chmod(0o755)
     with pytest.raises(UserError, match='horovodrun did not start 2 processes: gloo is not built'):
-        with horovod_slots.slots(2, tmp_path):
+        with horovod_ranks.places(2, tmp_path):
             pass
 
 
@@ -415,7 +415,7 @@ def test_scripts(tmp_path, script, default, training):
     assert len(lines) < 15 and '"${DEVICES:-%s}"' % default in '\n'.join(lines)
     home = tmp_path / 'a house'
     (home / 'wideresnet_tf').mkdir(parents=True)
-    (home / 'common').mkdir()
+    (home / 'common' / 'ascend').mkdir(parents=True)
     shutil.copytree(
         str(ROOT / 'hccl'), str(home / 'hccl'), ignore=shutil.ignore_patterns('__pycache__')
     )
@@ -423,6 +423,7 @@ def test_scripts(tmp_path, script, default, training):
         'common/__init__.py',
         'common/errors.py',
         'common/files.py',
+        *(str(path.relative_to(ROOT)) for path in (ROOT / 'common' / 'ascend').glob('*.py')),
         'wideresnet_tf/' + script,
     ):
         shutil.copy(str(ROOT / name), str(home / name))

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from common.errors import UserError
-from hccl import cures, rank_table
+from hccl import rank_table
 from hccl.rank_table import (
     FACTORY,
     entry,
@@ -92,6 +92,30 @@ def test_no_addresses_anywhere(tmp_path):
         generate([0, 1], 'a')
     for way in ('hccn_tool -i 0 -ip -g', str(tmp_path / 'hccn.conf'), '--device_ips'):
         assert way in str(error.value)
+
+
+def test_the_server_id_is_the_address_by_which_others_know_this_machine(monkeypatch):
+    class Probe:
+        """A UDP socket whose route to the network has this address of ours."""
+
+        def __init__(self, *kind):
+            self.address = '0.0.0.0'
+
+        def connect(self, target):
+            self.address = '10.20.30.40' if target[0] != '127.0.0.1' else '127.0.0.1'
+
+        def getsockname(self):
+            return self.address, 9
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr(rank_table.socket, 'socket', Probe)
+    table = generate([0], device_ips=['1.1.1.1'])
+    assert table['server_list'][0]['server_id'] == '10.20.30.40'
 
 
 def test_devices_that_cannot_work_together():
@@ -298,11 +322,3 @@ def test_the_hccl_package_of_cann_stays_importable(tmp_path, order):
         ).strip()
         == b'8'
     )
-
-
-def test_cures_are_found_once_each_and_stand_in_the_readme():
-    log = 'x EI0006: socket\nPREI0002 EI00061 \nEI0006 again, then [EJ0001]\n EI9999'
-    assert [line.split(':')[0] for line in cures.find(log)] == ['EI0006', 'EJ0001']
-    readme = (ROOT / 'hccl' / 'README.md').read_text()
-    assert sorted(cures.CURES) == ['EI%04d' % number for number in range(1, 10)] + ['EJ0001']
-    assert all('| %s |' % code in readme for code in cures.CURES)

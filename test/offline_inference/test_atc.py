@@ -113,21 +113,13 @@ def test_missing_atc(convert, monkeypatch, tmp_path):
         convert(run=True)
 
 
-def test_chip_from_npu_smi(convert, monkeypatch, tool, sim):
+def test_chip_from_npu_smi(convert, monkeypatch, sim):
     assert convert(soc=None).soc_version == 'Ascend910A'
     monkeypatch.setenv('ASCEND_SIM_CHIP', '310P3')
     monkeypatch.setenv('ASCEND_SIM_UNHEALTHY', '0')
     assert convert(soc=None).soc_version == 'Ascend310P3'
-    tool('npu-smi', 'echo "| 0       310     | OK  |"; echo "| 1       910B   | OK  |"')
-    with pytest.raises(UserError, match='names 310 and 910B; give --soc_version'):
-        convert(soc=None)
-    tool('npu-smi', 'echo "DrvMngGetConsoleLogLevel failed."')
-    with pytest.raises(UserError, match='names no chip; give --soc_version'):
-        convert(soc=None)
     monkeypatch.setenv('PATH', '/nowhere')
-    with pytest.raises(
-        UserError, match='npu-smi, which names the chip, is not on PATH.*give --soc_version'
-    ):
+    with pytest.raises(UserError, match='npu-smi is not on PATH.*give --soc_version'):
         convert(soc=None)
 
 

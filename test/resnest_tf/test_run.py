@@ -558,8 +558,8 @@ def test_two_processes_train_and_evaluate_as_one(alone, words, small, start, tmp
             ['env']
             + [word for name in os.environ if name.startswith(foreign) for word in ('-u', name)]
             + [
-                'PYTHONPATH=%s' % ROOT,
-                'ASCEND_SIM=1',
+                'PYTHONPATH=%s:%s' % (ROOT, ROOT / 'test' / 'ascend_sim' / 'python'),
+                'PATH=%s:%s' % (ROOT / 'test' / 'ascend_sim' / 'bin', os.environ['PATH']),
                 'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'),
                 'OMP_NUM_THREADS=1',
                 sys.executable,

@@ -63,10 +63,9 @@ def launch(start):
 
     def call(folder, *flags, devices=None, more=(), script=RUN, **environment):
         folder.mkdir(parents=True, exist_ok=True)
-        path = [ROOT] if devices else [ROOT, SIM / 'python']
         variables = dict(
-            PYTHONPATH=os.pathsep.join(map(str, path)),
-            ASCEND_SIM='1',
+            PYTHONPATH='%s:%s' % (ROOT, SIM / 'python'),
+            PATH='%s:%s' % (SIM / 'bin', os.environ['PATH']),
             ASCEND_SIM_DIR=folder / 'sim',
             OMP_NUM_THREADS='1',
             **environment,
@@ -587,7 +586,8 @@ RELEASES = [
 CONFIGS = """
 import contextlib, io, json, os, sys
 import tensorflow as tf
-from common import config, doctor, settings
+from common import config, settings
+from common.ascend import cann
 from common.training import model_fn
 from common.devices import npu
 
@@ -601,7 +601,7 @@ for release in releases:
     if os.fork() == 0:  # after the import of TensorFlow, which takes seconds
         os.environ['ASCEND_SIM_RELEASE'] = release
         from npu_bridge.estimator.npu.npu_config import NPURunConfig
-        device, result = npu.NPU(), [doctor.adapter_release(NPURunConfig.__init__)]
+        device, result = npu.NPU(), [cann.adapter_release(NPURunConfig.__init__)]
         for case in cases:
             cfg = config.parse(settings.Config, case, 'any')
             with contextlib.redirect_stderr(io.StringIO()) as warned, tf.Graph().as_default():

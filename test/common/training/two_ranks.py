@@ -21,7 +21,12 @@ FOREIGN = (
 
 device, folder, *command = sys.argv[1:]
 environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-environment.update(PYTHONPATH=str(ROOT), ASCEND_SIM='1', ASCEND_SIM_DIR=os.path.join(folder, 'sim'))
+simulation = ROOT / 'test' / 'ascend_sim'
+environment.update(
+    PYTHONPATH='%s:%s' % (ROOT, simulation / 'python'),
+    PATH='%s:%s' % (simulation / 'bin', os.environ['PATH']),
+    ASCEND_SIM_DIR=os.path.join(folder, 'sim'),
+)
 words = [
     sys.executable,
     '-m',

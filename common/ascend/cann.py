@@ -1,0 +1,73 @@
+"""CANN on this machine: its folders, the scripts to source, the release of its TF adapter."""
+
+import inspect
+import os
+import pathlib
+import re
+from typing import Callable, List, NamedTuple, Optional
+
+ROOT = '/usr/local/Ascend'
+
+# A parameter of NPURunConfig that came with each release; the newest that is there tells the
+# release.
+_RELEASES = (
+    ('ac_parallel_enable', 'r1.15.0 or master'),
+    ('precision_mode_v2', 'r1.13.0'),
+    ('deterministic', 'r1.12.0'),
+    ('aoe_config_file', 'r1.11.0'),
+    ('topo_sorting_mode', 'r1.10.0'),
+    ('customize_dtypes', 'r1.9.0'),
+    ('soc_config', 'r1.8.0'),
+    ('device_type', 'r1.7.0'),
+    ('modify_mixlist', 'r1.5.0 or r1.6.0'),
+)
+
+
+class Installation(NamedTuple):
+    """One CANN on disk. scripts: to source in this order; none before CANN 5, where PATH,
+    LD_LIBRARY_PATH and PYTHONPATH are exported by hand.
+    """
+
+    generation: str
+    folder: str
+    scripts: List[str]
+
+
+def installations(root: str = ROOT, home: Optional[str] = None) -> List[Installation]:
+    """CANN below `root` and below Ascend in the home folder, newest generation first."""
+    found = []
+    for base in (root, os.path.join(home or os.path.expanduser('~'), 'Ascend')):
+        plugin = '%s/tfplugin/set_env.sh' % base
+        for kit in ('ascend-toolkit', 'nnae'):
+            script = '%s/%s/set_env.sh' % (base, kit)
+            if os.path.isfile(script):
+                newer = base == root and kit == 'ascend-toolkit'
+                scripts = [script] + [plugin] * os.path.isfile(plugin)
+                found.append(Installation('CANN 6 and newer' if newer else 'CANN 5', base, scripts))
+        if os.path.isdir(base + '/fwkacllib') or os.path.isdir(base + '/nnae/latest/fwkacllib'):
+            found.append(Installation('CANN 20.x and older', base, []))
+    return found
+
+
+def is_sourced() -> bool:
+    """True in a shell that has sourced CANN's set_env.sh."""
+    return bool(os.environ.get('ASCEND_OPP_PATH'))
+
+
+def driver_version(root: str = ROOT) -> str:
+    """The version in the driver's version.info, '' without one."""
+    try:
+        text = pathlib.Path(root, 'driver', 'version.info').read_text(errors='replace')
+    except OSError:
+        return ''
+    version = re.search(r'(?mi)^version\s*=\s*(\S+)', text)
+    return version.group(1) if version else ''
+
+
+def adapter_release(run_config: Callable) -> str:
+    """The TF adapter's release, by the parameters of its NPURunConfig.__init__."""
+    parameters = inspect.signature(run_config).parameters
+    for name, release in _RELEASES:
+        if name in parameters:
+            return release
+    return 'older than r1.5.0: not supported'

@@ -1,0 +1,91 @@
+"""Which Ascend chips this machine has, as `npu-smi info` of the driver prints them."""
+
+import re
+import subprocess
+from typing import List, NamedTuple
+
+from common.errors import UserError
+
+
+class Chip(NamedTuple):
+    """One chip of the table. name: as printed, such as '910A', '310P3' or 'Ascend910'."""
+
+    npu: int
+    chip: int
+    name: str
+    health: str
+    bus_id: str
+
+    @property
+    def soc_version(self) -> str:
+        """The name that CANN's tools take, such as 'Ascend310P3'."""
+        return self.name if self.name.startswith('Ascend') else 'Ascend' + self.name
+
+
+def info() -> str:
+    """What `npu-smi info` prints. UserError if it is missing, hangs or fails."""
+    try:
+        done = subprocess.run(
+            ['npu-smi', 'info'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+            errors='replace',
+            timeout=60,
+        )
+    except OSError:
+        raise UserError('npu-smi is not on PATH; . /usr/local/Ascend/driver/bin/setenv.bash')
+    except subprocess.TimeoutExpired:
+        raise UserError('npu-smi info does not answer; see dmesg, then reinstall the driver')
+    if done.returncode:
+        raise UserError(
+            'npu-smi info fails: %s; reinstall driver and firmware; in a container, pass'
+            ' /dev/davinci* and the driver in' % ' '.join(done.stdout.split())[-110:]
+        )
+    return done.stdout
+
+
+def parse(table: str) -> List[Chip]:
+    """The chips of `npu-smi info`, in the order of the table; [] if it holds none.
+
+    Each chip has two rows: NPU, name and health, then chip and bus id ('NA' on boards without
+    PCIe). Columns and their widths differ between versions, so only the first two cells are read.
+    The table of processes has the same shape; its heading ends the table of chips.
+    """
+    chips: List[Chip] = []
+    name_row = None
+    in_chips = True
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.split('|')[1:-1]]
+        if len(cells) < 2:
+            continue
+        if cells[0].startswith('NPU'):
+            in_chips, name_row = cells[1] == 'Health', None
+        row = re.fullmatch(r'(\d+)(?:\s+(\S+))?', cells[0])
+        if not row or not in_chips:
+            continue
+        if name_row is None:
+            name_row = int(row.group(1)), row.group(2) or '', cells[1]
+        else:
+            npu, name, health = name_row
+            chips.append(Chip(npu, int(row.group(1)), name, health, cells[1]))
+            name_row = None
+    return chips
+
+
+def soc_version() -> str:
+    """The chip of this machine as atc's --soc_version takes it. UserError if it is not clear."""
+    fix = 'give --soc_version, such as Ascend310P3 or Ascend910A'
+    try:
+        names = sorted({chip.soc_version for chip in parse(info())})
+    except UserError as error:
+        raise UserError('%s; or %s' % (error, fix))
+    if names == ['Ascend910']:
+        raise UserError(
+            'npu-smi info calls the chip Ascend910, which several are; give --soc_version:'
+            ' "npu-smi info -t board -i 0 -c 0" prints Chip Name and NPU Name, join them as in'
+            ' Ascend910_9391'
+        )
+    if len(names) != 1:
+        raise UserError('npu-smi info lists %s; %s' % (' and '.join(names) or 'no chip', fix))
+    return names[0]

@@ -1,0 +1,132 @@
+"""What the TF adapter of Ascend NPU is told: a configuration as arguments of NPURunConfig, and as a
+ConfigProto for those who keep a training loop of their own (`session_config()`).
+"""
+
+import inspect
+import json
+import sys
+from typing import Any, Dict
+
+import tensorflow as tf
+
+from common.ascend import options as npu_options
+
+
+def precision(cfg) -> Dict[str, str]:
+    """precision_mode or precision_mode_v2 of a configuration."""
+    return {
+        'precision_mode_v2' if cfg.precision_mode_v2 else 'precision_mode': npu_options.mode(cfg)
+    }
+
+
+def is_mixed(cfg) -> bool:
+    return next(iter(precision(cfg).values())) in npu_options.MIXED
+
+
+def adapter_options(cfg) -> Dict[str, Any]:
+    """What NPURunConfig is to be given beyond the intervals, under its own names; None and defaults
+    left out.
+    """
+    options: Dict[str, Any] = precision(cfg)
+    options.update(enable_data_pre_proc=cfg.enable_data_pre_proc, hcom_parallel=cfg.hcom_parallel)
+    for name in ('modify_mixlist', 'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode'):
+        if getattr(cfg, name):
+            options[name] = getattr(cfg, name)
+    for name in (
+        'graph_memory_max_size',
+        'variable_memory_max_size',
+    ):  # the adapter takes bytes as text
+        if getattr(cfg, name):
+            options[name] = str(getattr(cfg, name))
+    if cfg.op_compiler_cache_dir:
+        options['op_compiler_cache_dir'] = npu_options.folder(cfg.op_compiler_cache_dir)
+    if cfg.deterministic:
+        options['deterministic'] = cfg.deterministic
+    return options
+
+
+def profiling_options(cfg) -> str:
+    """The JSON text of a profile: traces of training, tasks, collectives and the pipe utilisation
+    of AI Core.
+    """
+    return json.dumps(
+        {
+            'output': npu_options.folder(cfg.profiling),
+            'training_trace': 'on',
+            'task_trace': 'on',
+            'hccl': 'on',
+            'aicpu': 'on',
+            'aic_metrics': 'PipeUtilization',
+            'fp_point': '',
+            'bp_point': '',
+        }
+    )
+
+
+def dump_options(cfg) -> Dict[str, Any]:
+    """Arguments of DumpConfig, {} without a dump."""
+    if cfg.over_dump:
+        return dict(
+            enable_dump_debug=True,
+            dump_path=npu_options.folder(cfg.over_dump),
+            dump_debug_mode='all',
+        )
+    if cfg.data_dump:
+        return dict(
+            enable_dump=True,
+            dump_path=npu_options.folder(cfg.data_dump),
+            dump_step=cfg.dump_step,
+            dump_mode='output',
+        )
+    return {}
+
+
+def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
+    """The arguments that the installed adapter's signature has; a one-line warning names the
+    others.
+    """
+    known = inspect.signature(function).parameters
+    missing = sorted(set(arguments) - set(known))
+    if missing:
+        sys.stderr.write('warning: this adapter has no %s; left out\n' % ', '.join(missing))
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
+    """ConfigProto for a training loop of one's own (no Estimator): a complete NpuOptimizer entry,
+    remapping and memory optimisation off.
+
+    cfg: a common.settings.Config; None takes the defaults. With iterations_per_loop > 1 the train
+    op must also go through npu_bridge's util.set_iteration_per_loop.
+    """
+    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
+    from common.settings import Config
+
+    cfg = cfg or Config()
+    cfg.validate_npu()
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
+    config.graph_options.rewrite_options.memory_optimization = RewriterConfig.OFF
+    entry = config.graph_options.rewrite_options.custom_optimizers.add()
+    entry.name = 'NpuOptimizer'
+    values = dict(
+        adapter_options(cfg),
+        use_off_line=True,
+        iterations_per_loop=iterations_per_loop,
+        graph_run_mode=1,
+        **dump_options(cfg),
+    )
+    if cfg.profiling:
+        values.update(profiling_mode=True, profiling_options=profiling_options(cfg))
+    for name, value in values.items():
+        field = entry.parameter_map[
+            name
+        ]  # the wrong field of the union is silently read as its default
+        if isinstance(value, bool):
+            field.b = value
+        elif isinstance(value, int):
+            field.i = value
+        elif value is not None:
+            field.s = tf.compat.as_bytes(value)
+    return config

@@ -1,0 +1,164 @@
+"""What the TF adapter is told: precision, and the ConfigProto of a training loop of one's own."""
+
+import json
+
+import pytest
+
+from common import config
+from common.devices import npu_session
+from common.errors import UserError
+from common.settings import Config
+
+OFF = 2  # RewriterConfig.Toggle
+
+
+def parsed(*flags):
+    return config.parse(Config, [str(flag) for flag in flags], 'any')
+
+
+@pytest.mark.parametrize(
+    'flags, name, value, mixed',
+    [
+        ([], 'precision_mode', 'allow_mix_precision', True),
+        (['--precision', 'mixed'], 'precision_mode', 'allow_mix_precision', True),
+        (['--precision', 'float32'], 'precision_mode', 'allow_fp32_to_fp16', False),
+        (
+            ['--precision_mode', 'must_keep_origin_dtype'],
+            'precision_mode',
+            'must_keep_origin_dtype',
+            False,
+        ),
+        (
+            ['--precision', 'float32', '--precision_mode_v2', 'mixed_float16'],
+            'precision_mode_v2',
+            'mixed_float16',
+            True,
+        ),
+        (['--precision_mode_v2', 'origin'], 'precision_mode_v2', 'origin', False),
+    ],
+)
+def test_precision(flags, name, value, mixed):
+    cfg = parsed(*flags)
+    assert npu_session.precision(cfg) == {name: value} and npu_session.is_mixed(cfg) is mixed
+
+
+def entry(session_config):
+    """{option: (field of the union, value)} of the NpuOptimizer."""
+    rewrite = session_config.graph_options.rewrite_options
+    assert (rewrite.remapping, rewrite.memory_optimization) == (
+        OFF,
+        OFF,
+    ) and session_config.allow_soft_placement
+    (item,) = rewrite.custom_optimizers
+    assert item.name == 'NpuOptimizer'
+    return {
+        name: (value.WhichOneof('value'), getattr(value, value.WhichOneof('value')))
+        for name, value in item.parameter_map.items()
+    }
+
+
+def test_a_plain_session():
+    assert entry(npu_session.session_config()) == {
+        'use_off_line': ('b', True),
+        'iterations_per_loop': ('i', 1),
+        'graph_run_mode': ('i', 1),
+        'precision_mode': ('s', b'allow_mix_precision'),
+        'enable_data_pre_proc': ('b', True),
+        'hcom_parallel': ('b', True),
+    }
+
+
+def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
+    (tmp_path / 'mixlist.json').write_text('{}')
+    cfg = parsed(
+        '--modify_mixlist',
+        tmp_path / 'mixlist.json',
+        '--op_select_implmode',
+        'high_precision',
+        '--op_compiler_cache_mode',
+        'enable',
+        '--op_compiler_cache_dir',
+        tmp_path / 'cache',
+        '--aoe_mode',
+        '4',
+        '--graph_memory_max_size',
+        2**34,
+        '--variable_memory_max_size',
+        2**33,
+        '--deterministic',
+        '1',
+        '--hcom_parallel',
+        'False',
+        '--enable_data_pre_proc',
+        'False',
+        '--profiling',
+        tmp_path / 'profile',
+        '--data_dump',
+        tmp_path / 'dump',
+        '--dump_step',
+        '0|5',
+        '--precision_mode',
+        'allow_mix_precision',
+    )
+    found = entry(npu_session.session_config(cfg, iterations_per_loop=10))
+    profile = json.loads(found.pop('profiling_options')[1].decode())
+    assert found == {
+        'use_off_line': ('b', True),
+        'iterations_per_loop': ('i', 10),
+        'graph_run_mode': ('i', 1),
+        'precision_mode': ('s', b'allow_mix_precision'),
+        'modify_mixlist': ('s', bytes(tmp_path / 'mixlist.json')),
+        'op_select_implmode': ('s', b'high_precision'),
+        'op_compiler_cache_mode': ('s', b'enable'),
+        'op_compiler_cache_dir': ('s', bytes(tmp_path / 'cache')),
+        'aoe_mode': ('s', b'4'),
+        'graph_memory_max_size': ('s', b'17179869184'),
+        'variable_memory_max_size': ('s', b'8589934592'),
+        'deterministic': ('i', 1),
+        'hcom_parallel': ('b', False),
+        'enable_data_pre_proc': ('b', False),
+        'profiling_mode': ('b', True),
+        'enable_dump': ('b', True),
+        'dump_path': ('s', bytes(tmp_path / 'dump')),
+        'dump_step': ('s', b'0|5'),
+        'dump_mode': ('s', b'output'),
+    }
+    assert (
+        profile['output'] == str(tmp_path / 'profile')
+        and profile['training_trace'] == profile['task_trace'] == profile['hccl'] == 'on'
+    )
+    assert all(
+        (tmp_path / name).is_dir() for name in ('cache', 'profile', 'dump')
+    )  # the adapter wants them to exist
+
+
+def test_overflow_dumps_and_the_other_precision(tmp_path):
+    found = entry(
+        npu_session.session_config(
+            parsed('--over_dump', tmp_path / 'over', '--precision_mode_v2', 'mixed_float16')
+        )
+    )
+    assert found['enable_dump_debug'] == ('b', True) and found['dump_debug_mode'] == ('s', b'all')
+    assert (
+        found['dump_path'] == ('s', bytes(tmp_path / 'over'))
+        and 'enable_dump' not in found
+        and 'dump_step' not in found
+    )
+    assert found['precision_mode_v2'] == ('s', b'mixed_float16') and 'precision_mode' not in found
+
+
+def test_a_session_with_illegal_options_is_refused():
+    with pytest.raises(UserError, match='give one'):
+        npu_session.session_config(Config(precision_mode='force_fp32', precision_mode_v2='origin'))
+
+
+def test_arguments_that_an_older_adapter_lacks_are_left_out_with_a_warning(capsys):
+    def old(self, a, b=1):
+        pass
+
+    assert (
+        npu_session.supported(old, {'a': 1, 'b': 2}) == {'a': 1, 'b': 2}
+        and capsys.readouterr().err == ''
+    )
+    assert npu_session.supported(old, {'a': 1, 'd': 3, 'c': 2}) == {'a': 1}
+    assert capsys.readouterr().err == 'warning: this adapter has no c, d; left out\n'
