@@ -4,13 +4,15 @@ import dataclasses
 import pathlib
 from typing import List, Optional
 
+import numpy as np
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
 from common.config import option
 from common.errors import UserError
+from common.metrics.labels import Labels
 from common.settings import Config
-from resnest_tf import model
+from resnest_tf import cityscapes, model
 
 
 @dataclasses.dataclass
@@ -94,6 +96,22 @@ class ResNeStConfig(Config):
     img_W: Optional[PositiveInt] = option(
         None, "published port's: --crop_width in training, --image_width in evaluation"
     )
+
+    @property
+    def labels(self) -> Labels:
+        """What the values of labels mean: Cityscapes' classes, else numbered ones."""
+        if self.num_classes == len(cityscapes.CLASSES):
+            return Labels(
+                cityscapes.CLASSES, cityscapes.IGNORE, cityscapes.PALETTE, cityscapes.LABEL_IDS
+            )
+        numbers = range(self.num_classes)
+        names = ['class %d' % number for number in numbers]
+        return Labels(names, cityscapes.IGNORE, cityscapes.PALETTE, np.array(numbers, np.uint8))
+
+    @property
+    def bgr(self) -> bool:
+        """Whether images reach the network as BGR."""
+        return False
 
     def validate(self) -> None:
         super().validate()

@@ -62,6 +62,25 @@ SMALLEST = 32
 PORT_POOLING = [7, 7]
 
 
+def build(images, cfg, training=False, dropout=None, batch_norm=None):
+    """Returns the logits; in training (logits, logits of the auxiliary head or None)."""
+    outputs = deeplab_resnest(
+        images,
+        depth=cfg.depth,
+        width=cfg.width,
+        num_classes=cfg.num_classes,
+        variant=cfg.variant,
+        training=training,
+        freeze_bn=cfg.freeze_bn,
+        aux_head=training and cfg.aux_weight > 0,
+        image_pooling=cfg.image_pooling or 0,
+        dropout_rate=cfg.dropout_rate,
+        dropout=dropout,
+        batch_norm=batch_norm,
+    )
+    return outputs if training else outputs[0]
+
+
 def deeplab_resnest(
     images: tf.Tensor,
     *,

@@ -5,11 +5,10 @@ import pathlib
 import tensorflow as tf
 
 from common.errors import UserError
-from common.metrics import losses
+from common.metrics import segmentation
 from common.task import Task
 from common.training import batch_norm
-from resnest_tf import checkpoints, input_pipeline, model, predictions, views
-from resnest_tf.cityscapes import IGNORE
+from resnest_tf import checkpoints, input_pipeline, model, views
 from resnest_tf.config import ResNeStConfig
 
 ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
@@ -62,44 +61,10 @@ class ResNeSt(Task):
         synchronised = (
             batch_norm.synchronised(device) if device and cfg.sync_bn is not False else None
         )
-        outputs = model.deeplab_resnest(
-            images,
-            depth=cfg.depth,
-            width=cfg.width,
-            num_classes=cfg.num_classes,
-            variant=cfg.variant,
-            training=training,
-            freeze_bn=cfg.freeze_bn,
-            aux_head=training and cfg.aux_weight > 0,
-            image_pooling=cfg.image_pooling or 0,
-            dropout_rate=cfg.dropout_rate,
-            dropout=dropout,
-            batch_norm=synchronised,
-        )
-        return outputs if training else outputs[0]
+        return model.build(images, cfg, training=training, dropout=dropout, batch_norm=synchronised)
 
     def loss(self, outputs, features):
-        logits, auxiliary = outputs
-        total = self._loss(logits, features['label'])
-        return (
-            total
-            if auxiliary is None
-            else total + self.cfg.aux_weight * self._loss(auxiliary, features['label'])
-        )
-
-    def _loss(self, logits, labels):
-        cfg = self.cfg
-        if cfg.loss == 'ohem':
-            return losses.ohem(
-                logits, labels, cfg.ohem_threshold, cfg.ohem_min_kept, ignore_label=IGNORE
-            )
-        # Pixels that do not count add 0 but are divided by, as in mmsegmentation and the published
-        # port: a rank's mean then weighs as much as any other's, however many of its pixels count.
-        if cfg.loss == 'focal':
-            return losses.focal(logits, labels, cfg.focal_gamma, IGNORE, average='all')
-        return losses.cross_entropy(
-            logits, labels, cfg.label_smoothing, ignore_label=IGNORE, average='all'
-        )
+        return segmentation.loss(outputs, features, self.cfg)
 
     def warnings(self, folder, device):
         cfg = self.cfg
@@ -125,25 +90,19 @@ class ResNeSt(Task):
         return views.logits(lambda view: self.network(view, False), images, self.cfg)
 
     def counts(self, logits, features):
-        loss = losses.cross_entropy(logits, features['label'], ignore_label=IGNORE)
-        prediction = tf.cast(tf.argmax(logits, axis=3, output_type=tf.int32), tf.uint8)
-        return dict(
-            prediction=prediction,
-            loss=tf.expand_dims(loss, 0),
-            **{key: tf.identity(features[key]) for key in ('label', 'mask', 'id')},
-        )
+        return segmentation.counts(logits, features, self.cfg)
 
     def tally(self, folder, is_chief):
-        return predictions.Tally(self.cfg, folder, is_chief)
+        return segmentation.accumulator(self.cfg, folder, is_chief)
 
     def offline_counts(self, logits, features):
-        return predictions.offline_counts(logits, features)
+        return segmentation.offline_counts(logits, features, self.cfg)
 
     def metrics(self, counts):
-        return predictions.metrics(counts)
+        return segmentation.figures(counts, self.cfg)
 
     def eval_line(self, figures):
-        return predictions.eval_line(figures)
+        return segmentation.eval_line(self.name, figures)
 
     def input_baselines(self, folder):
         return input_pipeline.baselines(folder, self.cfg)

@@ -48,15 +48,6 @@ class Xception(ClassificationTask):
     def network(self, images, training, dropout=None, device=None):
         return model.build(images, self.cfg, training, dropout)
 
-    def eval_line(self, figures):
-        """The Ascend port's line and the MindSpore model's: scripts search logs for either."""
-        result = {
-            'Loss': figures['loss'],
-            'Top_1_Acc': figures['top1'],
-            'Top_5_Acc': figures['top5'],
-        }
-        return '%s\nresult: %s' % (super().eval_line(figures), result)
-
     def explain_checkpoint(self, shapes):
         found = checkpoints.describe(shapes, shapes)
         return 'it is %s' % str(found) if found else ''

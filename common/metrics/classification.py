@@ -1,6 +1,16 @@
-"""What every image classifier shares: loss with label smoothing and mixup, top-1/top-5 counts."""
+"""Classification: training loss with label smoothing and mixup, top-1 and top-5.
 
-from typing import Any, Dict, List
+features: 'label' int32 [B], 'mask' float32 [B], in training with mixup also 'label_b' and 'mixup'
+float32 [B], the share of the image's own label. Logits are [B, C]. Sums, which add up over batches
+and ranks: 'images', 'top1', 'top5' int64, 'loss_sum' float64 in nats, and up to
+scores.CONFUSION_LIMIT classes 'confusion' int64 [C, C], row = true class.
+
+Ties and top k. The classes of an image are ranked by falling logit and, where logits are equal, by
+rising index; the true class is in the top k if its rank is below k. Top 1 is therefore exactly
+argmax.
+"""
+
+from typing import Any, Callable, Dict, List
 
 import cv2
 import numpy as np
@@ -8,8 +18,112 @@ import tensorflow as tf
 
 from common.data import images, records
 from common.errors import UserError
-from common.metrics import graph_counts, losses, scores
+from common.metrics import losses, scores
 from common.task import Features, Task
+
+BEST = 'top1'
+Sums = Dict[str, np.ndarray]
+
+
+def loss(outputs: tf.Tensor, features: Features, cfg) -> tf.Tensor:
+    """Training loss of logits: float32 scalar, mean over the batch."""
+    if cfg.loss == 'focal':
+        return losses.focal(outputs, features['label'], cfg.focal_gamma)
+    return losses.cross_entropy(
+        outputs,
+        features['label'],
+        cfg.label_smoothing,
+        labels_b=features.get('label_b'),
+        lam=features.get('mixup'),
+    )
+
+
+def counts(logits: tf.Tensor, features: Features, cfg) -> Dict[str, tf.Tensor]:
+    """What evaluation fetches, all [B]: loss, rank of the true class, predicted class, finite, and
+    of the features 'label', 'mask' and 'id'.
+
+    Nothing is summed on the device: sums on the host are exact, whatever the device's precision.
+    """
+    batch, classes = logits.shape.as_list()
+    logits, labels = tf.cast(logits, tf.float32), tf.cast(features['label'], tf.int32)
+    # Gathered, not summed from a one-hot product: the value has to compare equal to itself below.
+    positions = tf.stack([tf.range(batch), labels], axis=1)
+    true_logit = tf.expand_dims(tf.gather_nd(logits, positions), 1)
+    earlier = tf.less(tf.expand_dims(tf.range(classes), 0), tf.expand_dims(labels, 1))
+    beats = tf.logical_or(
+        tf.greater(logits, true_logit), tf.logical_and(tf.equal(logits, true_logit), earlier)
+    )
+    fetched = {
+        'loss': losses.elementwise_cross_entropy(logits, labels),
+        'rank': tf.reduce_sum(tf.cast(beats, tf.float32), axis=1),
+        'predicted': tf.argmax(logits, axis=1, output_type=tf.int32),
+        'finite': losses.finite(logits),
+    }
+    keys = [key for key in ('label', 'mask', 'id') if key in features]
+    return dict(fetched, **{key: tf.identity(features[key]) for key in keys})
+
+
+def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
+    """Returns what turns the `counts` of a batch into sums.
+
+    It raises UserError for a label that is not a class and for logits that are not finite.
+    """
+    return lambda batch: _sums(batch, cfg.num_classes, ' of %s' % folder.path)
+
+
+def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> Sums:
+    """The sums of logits [B, C], any float dtype, that another engine made.
+
+    features: 'label', 'mask' and, for the error about logits that are not finite, 'id'.
+    """
+    logits, labels = np.asarray(logits, np.float64), features['label'].astype(np.int64)
+    finite = np.isfinite(logits).all(axis=1)
+    logits = np.where(finite[:, None], logits, 0)
+    counted = np.asarray(features['mask']) > 0
+    scores.require_labels(labels[counted], cfg.num_classes)
+    true_logit = logits[np.arange(len(labels)), np.where(counted, labels, 0)][:, None]
+    earlier = np.arange(logits.shape[1])[None, :] < labels[:, None]
+    beats = (logits > true_logit) | ((logits == true_logit) & earlier)
+    highest = logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)) + highest
+    batch = dict(features, finite=finite, predicted=logits.argmax(axis=1), rank=beats.sum(axis=1))
+    return _sums(dict(batch, loss=(log_sum - true_logit)[:, 0]), logits.shape[1], '')
+
+
+def _sums(batch: Dict[str, np.ndarray], classes: int, where: str) -> Sums:
+    counted = np.flatnonzero(np.asarray(batch['mask']) > 0)
+    for image in counted[~batch['finite'][counted].astype(bool)]:
+        number = batch['id'][image] if 'id' in batch else image
+        scores.require_finite(False, 'record %d%s' % (number, where))
+    labels, rank = batch['label'][counted], batch['rank'][counted]
+    scores.require_labels(labels, classes)
+    total = {
+        'images': np.int64(len(counted)),
+        'loss_sum': batch['loss'][counted].astype(np.float64).sum(),
+        'top1': np.int64((rank < 1).sum()),
+        'top5': np.int64((rank < min(5, classes)).sum()),
+    }
+    if classes <= scores.CONFUSION_LIMIT:
+        total['confusion'] = scores.confusion(labels, batch['predicted'][counted], classes)
+    return total
+
+
+def figures(sums: Sums, cfg) -> Dict[str, float]:
+    """{'images', 'loss': mean cross entropy in nats, 'top1', 'top5': fractions 0..1} of a split."""
+    images = scores.require_images(sums)
+    return {
+        'images': images,
+        'loss': float(sums['loss_sum']) / images,
+        'top1': int(sums['top1']) / images,
+        'top5': int(sums['top5']) / images,
+    }
+
+
+def eval_line(name: str, figures: Dict[str, float]) -> str:
+    """The Ascend ports' line and the MindSpore models': scripts search logs for either."""
+    result = {'Loss': figures['loss'], 'Top_1_Acc': figures['top1'], 'Top_5_Acc': figures['top5']}
+    line = '%s eval  loss=%.5f   acc=%.4f\nresult: %s'
+    return line % (name, figures['loss'], figures['top1'], result)
 
 
 class ClassificationTask(Task):
@@ -39,27 +153,21 @@ class ClassificationTask(Task):
         return cv2.resize(images.decode(data), (width, height), interpolation=cv2.INTER_AREA)
 
     def loss(self, outputs: tf.Tensor, features: Features) -> tf.Tensor:
-        cfg = self.cfg
-        if cfg.loss == 'focal':
-            return losses.focal(outputs, features['label'], cfg.focal_gamma)
-        return losses.cross_entropy(
-            outputs,
-            features['label'],
-            cfg.label_smoothing,
-            labels_b=features.get('label_b'),
-            lam=features.get('mixup'),
-        )
+        return loss(outputs, features, self.cfg)
 
     def counts(self, logits: tf.Tensor, features: Features) -> Dict[str, tf.Tensor]:
-        return graph_counts.classification_counts_graph(logits, features['label'], features['mask'])
+        return counts(logits, features, self.cfg)
+
+    def tally(self, folder, is_chief):
+        return accumulator(self.cfg, folder, is_chief)
 
     def offline_counts(
         self, logits: np.ndarray, features: Dict[str, np.ndarray]
     ) -> Dict[str, np.ndarray]:
-        return scores.classification_counts(logits, features['label'], features['mask'])
+        return offline_counts(logits, features, self.cfg)
 
     def metrics(self, counts: Dict[str, np.ndarray]) -> Dict[str, float]:
-        return scores.classification(counts)
+        return figures(counts, self.cfg)
 
     def eval_line(self, figures: Dict[str, float]) -> str:
-        return '%s eval  loss=%.5f   acc=%.4f' % (self.name, figures['loss'], figures['top1'])
+        return eval_line(self.name, figures)

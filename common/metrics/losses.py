@@ -3,6 +3,7 @@
 import math
 from typing import Optional
 
+import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError, suggest
@@ -19,6 +20,15 @@ def elementwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor
         logits=tf.reshape(logits, [-1, logits.shape.as_list()[-1]]), labels=tf.reshape(labels, [-1])
     )
     return tf.reshape(loss, labels.shape if labels.shape.is_fully_defined() else tf.shape(labels))
+
+
+def finite(logits: tf.Tensor) -> tf.Tensor:
+    """Whether all logits of each image are finite: bool [B], of logits [B, ...]."""
+    # Neither tf.is_finite, which an Ascend device leaves to its AI CPU, nor a negated comparison,
+    # which TensorFlow's optimizers turn around as if there were no NaN.
+    largest = np.finfo(np.float32).max
+    inside = tf.less_equal(tf.abs(tf.cast(logits, tf.float32)), largest)
+    return tf.reduce_all(inside, list(range(1, logits.shape.ndims)))
 
 
 def cross_entropy(

@@ -1,12 +1,7 @@
-"""Metrics as pure functions over counts (NumPy only).
+"""Sums of counts, and figures of a confusion matrix. NumPy alone.
 
-Counts are sums over images, so batches, ranks and restarts combine by `add`; metrics are computed
-once, from the total. The in-graph twin of `classification_counts` is common/metrics_graph.py.
-
-Ties and top k. The classes of an image are ranked by falling logit and, where logits are equal, by
-rising index; the true class is in the top k if its rank is below k. Top 1 is therefore exactly
-argmax. A NaN ranks above every number and is never a correct answer, so a diverged network scores 0
-instead of looking perfect; in such rows the predicted class of the confusion matrix is undefined.
+Counts are sums over images, so batches, ranks and restarts combine by `add`; figures are computed
+once, from the total.
 """
 
 from typing import Any, Dict, Optional, Sequence
@@ -17,49 +12,6 @@ from common.errors import UserError
 
 CONFUSION_LIMIT = 100  # a C x C matrix is counted and stored up to this many classes
 Counts = Dict[str, Any]
-
-
-def classification_counts(
-    logits: np.ndarray, labels: np.ndarray, mask: Optional[np.ndarray] = None
-) -> Counts:
-    """Counts of one batch.
-
-    Args:
-        logits: [B, C], any float dtype.
-        labels: [B], integers in [0, C) wherever the mask is not 0.
-        mask: [B], 1 for an image that counts and 0 for padding; None counts all.
-    Returns:
-        {'images': int64, 'loss_sum': float64 sum of softmax cross entropies in nats, 'top1': int64,
-        'top5': int64 numbers of correct images, 'confusion': int64 [C, C], row = true class, only
-        if C <= CONFUSION_LIMIT}.
-    Raises:
-        UserError: a label lies outside [0, C).
-    """
-    logits = np.asarray(logits, np.float64)
-    keep = np.ones(len(logits), bool) if mask is None else np.asarray(mask) > 0
-    logits, labels = logits[keep], np.asarray(labels)[keep].astype(np.int64)
-    count, classes = logits.shape
-    _require_labels(labels, classes)
-
-    true_logit = logits[np.arange(count), labels][:, None]
-    earlier = np.arange(classes)[None, :] < labels[:, None]
-    highest = logits.max(axis=1, keepdims=True)
-    with np.errstate(invalid='ignore'):
-        # "not <=" rather than ">" so that NaN, which compares false with everything, beats the true
-        # class.
-        beats = ~(logits <= true_logit) | ((logits == true_logit) & earlier)
-        log_sum = np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)) + highest
-    rank = beats.sum(axis=1)
-
-    counts = {
-        'images': np.int64(count),
-        'loss_sum': (log_sum - true_logit).sum(),
-        'top1': np.int64((rank < 1).sum()),
-        'top5': np.int64((rank < min(5, classes)).sum()),
-    }
-    if classes <= CONFUSION_LIMIT:
-        counts['confusion'] = confusion(labels, logits.argmax(axis=1), classes)
-    return counts
 
 
 def add(counts_a: Counts, counts_b: Counts) -> Counts:
@@ -76,22 +28,24 @@ def add(counts_a: Counts, counts_b: Counts) -> Counts:
     }
 
 
-def classification(counts: Counts) -> Dict[str, float]:
-    """{'images': int, 'loss': mean cross entropy in nats, 'top1', 'top5': fractions 0..1} of summed
-    counts.
-    """
-    images = int(counts.get('images', 0))
-    if images == 0:
+def require_images(counts: Counts) -> int:
+    """Returns the number of images of summed counts; UserError if there are none."""
+    if not counts.get('images', 0):
         raise UserError(
             'no image was evaluated: the split holds no records; point --data_path at a folder with'
             ' some'
         )
-    return {
-        'images': images,
-        'loss': float(counts['loss_sum']) / images,
-        'top1': int(counts['top1']) / images,
-        'top5': int(counts['top5']) / images,
-    }
+    return int(counts['images'])
+
+
+def require_finite(finite: bool, image: str) -> None:
+    """UserError if the logits of an image, 'record 12 of DATA', are not finite."""
+    if not finite:
+        raise UserError(
+            "%s: the network's output is not finite (NaN or infinite), so nothing can be scored;"
+            ' the weights or the input are damaged, or the training has diverged: evaluate an'
+            ' earlier checkpoint, or train with a smaller --learning_rate' % image
+        )
 
 
 def confusion(
@@ -112,7 +66,7 @@ def confusion(
     if ignore is not None:
         keep = true != ignore
         true, predicted = true[keep], predicted[keep]
-    _require_labels(true, num_classes)
+    require_labels(true, num_classes)
     if predicted.size and not 0 <= predicted.min() <= predicted.max() < num_classes:
         raise ValueError('predicted classes must lie in 0..%d' % (num_classes - 1))
     cells = true.astype(np.int64) * num_classes + predicted.astype(np.int64)
@@ -177,7 +131,8 @@ def latency(milliseconds: Sequence[float]) -> Dict[str, float]:
     }
 
 
-def _require_labels(labels: np.ndarray, num_classes: int) -> None:
+def require_labels(labels: np.ndarray, num_classes: int) -> None:
+    """UserError for a label outside [0, num_classes)."""
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if wrong.size:
         raise UserError(

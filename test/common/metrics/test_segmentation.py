@@ -24,10 +24,10 @@ from common.data import record_writer, records
 from common.errors import UserError
 from common.evaluation import evaluation
 from common.metrics import scores as measures
+from common.metrics import segmentation
+from common.metrics.labels import Labels
 from common.reporting import report
-from resnest_tf.predictions import Tally, eval_line, metrics, offline_counts
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NAMES = [official.trainId2label[number].name for number in range(19)]
 COLOURS = np.array([official.trainId2label[number].color for number in range(19)], np.uint8)
 SCHEMA = {
@@ -42,8 +42,15 @@ SCHEMA = {
 
 
 def settings(save=None, output=None, classes=19):
+    names = NAMES if classes == 19 else ['class %d' % number for number in range(classes)]
+    ids = [official.trainId2label[number].id for number in range(19)]
+    ids = np.array(ids if classes == 19 else range(classes), np.uint8)
     return types.SimpleNamespace(
-        num_classes=classes, save_predictions=save and str(save), output_path=output and str(output)
+        num_classes=classes,
+        labels=Labels(names, 255, COLOURS, ids),
+        bgr=False,
+        save_predictions=save and str(save),
+        output_path=output and str(output),
     )
 
 
@@ -108,11 +115,13 @@ class Data:
             'id': np.array([number], np.int32),
             'loss': self.losses[number : number + 1],
             'mask': np.array([mask], np.float32),
+            'finite': np.array([True]),
+            'image': self.images[number : number + 1],
         }
 
     def tally(self, cfg, is_chief=True):
         """Sums over all images."""
-        tally, total = Tally(cfg, self.folder, is_chief), {}
+        tally, total = segmentation.accumulator(cfg, self.folder, is_chief), {}
         for number in range(len(self.images)):
             total = measures.add(total, tally(self.batch(number)))
         return total
@@ -136,7 +145,7 @@ def files(folder):
 
 
 def test_counts_of_one_image(data):
-    found = Tally(settings(), data.folder, True)(data.batch(1))
+    found = segmentation.accumulator(settings(), data.folder, True)(data.batch(1))
     valid = data.labels[1] != 255
     expected = sklearn.metrics.confusion_matrix(
         data.labels[1][valid], data.predictions[1][valid], labels=range(19)
@@ -153,7 +162,7 @@ def test_counts_of_one_image(data):
 
 
 def test_figures_are_those_of_scikit_learn(data):
-    figures = metrics(data.tally(settings()))
+    figures = segmentation.figures(data.tally(settings()), settings())
     valid = data.labels != 255
     true, predicted = data.labels[valid], data.predictions[valid]
     iou = sklearn.metrics.jaccard_score(true, predicted, average=None)
@@ -189,7 +198,9 @@ def test_figures_are_those_of_scikit_learn(data):
 
 
 def test_padding_counts_nothing_and_writes_nothing(data, tmp_path):
-    tally = Tally(settings(tmp_path / 'saved', tmp_path / 'run'), data.folder, True)
+    tally = segmentation.accumulator(
+        settings(tmp_path / 'saved', tmp_path / 'run'), data.folder, True
+    )
     nothing, one = tally(data.batch(0, mask=0.0)), tally(data.batch(0))
     assert all(not np.any(value) for value in nothing.values())
     assert {key: (value.dtype, value.shape) for key, value in nothing.items()} == {
@@ -197,7 +208,7 @@ def test_padding_counts_nothing_and_writes_nothing(data, tmp_path):
     }
     assert len(files(tmp_path / 'saved')) == 3  # of the second call
     with pytest.raises(UserError, match='no image was evaluated'):
-        metrics(nothing)
+        segmentation.figures(nothing, settings())
 
 
 def test_classes_that_do_not_occur(data, tmp_path):
@@ -206,12 +217,12 @@ def test_classes_that_do_not_occur(data, tmp_path):
     data.labels[data.labels == 5] = 255
     data.predictions[data.predictions == 3] = 4
     assert (data.predictions[data.labels != 255] == 5).any()
-    figures = metrics(data.tally(settings()))
+    figures = segmentation.figures(data.tally(settings()), settings())
     assert figures['iou']['wall'] is None and figures['iou']['pole'] == 0
     rest = [value for value in figures['iou'].values() if value is not None]
     assert len(rest) == 18 and figures['miou'] == pytest.approx(np.mean(rest), rel=1e-12)
-    assert re.search(r'wall +-(\s|$)', eval_line(figures)) and re.search(
-        r'pole +0\.00', eval_line(figures)
+    assert re.search(r'wall +-(\s|$)', segmentation.eval_line('resnest', figures)) and re.search(
+        r'pole +0\.00', segmentation.eval_line('resnest', figures)
     )
     evaluation.write(
         dict(figures, counts={'confusion': np.eye(19)}, model='resnest'), str(tmp_path)
@@ -228,9 +239,12 @@ def test_classes_that_do_not_occur(data, tmp_path):
 def test_images_without_labels_have_no_figures_but_predictions(data, tmp_path):
     data.labels[:] = 255
     data.losses[:] = np.nan
-    figures = metrics(data.tally(settings(tmp_path / 'saved')))
+    figures = segmentation.figures(data.tally(settings(tmp_path / 'saved')), settings())
     assert figures == {'images': 3}
-    assert eval_line(figures) == '3 images, none of whose pixels has a label: nothing to score'
+    assert (
+        segmentation.eval_line('resnest', figures)
+        == '3 images, none of whose pixels has a label: nothing to score'
+    )
     assert len(files(tmp_path / 'saved' / 'labelIds')) == 3
 
 
@@ -241,8 +255,8 @@ def test_label_that_is_no_class(data):
 
 
 def test_lines_that_scripts_search_for(data):
-    figures = metrics(data.tally(settings()))
-    lines = eval_line(figures).splitlines()
+    figures = segmentation.figures(data.tally(settings()), settings())
+    lines = segmentation.eval_line('resnest', figures).splitlines()
     assert lines[-1] == 'miou %.6f' % figures['miou']
     assert lines[
         -2
@@ -268,9 +282,14 @@ def test_lines_that_scripts_search_for(data):
 
 def test_other_classes_have_numbers_for_names(tmp_path):
     data = Data(tmp_path / 'val', classes=5)
-    figures = metrics(data.tally(settings(tmp_path / 'saved', classes=5)))
+    figures = segmentation.figures(
+        data.tally(settings(tmp_path / 'saved', classes=5)), settings(classes=5)
+    )
     assert list(figures['iou']) == ['class %d' % number for number in range(5)]
-    assert re.search(r'class 4 +%.2f' % (100 * figures['iou']['class 4']), eval_line(figures))
+    assert re.search(
+        r'class 4 +%.2f' % (100 * figures['iou']['class 4']),
+        segmentation.eval_line('resnest', figures),
+    )
     np.testing.assert_array_equal(
         read(tmp_path / 'saved/labelIds/bonn_000002_000019_pred_labelIds.png'), data.predictions[2]
     )
@@ -289,7 +308,9 @@ def test_offline_counts(dtype, tolerance):
     labels = random.choice([0, 1, 2, 3, 4, 5, 255], [4, 9, 11]).astype(np.uint8)
     labels[1] = 255
     mask = np.array([1, 1, 0, 1], np.float32)
-    found = offline_counts(logits, {'label': labels, 'mask': mask})
+    found = segmentation.offline_counts(
+        logits, {'label': labels, 'mask': mask}, settings(classes=6)
+    )
     valid = (labels != 255) & (mask > 0)[:, None, None]
     double, true = logits[valid].astype(np.float64), labels[valid]
     loss = -scipy.special.log_softmax(double, axis=1)[np.arange(len(true)), true].sum()
@@ -301,7 +322,7 @@ def test_offline_counts(dtype, tolerance):
     )
 
 
-def test_offline_counts_are_those_of_the_tally(data):
+def test_offline_counts_are_those_of_evaluation(data):
     random = np.random.RandomState(1)
     logits = random.normal(0, 1, data.labels.shape + (19,)) + 2 * np.eye(19)[data.predictions]
     data.predictions = logits.argmax(axis=-1).astype(np.uint8)
@@ -311,7 +332,7 @@ def test_offline_counts_are_those_of_the_tally(data):
         data.losses[number] = -log_probability[number][where + (label[where],)].mean()
     online, offline = (
         data.tally(settings()),
-        offline_counts(logits, {'label': data.labels, 'mask': np.ones(3)}),
+        segmentation.offline_counts(logits, {'label': data.labels, 'mask': np.ones(3)}, settings()),
     )
     assert set(online) == set(offline)
     for key in online:
@@ -462,7 +483,7 @@ def test_figures_are_those_of_the_official_scorer(tmp_path):
         Image.fromarray(image.astype(np.int32)).save(
             str(folder / (name + '_gtFine_instanceIds.png'))
         )  # no instances
-    figures = metrics(data.tally(settings(tmp_path / 'saved')))
+    figures = segmentation.figures(data.tally(settings(tmp_path / 'saved')), settings())
 
     command = [sys.executable, '-m', 'cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling']
     subprocess.run(

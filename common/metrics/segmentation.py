@@ -1,0 +1,180 @@
+"""Segmentation: training loss, and figures from one confusion matrix over all pixels.
+
+features: 'label' uint8 [B,H,W], 'mask' float32 [B], 'id' int32 [B], the record's number, and
+'image' uint8 [B,H,W,3]. Sums, which add up over images, batches and ranks: 'images', 'pixels' int64
+that have a label, 'loss_sum' float64 of their cross entropies in nats, 'confusion' int64 [C,C],
+row = true class. The configuration has `num_classes` and `labels`, see common/metrics/labels.py.
+"""
+
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from common.errors import UserError
+from common.metrics import losses, scores
+from common.metrics.pictures import Pictures
+
+BEST = 'miou'
+Sums = Dict[str, np.ndarray]
+
+
+def loss(outputs: Tuple[tf.Tensor, Optional[tf.Tensor]], features: Dict[str, tf.Tensor], cfg):
+    """Training loss, a float32 scalar: of the logits, plus cfg.aux_weight x that of the auxiliary
+    logits if there are any.
+    """
+    logits, auxiliary = outputs
+    total = _loss(logits, features['label'], cfg)
+    if auxiliary is None:
+        return total
+    return total + cfg.aux_weight * _loss(auxiliary, features['label'], cfg)
+
+
+def _loss(logits, labels, cfg):
+    ignore = cfg.labels.ignore
+    if cfg.loss == 'ohem':
+        return losses.ohem(logits, labels, cfg.ohem_threshold, cfg.ohem_min_kept, ignore)
+    # The mean is over all pixels, ignored ones included, as in mmsegmentation and the published
+    # port: each rank's mean has the same weight, however many of its pixels are labelled.
+    if cfg.loss == 'focal':
+        return losses.focal(logits, labels, cfg.focal_gamma, ignore, average='all')
+    return losses.cross_entropy(
+        logits, labels, cfg.label_smoothing, ignore_label=ignore, average='all'
+    )
+
+
+def counts(logits: tf.Tensor, features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
+    """What evaluation fetches: predictions, and the mean loss of the labelled pixels, by image."""
+    label = features['label']
+    valid = tf.cast(tf.not_equal(tf.cast(label, tf.int32), cfg.labels.ignore), tf.float32)
+    known = tf.cast(label, tf.int32) * tf.cast(valid, tf.int32)
+    pixel_losses = losses.elementwise_cross_entropy(logits, known)
+    total = tf.reduce_sum(tf.where(valid > 0.0, pixel_losses, tf.zeros_like(valid)), [1, 2])
+    fetched = {
+        'prediction': tf.cast(tf.argmax(logits, axis=3, output_type=tf.int32), tf.uint8),
+        'loss': total / tf.maximum(tf.reduce_sum(valid, [1, 2]), 1.0),
+        'finite': losses.finite(logits),
+    }
+    keys = ['label', 'mask', 'id'] + (['image'] if Pictures.wanted(cfg) else [])
+    return dict(fetched, **{key: tf.identity(features[key]) for key in keys})
+
+
+def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
+    """Returns what turns the `counts` of a batch into sums and writes its pictures.
+
+    It raises UserError for a label that is not a class and for logits that are not finite.
+    """
+    pictures = Pictures(cfg, folder, is_chief)
+
+    def add_up(batch: Dict[str, np.ndarray]) -> Sums:
+        total = _nothing(cfg.num_classes)
+        for image in np.flatnonzero(batch['mask'] > 0):
+            found = {key: value[image] for key, value in batch.items()}
+            scores.require_finite(found['finite'], 'record %d of %s' % (found['id'], folder.path))
+            total = scores.add(
+                total, _sums(found['label'], found['prediction'], found['loss'], cfg)
+            )
+            pictures.write(found)
+        return total
+
+    return add_up
+
+
+def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> Sums:
+    """The sums of logits [B,H,W,C], any float dtype, that another engine made.
+
+    features: 'label', 'mask' and, for the error about logits that are not finite, 'id'.
+    """
+    total = _nothing(cfg.num_classes)
+    for image in np.flatnonzero(features['mask'] > 0):
+        values, label = logits[image], features['label'][image]
+        number = features['id'][image] if 'id' in features else image
+        scores.require_finite(np.isfinite(values).all(), 'record %d' % number)
+        prediction = values.argmax(axis=-1).astype(np.uint8)
+        mean = _cross_entropy(values, label, cfg.labels.ignore)
+        total = scores.add(total, _sums(label, prediction, mean, cfg))
+    return total
+
+
+def _cross_entropy(logits: np.ndarray, label: np.ndarray, ignore: int) -> float:
+    """Mean over the labelled pixels of [H,W,C]; class by class, since float64 logits of a whole
+    image would take twice the memory.
+    """
+    valid = label != ignore
+    highest = logits.max(axis=-1).astype(np.float64)
+    exponentials, true = np.zeros(label.shape), np.zeros(label.shape)
+    for number in range(logits.shape[-1]):
+        one = logits[..., number].astype(np.float64)
+        exponentials += np.exp(one - highest)
+        true[label == number] = one[label == number]
+    return float((np.log(exponentials) + highest - true)[valid].mean()) if valid.any() else 0.0
+
+
+def _nothing(classes: int) -> Sums:
+    return {
+        'images': np.int64(0),
+        'pixels': np.int64(0),
+        'loss_sum': np.float64(0),
+        'confusion': np.zeros([classes, classes], np.int64),
+    }
+
+
+def _sums(label: np.ndarray, prediction: np.ndarray, mean_loss: float, cfg) -> Sums:
+    """Of one image. mean_loss: over its labelled pixels; it has no meaning if there are none."""
+    confusion = scores.confusion(label, prediction, cfg.num_classes, cfg.labels.ignore)
+    pixels = confusion.sum()
+    return {
+        'images': np.int64(1),
+        'pixels': pixels,
+        'loss_sum': np.float64(mean_loss) * pixels if pixels else np.float64(0),
+        'confusion': confusion,
+    }
+
+
+def figures(sums: Sums, cfg) -> Dict[str, Any]:
+    """Returns the figures of a split; fractions are 0..1.
+
+    {'images', 'loss': mean cross entropy of a labelled pixel in nats, 'miou', 'accuracy' of a
+    pixel, 'mean_accuracy', 'frequency_weighted_iou', 'iou': {class: fraction, None for a class that
+    is neither true nor predicted}}; of images without labels (Cityscapes' test split) {'images'}
+    alone. Classes that do not occur are left out of the means, as cityscapesscripts does.
+    """
+    images = scores.require_images(sums)
+    if sums['pixels'] == 0:
+        return {'images': images}
+    confusion = sums['confusion']
+    iou = scores.iou(confusion)
+    return {
+        'images': images,
+        'loss': float(sums['loss_sum']) / int(sums['pixels']),
+        'miou': scores.mean_iou(confusion),
+        'accuracy': scores.accuracy(confusion),
+        'mean_accuracy': scores.mean_accuracy(confusion),
+        'frequency_weighted_iou': scores.frequency_weighted_iou(confusion),
+        'iou': {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(cfg.labels.names, iou)
+        },
+    }
+
+
+def eval_line(name: str, figures: Dict[str, Any]) -> str:
+    """Each class's IoU in per cent, then the lines that scripts around the published port search
+    for.
+    """
+    if 'miou' not in figures:
+        return '%d images, none of whose pixels has a label: nothing to score' % figures['images']
+    cells = [
+        '%-15s%6s' % (name, '-' if value is None else '%.2f' % (100 * value))
+        for name, value in figures['iou'].items()
+    ]
+    rows = -(-len(cells) // 3)
+    return '\n'.join(
+        ['IoU in per cent; %d images, loss %.5f' % (figures['images'], figures['loss'])]
+        + ['   '.join(cells[row::rows]) for row in range(rows)]
+        + [
+            'pixel accuracy= %(accuracy).2f, mean accuracy= %(mean_accuracy).2f, miou = %(miou).2f,'
+            ' frequency-weighted IoU = %(frequency_weighted_iou).2f' % figures,
+            'miou %.6f' % figures['miou'],
+        ]
+    )
