@@ -2,8 +2,6 @@
 
 import pathlib
 
-import tensorflow as tf
-
 from common.errors import UserError
 from common.metrics import segmentation
 from common.task import Task

@@ -11,7 +11,6 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
-from common.errors import UserError
 from common.metrics import losses, scores
 from common.metrics.pictures import Pictures
 
