@@ -32,8 +32,8 @@ class RunFolder:
 
     config, eval: config.yaml and eval.json. offline: one result of each backend. confusion: int
     [C, C], row = true class. rows: {'run', 'train', 'eval', 'end': rows of metrics.jsonl}, each
-    with 'minutes' since the start, pauses between sessions left out. ended: the latest session
-    wrote its last row. pictures: PNG files that evaluation left in samples/.
+    with 'minutes' since the start, pauses between sessions left out, without those that a resumed
+    session has superseded. ended: the latest session wrote its last row. pictures: PNG files that evaluation left in samples/.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -106,7 +106,8 @@ class RunFolder:
             elif last is not None:
                 elapsed += now - last  # the pause before a session does not count
             last = now
-            if kind in self.rows and (kind not in ('train', 'eval') or 'step' in row):
+            complete = kind not in ('train', 'eval') or 'step' in row
+            if kind in self.rows and complete and not row.get('superseded'):
                 self.rows[kind].append(dict(row, minutes=elapsed / 60))
         if broken:
             self.notes.append('%d line(s) of %s cannot be read and are left out.' % (broken, name))
