@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import config, devices
-from common.data import records
+from common.data import records, sampling
 from common.errors import UserError, suggest
 
 Features = Dict[str, tf.Tensor]
@@ -60,8 +60,8 @@ class Task(abc.ABC):
         """(height, width, channels) of one input image."""
 
     @abc.abstractmethod
-    def parse(self, batch: Features, training: bool) -> Features:
-        """On the host: turns a batch of `records.batches` into {'image': uint8 [B,H,W,C], 'label':
+    def parse(self, batch: Features, folder: records.Folder, training: bool) -> Features:
+        """On the host: turns a batch of `sampling.batches` into {'image': uint8 [B,H,W,C], 'label':
         int32, 'mask': float32 [B], ...}.
         """
 
@@ -180,14 +180,14 @@ class Task(abc.ABC):
     def dataset(
         self, folder: records.Folder, batch_size: int, training: bool, **position: Any
     ) -> tf.data.Dataset:
-        """Batches of features; `position` as in records.batches (seed, rank, size, start_step,
+        """Batches of features; `position` as in sampling.batches (seed, rank, size, start_step,
         steps).
         """
-        batches = records.batches(
+        batches = sampling.batches(
             folder, batch_size, training=training, draws=self.draws if training else 0, **position
         )
         return batches.map(
-            lambda batch: self.parse(batch, training), num_parallel_calls=2
+            lambda batch: self.parse(batch, folder, training), num_parallel_calls=2
         ).prefetch(2)
 
     def input_baselines(self, folder: records.Folder) -> Dict[str, Callable[[], tf.data.Dataset]]:

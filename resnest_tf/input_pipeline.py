@@ -1,139 +1,129 @@
 """Cityscapes records -> batches: scaling, cropping, photometric distortion, normalisation, and the
 published port's pipeline.
 
-Host: uint8 RGB; of a training image only the pixels that its crop shows are worked on. Device:
-normalisation, so that uint8 crosses to it.
+Host: uint8, in the order of channels that the network was trained in; of a training image only the
+pixels that its crop shows are worked on. Device: normalisation, so that uint8 crosses to it.
 """
 
-import concurrent.futures
-import os
-from typing import Callable, Dict, List, Sequence, Tuple
+import functools
+from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
-from common.data import images, records
-from common.errors import UserError
+from common.data import images, sampling
+from common.data.records import Folder
 from resnest_tf.cityscapes import IGNORE
 
 # ImageNet's statistics, RGB, in units of 0..255.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-# Columns of the draws.
-SCALE, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, CONTRAST_LAST, SATURATION, HUE = range(9)
-DRAWS = 9
 _LEVELS = np.arange(256.0)
 
-cv2.setNumThreads(
-    0
-)  # images are worked on side by side; threads within one would get in each other's way
-_POOL_SIZE = min(8, len(os.sched_getaffinity(0)))
-_POOL = concurrent.futures.ThreadPoolExecutor(_POOL_SIZE)
+
+class Draws(NamedTuple):
+    """The uniform numbers that augment an image, in the order of the transformations."""
+
+    scale: float
+    top: float
+    left: float
+    flip: float
+    brightness: float
+    contrast: float
+    contrast_last: float
+    saturation: float
+    hue: float
+
+
+DRAWS = len(Draws._fields)
+_FEATURES = {
+    **dict.fromkeys(('image', 'label', 'filename'), bytes),
+    **dict.fromkeys(('height', 'width', 'channels'), int),
+}
 
 
 # ---- records -------------------------------------------------------------------------------------
 
-_SCHEMA = {
-    **{key: tf.io.FixedLenFeature([], tf.string, '') for key in ('image', 'label', 'filename')},
-    **{key: tf.io.FixedLenFeature([], tf.int64, -1) for key in ('height', 'width', 'channels')},
-}
+
+def is_bgr(cfg) -> bool:
+    """Whether the network was trained on BGR: the published port was."""
+    return cfg.variant == 'port'
 
 
-@tf.autograph.experimental.do_not_convert  # or `load` would run rewritten, and slower
-def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tensor]:
-    """A batch of serialised examples -> image uint8 RGB [B,H,W,3], label uint8 [B,H,W] (255: not
-    scored), mask; evaluation: id int32 [B].
+def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> Dict[str, tf.Tensor]:
+    """Turns a batch of sampling.batches into image uint8 [B,H,W,3], label uint8 [B,H,W] (255: not
+    scored), mask; in evaluation also id int32 [B].
 
-    H x W is the crop's size in training and cfg.image_height x cfg.image_width in evaluation. The
-    records are ours or the published port's, which have no `filename`. UserError (see
-    records.user_error) names the record that cannot be used.
+    H x W is the crop's size in training and cfg.image_height x cfg.image_width in evaluation; the
+    channels are in RGB order, or see `is_bgr`. The records are ours or the published port's, which
+    have no `filename`. UserError (see records.user_error) names a record that cannot be used.
     """
     batch_size = batch['mask'].shape.as_list()[0]
     size = (cfg.crop_height, cfg.crop_width) if training else (cfg.image_height, cfg.image_width)
-    found = tf.io.parse_example(batch['record'], _SCHEMA)
-
-    def load(photos, labels, heights, widths, channels, names, ids, draws):
-        pixels, classes = (
-            images.aligned((batch_size,) + size + (3,)),
-            images.aligned((batch_size,) + size),
-        )
-
-        def fill(part: np.ndarray) -> None:
-            for i in part:
-                try:
-                    image, label = _arrays(
-                        photos[i], labels[i], (heights[i], widths[i], channels[i]), cfg
-                    )
-                    if training:
-                        random_crop(image, label, draws[i].tolist(), cfg, pixels[i], classes[i])
-                    elif label.shape != size:
-                        raise ValueError(
-                            'it is %d x %d (height x width), evaluation takes %d x %d; give'
-                            ' --image_height %d --image_width %d'
-                            % (label.shape + size + label.shape)
-                        )
-                    else:
-                        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=pixels[i])
-                        classes[i] = label
-                except ValueError as error:
-                    raise UserError(
-                        '--data_path %s: record %d (%s): %s'
-                        % (
-                            cfg.data_path,
-                            ids[i],
-                            names[i].decode('utf-8', 'replace') or 'without a name',
-                            error,
-                        )
-                    )
-
-        list(_POOL.map(fill, np.array_split(np.arange(batch_size), _POOL_SIZE)))
-        return pixels, classes
-
-    pixels, classes = tf.numpy_function(
-        load,
-        [
-            found['image'],
-            found['label'],
-            found['height'],
-            found['width'],
-            found['channels'],
-            found['filename'],
-            batch['id'],
-            batch['draws'],
-        ],
-        [tf.uint8, tf.uint8],
-    )
-    pixels.set_shape((batch_size,) + size + (3,))
-    classes.set_shape((batch_size,) + size)
-    features = {'image': pixels, 'label': classes, 'mask': batch['mask']}
+    outputs = {
+        'image': (tf.uint8, (batch_size,) + size + (3,)),
+        'label': (tf.uint8, (batch_size,) + size),
+    }
+    load = functools.partial(_load, folder, cfg, training, size)
+    features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
+    features['mask'] = batch['mask']
     if not training:
         features['id'] = tf.cast(batch['id'], tf.int32)
     return features
 
 
-def _arrays(
-    image: bytes, label: bytes, shape: Tuple[int, int, int], cfg
+def _load(
+    folder: Folder, cfg, training: bool, size: Tuple[int, int], ids: np.ndarray, draws: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """The contents of a record -> views of them, BGR [H,W,3] and classes [H,W]. ValueError says
-    what is wrong with them.
+    found = folder.examples(ids, _FEATURES)
+    pixels = images.aligned((len(ids),) + size + (3,))
+    classes = images.aligned((len(ids),) + size)
+
+    def fill(i: int) -> None:
+        try:
+            image, label = _arrays(found[i], cfg)
+            if training:
+                random_crop(image, label, Draws(*draws[i].tolist()), cfg, pixels[i], classes[i])
+            elif label.shape != size:
+                raise ValueError(
+                    'it is %d x %d (height x width), evaluation takes %d x %d; give'
+                    ' --image_height %d --image_width %d' % (label.shape + size + label.shape)
+                )
+            else:
+                pixels[i], classes[i] = _ordered(image, cfg), label
+        except ValueError as error:
+            name = (found[i]['filename'] or b'').decode('utf-8', 'replace')
+            raise folder.refusal(ids[i], error, name)
+
+    images.for_each(fill, len(ids))
+    return pixels, classes
+
+
+def _ordered(bgr: np.ndarray, cfg) -> np.ndarray:
+    """The channels in the order that the network takes."""
+    return bgr if is_bgr(cfg) else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _arrays(example: Dict, cfg) -> Tuple[np.ndarray, np.ndarray]:
+    """Views of a record's contents, BGR [H,W,3] and classes [H,W]. ValueError says what is wrong
+    with them.
     """
+    shape = tuple(example[key] or 0 for key in ('height', 'width', 'channels'))
     height, width, channels = shape
     if min(height, width) < 1 or channels != 3:
         raise ValueError(
-            'it has height %d, width %d and %d channels (-1: none given), an image has 3 channels;'
+            'it has height %d, width %d and %d channels (0: none given), an image has 3 channels;'
             ' give Cityscapes records' % shape
         )
-    for what, data, size in (
-        ('image', image, height * width * 3),
-        ('label', label, height * width),
-    ):
-        if len(data) != size:
+    for key, size in (('image', height * width * 3), ('label', height * width)):
+        found = len(example[key] or b'')
+        if found != size:
             raise ValueError(
                 'its %s has %d bytes, %d x %d pixels are %d; prepare the records again'
-                % (what, len(data), height, width, size)
+                % (key, found, height, width, size)
             )
-    classes = np.frombuffer(label, np.uint8).reshape(height, width)
+    classes = np.frombuffer(example['label'], np.uint8).reshape(height, width)
     wrong = cv2.inRange(classes, cfg.num_classes, IGNORE - 1)
     if cv2.countNonZero(wrong):
         raise ValueError(
@@ -141,7 +131,7 @@ def _arrays(
             ' scored; are these trainIds?'
             % (classes[wrong > 0][0], cfg.num_classes, cfg.num_classes - 1, IGNORE)
         )
-    return np.frombuffer(image, np.uint8).reshape(height, width, 3), classes
+    return np.frombuffer(example['image'], np.uint8).reshape(height, width, 3), classes
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -159,15 +149,9 @@ def window(length: int, crop: int, scale: float, draw: float) -> Tuple[int, int,
 
 
 def random_crop(
-    image: np.ndarray,
-    label: np.ndarray,
-    draws: Sequence[float],
-    cfg,
-    pixels: np.ndarray,
-    classes: np.ndarray,
+    image: np.ndarray, label: np.ndarray, draws: Draws, cfg, pixels: np.ndarray, classes: np.ndarray
 ) -> None:
-    """Fills pixels, uint8 RGB [h,w,3], and classes, uint8 [h,w], from a BGR image and its label;
-    `draws` as in DRAWS.
+    """Fills pixels, uint8 [h,w,3], and classes, uint8 [h,w], from a BGR image and its label.
 
     As if the image were scaled by a factor uniform in [min_scale, max_scale] (bilinearly, the label
     to the nearest pixel), cropped at a uniform place, mirrored and distorted. But a crop starts and
@@ -176,9 +160,9 @@ def random_crop(
     it at a uniform place; around it are the mean colour, which normalisation makes 0, and the label
     255.
     """
-    scale = cfg.min_scale + draws[SCALE] * (cfg.max_scale - cfg.min_scale)
-    y, height, top, filled_height = window(image.shape[0], cfg.crop_height, scale, draws[TOP])
-    x, width, left, filled_width = window(image.shape[1], cfg.crop_width, scale, draws[LEFT])
+    scale = cfg.min_scale + draws.scale * (cfg.max_scale - cfg.min_scale)
+    y, height, top, filled_height = window(image.shape[0], cfg.crop_height, scale, draws.top)
+    x, width, left, filled_width = window(image.shape[1], cfg.crop_width, scale, draws.left)
     size = filled_width, filled_height
     crop = cv2.resize(image[y : y + height, x : x + width], size, interpolation=cv2.INTER_LINEAR)
     # Not INTER_NEAREST, whose places are half a pixel of the crop further left and up than
@@ -186,21 +170,21 @@ def random_crop(
     crop_label = cv2.resize(
         label[y : y + height, x : x + width], size, interpolation=cv2.INTER_NEAREST_EXACT
     )
-    crop = distort(crop, draws) if cfg.photometric else cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
-    if cfg.flip and draws[FLIP] < 0.5:
+    crop = _ordered(distort(crop, draws) if cfg.photometric else crop, cfg)
+    if cfg.flip and draws.flip < 0.5:
         crop, crop_label, left = (
             cv2.flip(crop, 1),
             cv2.flip(crop_label, 1),
             cfg.crop_width - left - filled_width,
         )
     if size != (cfg.crop_width, cfg.crop_height):
-        pixels[:], classes[:] = np.rint(MEAN), IGNORE
+        pixels[:], classes[:] = np.rint(channel_statistics(cfg)[0]), IGNORE
     pixels[top : top + filled_height, left : left + filled_width] = crop
     classes[top : top + filled_height, left : left + filled_width] = crop_label
 
 
-def distort(pixels: np.ndarray, draws: Sequence[float]) -> np.ndarray:
-    """uint8 BGR [h,w,3] -> RGB in other colours, as mmsegmentation's PhotoMetricDistortion, in its
+def distort(pixels: np.ndarray, draws: Draws) -> np.ndarray:
+    """Returns uint8 BGR [h,w,3] in other colours, as mmsegmentation's PhotoMetricDistortion, in its
     order:
 
     brightness +-32, contrast x 0.5 to 1.5, saturation x 0.5 to 1.5, hue +-18 of 180 (2 degrees
@@ -208,21 +192,17 @@ def distort(pixels: np.ndarray, draws: Sequence[float]) -> np.ndarray:
     draw below 1/2 leaves it out. Every step rounds to 0..255.
     """
 
-    def amount(column: int, low: float, high: float, none: float) -> float:
-        return low + (2 * draws[column] - 1) * (high - low) if draws[column] >= 0.5 else none
+    def amount(draw: float, low: float, high: float, none: float) -> float:
+        return low + (2 * draw - 1) * (high - low) if draw >= 0.5 else none
 
-    contrast, contrast_last = amount(CONTRAST, 0.5, 1.5, 1.0), draws[CONTRAST_LAST] >= 0.5
-    saturation, hue = amount(SATURATION, 0.5, 1.5, 1.0), round(amount(HUE, -18, 18, 0))
-    table = _levels(_LEVELS + amount(BRIGHTNESS, -32, 32, 0))
+    contrast, contrast_last = amount(draws.contrast, 0.5, 1.5, 1.0), draws.contrast_last >= 0.5
+    saturation, hue = amount(draws.saturation, 0.5, 1.5, 1.0), round(amount(draws.hue, -18, 18, 0))
+    table = _levels(_LEVELS + amount(draws.brightness, -32, 32, 0))
     pixels = _look_up(pixels, table if contrast_last else _levels(table * contrast))
     if hue or saturation != 1:
         hsv = cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV)
-        hsv = _look_up(
-            hsv, np.stack([(_LEVELS + hue) % 180, _levels(_LEVELS * saturation), _LEVELS], 1)
-        )
-        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    else:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        table = np.stack([(_LEVELS + hue) % 180, _levels(_LEVELS * saturation), _LEVELS], 1)
+        pixels = cv2.cvtColor(_look_up(hsv, table), cv2.COLOR_HSV2BGR)
     return _look_up(pixels, _levels(_LEVELS * contrast)) if contrast_last else pixels
 
 
@@ -239,34 +219,32 @@ def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
-    """RGB in 0..255, uint8 or float [B,H,W,3] -> float32, less the mean, by the deviation; for
-    variant 'port', which learnt from BGR, in BGR.
-    """
-    images = tf.cast(images, tf.float32)
-    mean, deviation = constants(cfg)
-    return (
-        (images[..., ::-1] if cfg.variant == 'port' else images) - tf.constant(mean)
-    ) / tf.constant(deviation)
+    """Turns [B,H,W,3] in 0..255 into float32, less the mean, by the deviation."""
+    mean, deviation = channel_statistics(cfg)
+    return (tf.cast(images, tf.float32) - tf.constant(mean)) / tf.constant(deviation)
 
 
-def constants(cfg) -> Tuple[List[float], List[float]]:
-    """(mean, deviation) of the channels in units of 0..255, in the order in which `normalize` gives
-    them.
-    """
-    order = -1 if cfg.variant == 'port' else 1
+def channel_statistics(cfg) -> Tuple[List[float], List[float]]:
+    """Returns (mean, deviation) of the channels in units of 0..255, in the order of `parse`."""
+    order = -1 if is_bgr(cfg) else 1
     return list(MEAN[::order]), list(STD[::order])
 
 
 # ---- what the pipeline is measured against -------------------------------------------------------
 
 
-def baselines(folder: records.Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
-    """For common.benchmark: `port` is the published port's pipeline on the same records: one size,
-    all in float32 on the host.
+def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
+    """Returns pipelines for common.benchmark: `port` is the published port's on the same records:
+    one size, all in float32 on the host.
     """
+    schema = {
+        key: tf.io.FixedLenFeature([], tf.string if kind is bytes else tf.int64)
+        for key, kind in _FEATURES.items()
+        if key != 'filename'
+    }
 
     def one(record):
-        found = tf.io.parse_single_example(record, _SCHEMA)
+        found = tf.io.parse_single_example(record, schema)
         shape = tf.stack([found['height'], found['width'], found['channels']])
         image = tf.reshape(tf.decode_raw(found['image'], tf.uint8), shape)
         label = tf.reshape(tf.decode_raw(found['label'], tf.uint8), shape[:2])
@@ -280,12 +258,7 @@ def baselines(folder: records.Folder, cfg) -> Dict[str, Callable[[], tf.data.Dat
         return {'image': image, 'label': tf.cast(both[..., 3], tf.int32)}
 
     def port():
-        return (
-            tf.data.TFRecordDataset([str(file) for file in folder.files])
-            .repeat()
-            .map(one, 2)
-            .batch(cfg.batch_size, True)
-            .prefetch(2)
-        )
+        dataset = tf.data.TFRecordDataset([str(file) for file in folder.files]).repeat()
+        return dataset.map(one, 2).batch(cfg.batch_size, True).prefetch(2)
 
     return {'port': port}

@@ -40,18 +40,14 @@ class ResNeSt(Task):
     def input_shape(self):
         return (self.cfg.image_height, self.cfg.image_width, 3)
 
-    @property
-    def swap_channels(self):
-        return self.cfg.variant == 'port'
-
-    def parse(self, batch, training):
-        return input_pipeline.parse(batch, self.cfg, training)
+    def parse(self, batch, folder, training):
+        return input_pipeline.parse(batch, folder, self.cfg, training)
 
     def normalize(self, images):
         return input_pipeline.normalize(images, self.cfg)
 
     def affine_normalization(self):
-        return input_pipeline.constants(self.cfg)
+        return input_pipeline.channel_statistics(self.cfg)
 
     def network(self, images, training, dropout=None, device=None):
         """Returns the logits; in training (logits, logits of the auxiliary head or None)."""

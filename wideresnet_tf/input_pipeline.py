@@ -1,17 +1,19 @@
 """CIFAR records -> batches: parsing, augmentation, normalisation, and the data sets' constants.
 
-Host: uint8 images, cropped and mirrored. Device: colour, Cutout, mixup and normalisation, so that
-uint8 crosses to it.
+Host: uint8 images, decoded once and kept in memory (150 MB), cropped and mirrored. Device: colour,
+Cutout, mixup and normalisation, so that uint8 crosses to it.
 """
 
 import functools
-from typing import Dict, List, Optional, Tuple
+import threading
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from common.data import augment
-from common.errors import UserError
+from common.data import augment as augmentation
+from common.data import sampling
+from common.data.records import Folder
 
 SHAPE = (32, 32, 3)
 # Channel means and standard deviations of the training images, 0..1.
@@ -19,122 +21,149 @@ STATISTICS = {
     'cifar10': ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
     'cifar100': ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
 }
-# Columns of features['draws'].
-Y, X, FLIP, BRIGHTNESS, CONTRAST, CUTOUT_Y, CUTOUT_X, MIXUP = range(8)
-DRAWS = 8
 
 
-def parse(batch: Dict[str, tf.Tensor], cfg, training: bool) -> Dict[str, tf.Tensor]:
-    """A batch of serialised examples (the published port's schema) -> image uint8 [B,32,32,3],
-    label int32 [B], mask, draws.
+class Draws(NamedTuple):
+    """The uniform numbers that augment an image, in the order of the transformations: one image's,
+    or columns [B] of a batch.
     """
-    batch_size = batch['mask'].shape[0]
-    examples = tf.io.parse_example(
-        batch['record'],
-        {
-            'image': tf.io.FixedLenFeature([], tf.string, default_value=''),
-            cfg.label: tf.io.FixedLenFeature([], tf.int64, default_value=-1),
-        },
-    )
-    images, labels = tf.numpy_function(
-        functools.partial(_decode, cfg),
-        [examples['image'], examples[cfg.label]],
-        [tf.uint8, tf.int32],
-    )
-    images.set_shape((batch_size,) + SHAPE)
-    labels.set_shape([batch_size])
-    features = {'image': images, 'label': labels, 'mask': batch['mask']}
-    if training:
-        draws = batch['draws']
-        if cfg.crop_pad or cfg.flip:
-            features['image'] = augment.pad_crop_flip(
-                images, draws[:, Y], draws[:, X], draws[:, FLIP], cfg.crop_pad, cfg.flip
-            )
-        if cfg.mixup:
-            features['mixup'] = tf.numpy_function(
-                lambda draw: augment.mixup_share(draw, cfg.mixup), [draws[:, MIXUP]], tf.float32
-            )
-            features['mixup'].set_shape([batch_size])
-        if cfg.brightness or cfg.contrast or cfg.cutout:
-            features['draws'] = draws
-    return features
+
+    crop_y: np.ndarray
+    crop_x: np.ndarray
+    flip: np.ndarray
+    brightness: np.ndarray
+    contrast: np.ndarray
+    cutout_y: np.ndarray
+    cutout_x: np.ndarray
+    mixup: np.ndarray
 
 
-def _decode(cfg, images: np.ndarray, labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Raw bytes and labels of a batch -> uint8 [B,32,32,3], int32 [B]. UserError for records that
-    are not this network's.
+DRAWS = len(Draws._fields)
+
+
+def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> Dict[str, tf.Tensor]:
+    """Turns a batch of sampling.batches into image uint8 [B,32,32,3], label int32 [B], mask; in
+    training also what `augment` needs: draws float32 [B,DRAWS], mixup float32 [B].
+
+    The records have the published port's schema. UserError (see records.user_error) names a record
+    that is not this network's.
     """
-    for image, label in zip(images, labels):
-        if len(image) != np.prod(SHAPE):
-            raise UserError(
-                '--data_path %s: the image of a record has %d bytes, not the 3072 of a 32x32 RGB'
-                ' image; give CIFAR records' % (cfg.data_path, len(image))
-            )
-        if not 0 <= label < cfg.num_classes:
-            raise UserError(
-                '--data_path %s: a record has %s; legal with --num_classes %d are 0 to %d'
-                % (
-                    cfg.data_path,
-                    'no ' + cfg.label if label < 0 else '%s %d' % (cfg.label, label),
-                    cfg.num_classes,
-                    cfg.num_classes - 1,
-                )
-            )
-    return np.frombuffer(b''.join(images), np.uint8).reshape((-1,) + SHAPE), labels.astype(np.int32)
+    batch_size = batch['mask'].shape.as_list()[0]
+    outputs = {'image': (tf.uint8, (batch_size,) + SHAPE), 'label': (tf.int32, [batch_size])}
+    if training and cfg.mixup:
+        outputs['mixup'] = (tf.float32, [batch_size])
+    load = functools.partial(_load, folder, cfg, training)
+    features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
+    if training and (cfg.brightness or cfg.contrast or cfg.cutout):
+        features['draws'] = batch['draws']
+    return dict(features, mask=batch['mask'])
 
 
-def augment_on_device(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
-    """Colour, Cutout and mixup of float32 images in 0..255."""
-    images, draws = features['image'], features.get('draws')
-    if cfg.brightness:
-        images = augment.brightness(images, draws[:, BRIGHTNESS], cfg.brightness)
-    if cfg.contrast:
-        images = augment.contrast(
-            images, draws[:, CONTRAST], 1.0 - cfg.contrast, 1.0 + cfg.contrast
+def _load(folder: Folder, cfg, training: bool, ids: np.ndarray, draws: np.ndarray):
+    with _decoding:  # or several threads would decode the first batch's folder
+        images, labels = _decoded(folder, cfg.label, cfg.num_classes)
+    images, labels = images[ids], labels[ids]
+    if not training:
+        return images, labels
+    drawn = Draws(*draws.T)
+    if cfg.crop_pad or cfg.flip:
+        images = augmentation.pad_crop_flip(
+            images, drawn.crop_y, drawn.crop_x, drawn.flip, cfg.crop_pad, cfg.flip
         )
+    share = [augmentation.mixup_share(drawn.mixup, cfg.mixup)] if cfg.mixup else []
+    return (images, labels, *share)
+
+
+_decoding = threading.Lock()
+
+
+@functools.lru_cache(maxsize=2)  # of training and of evaluation
+def _decoded(folder: Folder, label: str, num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
+    """All records of a folder: images uint8 [N,32,32,3] and labels int32 [N]."""
+    images = np.empty((folder.count,) + SHAPE, np.uint8)
+    labels = np.empty(folder.count, np.int32)
+    size = images[0].size
+    for start in range(0, folder.count, 1000):  # not all at once, to take the memory once
+        ids = range(start, min(start + 1000, folder.count))
+        for id, found in zip(ids, folder.examples(ids, {'image': bytes, label: int})):
+            image, number = found['image'], found[label]
+            if image is None or len(image) != size:
+                raise folder.refusal(
+                    id,
+                    'its image has %d bytes, not the %d of a 32x32 RGB image; give CIFAR records'
+                    % (len(image or b''), size),
+                )
+            if number is None or not 0 <= number < num_classes:
+                raise folder.refusal(
+                    id,
+                    'it has %s; legal with --num_classes %d are 0 to %d'
+                    % (
+                        'no ' + label if number is None else '%s %d' % (label, number),
+                        num_classes,
+                        num_classes - 1,
+                    ),
+                )
+            images[id] = np.frombuffer(image, np.uint8).reshape(SHAPE)
+            labels[id] = number
+    return images, labels
+
+
+def augment(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
+    """Applies colour, Cutout and mixup to float32 images in 0..255, on the device."""
+    images = features['image']
+    drawn = Draws(*tf.unstack(features['draws'], axis=1)) if 'draws' in features else None
+    if cfg.brightness:
+        images = augmentation.brightness(images, drawn.brightness, cfg.brightness)
+    if cfg.contrast:
+        limits = 1.0 - cfg.contrast, 1.0 + cfg.contrast
+        images = augmentation.contrast(images, drawn.contrast, *limits)
     if cfg.cutout:
-        images = augment.cutout(
-            images,
-            draws[:, CUTOUT_Y],
-            draws[:, CUTOUT_X],
-            cfg.cutout,
-            _mean(images, cfg.normalization),
+        images = augmentation.cutout(
+            images, drawn.cutout_y, drawn.cutout_x, cfg.cutout, _mean(images, cfg)
         )
     features = dict(features, image=images)
     if cfg.mixup:
-        features['image'], features['label_b'] = augment.mixup(
+        features['image'], features['label_b'] = augmentation.mixup(
             images, features['label'], features['mixup']
         )
     return features
 
 
-def _mean(images: tf.Tensor, normalization: str) -> tf.Tensor:
+def _mean(images: tf.Tensor, cfg) -> tf.Tensor:
     """The pixel value that normalisation maps to 0."""
-    if normalization == 'per_image':
+    if cfg.normalization == 'per_image':
         return tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    return tf.constant(STATISTICS.get(normalization, ([0.5], None))[0]) * 255.0
+    return tf.constant(STATISTICS.get(cfg.normalization, ([0.5], None))[0]) * 255.0
 
 
-def normalize(images: tf.Tensor, normalization: str) -> tf.Tensor:
-    """[B,32,32,3] in 0..255 -> float32. per_image is tf.image.per_image_standardization (the
-    published port).
+def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
+    """Turns [B,32,32,3] in 0..255 into the network's float32 input.
+
+    per_image is tf.image.per_image_standardization (the published port).
     """
     images = tf.cast(images, tf.float32)
-    if normalization == 'half':
+    if cfg.normalization == 'half':
         return images / 127.5 - 1.0
-    if normalization == 'per_image':
+    if cfg.normalization == 'per_image':
         centred = images - tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
         deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=[1, 2, 3], keepdims=True))
         return centred / tf.maximum(deviation, 1.0 / (SHAPE[0] * SHAPE[1] * SHAPE[2]) ** 0.5)
-    mean, std = STATISTICS[normalization]
+    mean, std = STATISTICS[cfg.normalization]
     return (images - tf.constant(mean) * 255.0) / (tf.constant(std) * 255.0)
 
 
-def constants(normalization: str) -> Optional[Tuple[List[float], List[float]]]:
-    """(mean, deviation) of the channels in units of 0..255 with which `normalize` is (x - mean) /
-    deviation; None: per_image.
+def channel_statistics(cfg) -> Optional[Tuple[List[float], List[float]]]:
+    """Returns (mean, deviation) of the channels in units of 0..255 with which `normalize` is (x -
+    mean) / deviation; None if it is not (per_image).
     """
-    if normalization == 'per_image':
+    if cfg.normalization == 'per_image':
         return None
-    mean, std = STATISTICS.get(normalization, ([0.5] * 3, [0.5] * 3))
+    mean, std = STATISTICS.get(cfg.normalization, ([0.5] * 3, [0.5] * 3))
     return [255 * value for value in mean], [255 * value for value in std]
+
+
+def class_names(metadata: Dict, cfg) -> List[str]:
+    """Returns the names of the classes by a dataset.json's content, [] if it does not say: it names
+    the fine ones.
+    """
+    return list(metadata.get('classes', [])) if cfg.label == 'fine_label' else []

@@ -17,26 +17,24 @@ class WideResNet(ClassificationTask):
     input_shape = input_pipeline.SHAPE
     draws = input_pipeline.DRAWS
 
-    def parse(self, batch, training):
-        return input_pipeline.parse(batch, self.cfg, training)
+    def parse(self, batch, folder, training):
+        return input_pipeline.parse(batch, folder, self.cfg, training)
 
     def augment(self, features):
-        return input_pipeline.augment_on_device(features, self.cfg)
+        return input_pipeline.augment(features, self.cfg)
 
     def normalize(self, images):
-        return input_pipeline.normalize(images, self.cfg.normalization)
+        return input_pipeline.normalize(images, self.cfg)
 
     def affine_normalization(self):
-        return input_pipeline.constants(self.cfg.normalization)
+        return input_pipeline.channel_statistics(self.cfg)
 
     def network(self, images, training, dropout=None, device=None):
         models = {'paper': model, 'port': model_port, 'mindspore': model_mindspore}
         return models[self.cfg.variant].build(images, self.cfg, training, dropout)
 
     def classes(self, metadata):
-        return (
-            super().classes(metadata) if self.cfg.label == 'fine_label' else []
-        )  # a dataset.json names the fine ones
+        return input_pipeline.class_names(metadata, self.cfg)
 
     def explain_checkpoint(self, shapes):
         found = checkpoints.describe(shapes, shapes)

@@ -22,28 +22,23 @@ class Xception(ClassificationTask):
     def input_shape(self):
         return (self.cfg.image_size, self.cfg.image_size, 3)
 
-    def folder(self, split):
-        folder = super().folder(split)
-        input_pipeline.check(folder, self.cfg)
-        return folder
-
     def input_baselines(self, folder):
         return input_pipeline.baselines(folder, self.cfg)
 
-    def parse(self, batch, training):
-        return input_pipeline.parse(batch, self.cfg, training)
+    def parse(self, batch, folder, training):
+        return input_pipeline.parse(batch, folder, self.cfg, training)
 
     def augment(self, features):
-        return input_pipeline.augment_on_device(features, self.cfg)
+        return input_pipeline.augment(features, self.cfg)
 
     def normalize(self, images):
-        return input_pipeline.normalize(images)
+        return input_pipeline.normalize(images, self.cfg)
 
     def affine_normalization(self):
-        return [127.5] * 3, [127.5] * 3
+        return input_pipeline.channel_statistics(self.cfg)
 
     def decode(self, data):
-        return input_pipeline.decode_eval(data, self.cfg)
+        return input_pipeline.decode(data, self.cfg)
 
     def network(self, images, training, dropout=None, device=None):
         return model.build(images, self.cfg, training, dropout)

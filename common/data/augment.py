@@ -1,9 +1,5 @@
-"""Augmentation as pure functions of images and uniform draws in [0, 1): batched, no state, no
-random ops.
-
-The draws come from `records.batches`, a function of (seed, epoch, record); so the same record of
-the same epoch is augmented alike on any number of ranks and after any restart. Images are
-[B,H,W,C]; draws [B] float32.
+"""Augmentation as pure functions of images [B,H,W,C] and uniform draws in [0, 1), float32 [B], of
+common/data/sampling.py: batched, no state, no random ops.
 """
 
 from typing import Tuple
@@ -13,33 +9,34 @@ import tensorflow as tf
 
 
 def pad_crop_flip(
-    images: tf.Tensor,
-    draw_y: tf.Tensor,
-    draw_x: tf.Tensor,
-    draw_flip: tf.Tensor,
+    images: np.ndarray,
+    draw_y: np.ndarray,
+    draw_x: np.ndarray,
+    draw_flip: np.ndarray,
     pad: int,
     flip: bool,
-) -> tf.Tensor:
+) -> np.ndarray:
     """Zero-pads by `pad`, crops back to H x W at a random place and mirrors every other image (He
-    et al. 2015, section 4.2).
-
-    Any dtype. The three steps are one gather of rows and one of columns.
+    et al. 2015, section 4.2), on the host. Any dtype.
     """
-    height, width = images.shape.as_list()[1:3]
-    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-    top = tf.cast(draw_y * (2 * pad + 1), tf.int32)
-    left = tf.cast(draw_x * (2 * pad + 1), tf.int32)
-    columns = tf.tile(tf.range(width)[None], [tf.shape(images)[0], 1])
+    count, height, width, channels = images.shape
+    padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)], 'constant')
+    number, row, column, channel = padded.strides
+    crops = np.lib.stride_tricks.as_strided(
+        padded,
+        (count, 2 * pad + 1, 2 * pad + 1, height, width, channels),
+        (number, row, column, row, column, channel),
+    )
+    top, left = ((draw * (2 * pad + 1)).astype(np.int32) for draw in (draw_y, draw_x))
+    cropped = crops[np.arange(count), top, left]
     if flip:
-        columns = tf.where(draw_flip < 0.5, columns, width - 1 - columns)
-    rows = tf.gather(padded, top[:, None] + tf.range(height)[None], batch_dims=1, axis=1)
-    out = tf.gather(rows, left[:, None] + columns, batch_dims=1, axis=2)
-    out.set_shape(images.shape)
-    return out
+        mirrored = draw_flip >= 0.5
+        cropped[mirrored] = cropped[mirrored, :, ::-1]
+    return cropped
 
 
 def brightness(images: tf.Tensor, draw: tf.Tensor, max_delta: float) -> tf.Tensor:
-    """Adds a value of [-max_delta, max_delta) to each float image, as tf.image.random_brightness."""
+    """Adds a value of [-max_delta, max_delta) to each float image (tf.image.random_brightness)."""
     return images + ((2.0 * draw - 1.0) * max_delta)[:, None, None, None]
 
 
@@ -79,7 +76,7 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, share: tf.Tensor) -> Tuple[tf.Te
 
 
 def mixup_share(draw: np.ndarray, alpha: float) -> np.ndarray:
-    """Uniform draws -> draws from Beta(alpha, alpha), by the inverse of its distribution function."""
+    """Turns uniform draws into draws from Beta(alpha, alpha), by its inverse distribution."""
     from scipy.special import betaincinv
 
     return betaincinv(alpha, alpha, draw).astype(np.float32)

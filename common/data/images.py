@@ -1,19 +1,25 @@
-"""Image files -> pixels."""
+"""Image files -> pixels, and work on the images of a batch side by side."""
 
-from typing import Tuple
+import concurrent.futures
+import os
+from typing import Callable, Tuple
 
 import cv2
 import numpy as np
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
+cv2.setNumThreads(0)  # images are worked on side by side; threads within one would get in the way
+_THREADS = min(8, len(os.sched_getaffinity(0)))  # more than any of the devices takes
+_POOL = concurrent.futures.ThreadPoolExecutor(_THREADS)
+
 
 def decode(data: bytes) -> np.ndarray:
     """Returns the pixels of an image file, uint8 [H,W,3], RGB, as they are stored: no rotation by
     EXIF, as TensorFlow does it.
 
-    Raises ValueError saying what is wrong: no image, or a JPEG that is cut off, which OpenCV would
-    fill with grey.
+    Raises ValueError for what is not an image, or a JPEG that is cut off, which OpenCV would fill
+    with grey.
     """
     if not data:
         raise ValueError('the file is empty')
@@ -28,12 +34,22 @@ def decode(data: bytes) -> np.ndarray:
     except cv2.error as error:
         raise ValueError('it cannot be decoded: %s' % ' '.join(str(error).split()))
     if pixels is None:
-        raise ValueError('it is no image that OpenCV can decode')
+        raise ValueError('it is not an image that OpenCV can decode')
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
+def for_each(function: Callable[[int], None], count: int) -> None:
+    """Calls function(0), ..., function(count - 1) on several threads; raises the first error."""
+
+    def work(numbers: np.ndarray) -> None:
+        for number in numbers.tolist():
+            function(number)
+
+    list(_POOL.map(work, np.array_split(np.arange(count), _THREADS)))
+
+
 def aligned(shape: Tuple[int, ...]) -> np.ndarray:
-    """Uninitialised uint8, where TensorFlow takes it over: an array that starts elsewhere is
+    """Returns uninitialised uint8 where TensorFlow takes it over; an array that starts elsewhere is
     copied, which costs as much as resizing.
     """
     size = int(np.prod(shape))

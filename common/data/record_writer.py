@@ -1,149 +1,31 @@
-"""Writes TFRecord folders in parallel, with dataset.json and index.npy beside the records;
-common/records.py reads them.
+"""Writes folders of TFRecords in parallel, with dataset.json and index.npy beside the records;
+common/data/records.py reads them.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
+import ctypes
 import hashlib
 import json
 import multiprocessing
-import numbers
 import os
 import pathlib
 import shutil
 import signal
-import struct
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import tqdm
 
 from common import files
-from common.data.records import FORMAT_VERSION, checksum, frame_header
+from common.data import tfrecord
+from common.data.records import FORMAT_VERSION
 from common.errors import UserError, some
 
-
-def _varint(value: int) -> bytes:
-    value &= 0xFFFFFFFFFFFFFFFF  # two's complement
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
-
-
-def example(features: Dict[str, Any]) -> bytes:
-    """Serialises a tf.train.Example, keys in sorted order so that equal features give equal bytes.
-
-    A value is bytes, an int or a float, or a list or tuple of one of them.
-    """
-    entries = []
-    for key in sorted(features):
-        values = features[key] if isinstance(features[key], (list, tuple)) else [features[key]]
-        if all(isinstance(value, bytes) for value in values):
-            feature = _field(1, b''.join(_field(1, value) for value in values))
-        elif all(isinstance(value, numbers.Integral) for value in values):
-            feature = _field(3, _field(1, b''.join(_varint(int(value)) for value in values)))
-        elif all(isinstance(value, numbers.Real) for value in values):
-            feature = _field(2, _field(1, struct.pack('<%df' % len(values), *values)))
-        else:
-            raise TypeError(
-                'feature %r: expected bytes, int or float, found %r' % (key, features[key])
-            )
-        entries.append(_field(1, _field(1, key.encode()) + _field(2, feature)))
-    return _field(1, b''.join(entries))
-
-
-_shared = None  # in a worker: (records written by all workers, the flag that tells them to stop)
-
-
-def _start_worker(shared, is_process: bool) -> None:
-    global _shared
-    _shared = shared
-    if is_process:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches the parent too, which sets the flag
-
-
-def _write_shard(
-    path: pathlib.Path, items: Sequence, encode: Callable, fields: set, skip_corrupt: int
-) -> None:
-    """Writes one file and, beside it, a note of what it holds; neither if it is told to stop."""
-    written, stop = _shared
-    starts, size, digest, problems, reported, due = [], 0, hashlib.sha256(), [], 0, 0.0
-    partial = path.with_name('.%d-%s' % (os.getpid(), path.name))
-    with open(str(partial), 'wb') as shard:
-        for done, item in enumerate(items):
-            if (
-                time.monotonic() > due
-            ):  # not for each record: the workers would queue for the counter
-                if stop.is_set():
-                    return
-                with written.get_lock():
-                    written.value += done - reported
-                reported, due = done, time.monotonic() + 0.1
-            try:
-                features = encode(item)
-            except UserError as error:
-                problems.append(str(error))
-                if len(problems) > skip_corrupt:
-                    raise
-                continue
-            if set(features) != fields:
-                raise ValueError(
-                    'encode() gave %s, the schema says %s' % (sorted(features), sorted(fields))
-                )
-            payload = example(features)
-            frame = frame_header(len(payload)) + payload + checksum(payload)
-            shard.write(frame)
-            digest.update(frame)
-            starts.append(size)
-            size += len(frame)
-    with written.get_lock():
-        written.value += len(items) - reported
-    _note(path).write_text(
-        json.dumps(
-            {'starts': starts, 'bytes': size, 'sha256': digest.hexdigest(), 'problems': problems}
-        )
-    )
-    partial.rename(path)  # last: a file of its final name is whole
-
-
-def _note(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name('.' + path.name + '.json')
-
-
-@contextlib.contextmanager
-def _kept(path: pathlib.Path, plan: str) -> Iterator[pathlib.Path]:
-    """As files.atomic for a folder, but after an error what is there stays, and is there again the
-    next time with the same plan.
-    """
-    folder = path.with_name('.%s.unfinished' % path.name)
-    if folder.is_dir() and not (
-        (folder / '.plan').is_file() and (folder / '.plan').read_text() == plan
-    ):
-        shutil.rmtree(str(folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / '.plan').write_text(plan)
-    try:
-        yield folder
-    except BaseException:
-        sys.stderr.write(
-            '%s: what is finished is kept; the same command goes on from there\n' % folder
-        )
-        raise
-    (folder / '.plan').unlink()
-    if path.is_dir():
-        path.rmdir()
-    folder.rename(path)
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def write(
@@ -162,38 +44,26 @@ def write(
     skip_corrupt: int = 0,
 ) -> None:
     """Writes the folder `path` with the records encode(item), in order, in `shards` files of
-    (nearly) equal count.
+    (nearly) equal count. The folder appears whole, or (after an error or Ctrl-C) not at all.
 
     Args:
       items: a sequence of small picklable things, say (file name, label); each is turned into a
-      record inside a worker.
-      encode: item -> {feature: value} (see `example`); a function of a module, so that it can be
-      sent to the workers.
+        record inside a worker.
+      encode: item -> {feature: value} (see tfrecord.make_example); a function of a module, so that
+        it can be sent to the workers. UserError: the item cannot be used.
       schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype': of the content, 'shape': of the
-      content}.
+        content}.
       workers: processes, at most one a shard; default: one a core; 1 writes inside this process.
-      The bytes do not depend on it.
+        The bytes do not depend on it.
       metadata: more keys of dataset.json.
       restartable: files that were finished before an error or a kill are kept, hidden, for the next
-      call with equal arguments.
-      skip_corrupt: at most so many items for which encode raises UserError are left out, with a
-      warning each.
-    The folder appears whole, or (after an error or Ctrl-C) not at all.
+        call with equal arguments.
+      skip_corrupt: at most so many items that cannot be used are left out, with a warning each.
     """
     path = pathlib.Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(
-            '%s already exists and is not empty; remove it or name another folder' % path
-        )
-    if not len(items):
-        raise UserError('%s: there are no records to write' % path)
-    if not 1 <= shards <= len(items):
-        raise UserError(
-            '%s: found %d shards for %d records; legal are 1 to %d'
-            % (path, shards, len(items), len(items))
-        )
-    workers = min(workers or os.cpu_count(), shards)
-    began = time.time()
+    _check(path, len(items), shards)
+    workers = min(workers or len(os.sched_getaffinity(0)), shards)
+    began = time.monotonic()
     content = {
         'format_version': FORMAT_VERSION,
         'name': name,
@@ -202,58 +72,22 @@ def write(
         **(metadata or {}),
         'schema': schema,
     }
-    plan = hashlib.sha256(repr((content, shards)).encode())
-    for item in items if restartable else ():
-        plan.update(repr(item).encode())
     names = ['%s-%05d-of-%05d.tfrecord' % (split, shard, shards) for shard in range(shards)]
     bounds = [len(items) * shard // shards for shard in range(shards + 1)]
+    parts = [items[first:last] for first, last in zip(bounds, bounds[1:])]
+    plan = _digest(content, shards, items) if restartable else ''
     try:
-        with _kept(path, plan.hexdigest()) if restartable else files.atomic(path) as folder:
+        with _kept(path, plan) if restartable else files.atomic(path) as folder:
             folder.mkdir(exist_ok=True)
             jobs = [
-                (folder / file, items[first:last], encode, set(schema), skip_corrupt)
-                for file, first, last in zip(names, bounds, bounds[1:])
-                if not (folder / file).exists()
+                _Job(folder / file, part, encode, set(schema), skip_corrupt)
+                for file, part in zip(names, parts)
             ]
-            _run(jobs, workers, len(items), split)
-            notes = [json.loads(_note(folder / file).read_text()) for file in names]
-            problems = [problem for note in notes for problem in note['problems']]
-            if len(problems) > skip_corrupt:
-                for file, note in zip(names, notes):
-                    if note['problems']:  # it may be repaired the next time
-                        (folder / file).unlink()
-                raise UserError(
-                    '%d items cannot be used, --skip_corrupt %d allows fewer: %s'
-                    % (len(problems), skip_corrupt, some(problems))
-                )
-            for problem in problems:
-                sys.stderr.write('warning: left out: %s\n' % problem)
+            _run(jobs, workers, split)
+            notes = _notes(jobs, skip_corrupt)
             for file in folder.glob('.*.tfrecord*'):  # notes, and what a killed process left
                 file.unlink()
-            count = len(items) - len(problems)
-            np.save(
-                str(folder / 'index.npy'),
-                np.concatenate([np.array(note['starts'], np.int64) for note in notes]),
-            )
-            (folder / 'dataset.json').write_text(
-                json.dumps(
-                    {
-                        **content,
-                        'count': count,
-                        'shards': [
-                            {
-                                'file': file,
-                                'records': len(note['starts']),
-                                'bytes': note['bytes'],
-                                'sha256': note['sha256'],
-                            }
-                            for file, note in zip(names, notes)
-                        ],
-                    },
-                    indent=1,
-                )
-                + '\n'
-            )
+            _describe(folder, content, notes)
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError(
             '%s: a writing process died (out of memory?); free some, or use less than %d workers'
@@ -261,31 +95,125 @@ def write(
         )
     except OSError as error:
         raise UserError('%s could not be written: %s' % (path, error))
+    seconds = time.monotonic() - began
+    count, size = (sum(note[key] for note in notes.values()) for key in ('records', 'bytes'))
     sys.stderr.write(
-        '%s: %d records in %d files, %.1f s\n' % (path, count, shards, time.time() - began)
+        '%s: %d records in %d files, %.1f s, %.0f MB/s\n'
+        % (path, count, shards, seconds, size / 1e6 / seconds)
     )
 
 
-def _run(jobs: List[Tuple], workers: int, total: int, title: str) -> None:
-    """_write_shard(*job) for all jobs, in processes, while a bar moves. A failure or Ctrl-C stops
-    all of them.
+def _check(path: pathlib.Path, count: int, shards: int) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            '%s already exists and is not empty; remove it or name another folder' % path
+        )
+    if not count:
+        raise UserError('%s: there are no records to write' % path)
+    if not 1 <= shards <= count:
+        raise UserError(
+            '%s: found %d shards for %d records; legal are 1 to %d' % (path, shards, count, count)
+        )
+
+
+def _digest(content: Dict[str, Any], shards: int, items: Sequence) -> str:
+    plan = hashlib.sha256(repr((content, shards)).encode())
+    for item in items:
+        plan.update(repr(item).encode())
+    return plan.hexdigest()
+
+
+@contextlib.contextmanager
+def _kept(path: pathlib.Path, plan: str) -> Iterator[pathlib.Path]:
+    """As files.atomic for a folder, but after an error what is there stays, and is there again the
+    next time with the same plan.
     """
-    finished, workers = total - sum(len(job[1]) for job in jobs), min(workers, len(jobs)) or 1
+    folder = path.with_name('.%s.unfinished' % path.name)
+    stored = folder / '.plan'
+    if folder.is_dir() and not (stored.is_file() and stored.read_text() == plan):
+        shutil.rmtree(str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    stored.write_text(plan)
+    try:
+        yield folder
+    except BaseException:
+        sys.stderr.write(
+            '%s: finished files are kept; the same command goes on from there\n' % folder
+        )
+        raise
+    stored.unlink()
+    if path.is_dir():
+        path.rmdir()
+    folder.rename(path)
+
+
+def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
+    """{file: what _write_shard noted of it}. UserError if too many items could not be used."""
+    notes = {job.path.name: json.loads(job.note.read_text()) for job in jobs}
+    problems = [problem for note in notes.values() for problem in note['problems']]
+    if len(problems) > skip_corrupt:
+        for job in jobs:
+            if notes[job.path.name]['problems']:  # it may be repaired the next time
+                job.path.unlink()
+        raise UserError(
+            '%d items cannot be used, --skip_corrupt %d allows fewer: %s'
+            % (len(problems), skip_corrupt, some(problems))
+        )
+    for problem in problems:
+        sys.stderr.write('warning: left out: %s\n' % problem)
+    return notes
+
+
+def _describe(folder: pathlib.Path, content: Dict[str, Any], notes: Dict[str, Dict]) -> None:
+    """Writes index.npy and dataset.json."""
+    starts = [np.array(note['starts'], np.int64) for note in notes.values()]
+    np.save(str(folder / 'index.npy'), np.concatenate(starts))
+    shards = [
+        {'file': file, **{key: note[key] for key in ('records', 'bytes', 'sha256')}}
+        for file, note in notes.items()
+    ]
+    description = {**content, 'count': sum(map(len, starts)), 'shards': shards}
+    (folder / 'dataset.json').write_text(json.dumps(description, indent=1) + '\n')
+
+
+# ---- in the workers ------------------------------------------------------------------------------
+
+_shared = None  # in a worker: (items done by all workers, the event that tells them to stop)
+
+
+class _Job(NamedTuple):
+    """One file to write; see `write`."""
+
+    path: pathlib.Path
+    items: Sequence
+    encode: Callable
+    fields: set
+    skip_corrupt: int
+
+    @property
+    def note(self) -> pathlib.Path:
+        return self.path.with_name('.' + self.path.name + '.json')
+
+
+def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
+    """Does what is left of the jobs, in processes, while a bar moves. A failure or Ctrl-C stops all
+    of them.
+    """
+    total, pending = sum(len(job.items) for job in jobs), [j for j in jobs if not j.path.exists()]
+    finished = total - sum(len(job.items) for job in pending)
     context = multiprocessing.get_context('spawn')  # a fork would copy the parent's threads' locks
     written, stop = shared = context.Value('q', finished), context.Event()
+    workers = min(workers, len(pending)) or 1
     if workers == 1:
-        pool = concurrent.futures.ThreadPoolExecutor(
-            1, initializer=_start_worker, initargs=(shared, False)
-        )
+        pool = concurrent.futures.ThreadPoolExecutor(1, '', _start_worker, (shared, None))
     else:
         pool = concurrent.futures.ProcessPoolExecutor(
-            workers, context, _start_worker, (shared, True)
+            workers, context, _start_worker, (shared, os.getpid())
         )
-    with tqdm.tqdm(
-        total=total, initial=finished, desc=title, unit=' records', disable=None
-    ) as bar, pool:
+    bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
+    with bar, pool:
         try:
-            pending = [pool.submit(_write_shard, *job) for job in jobs]
+            pending = [pool.submit(_write_shard, job) for job in pending]
             while pending:
                 done, pending = concurrent.futures.wait(
                     pending, 0.2, concurrent.futures.FIRST_EXCEPTION
@@ -296,3 +224,62 @@ def _run(jobs: List[Tuple], workers: int, total: int, title: str) -> None:
         except BaseException:
             stop.set()
             raise
+
+
+def _start_worker(shared, parent: Optional[int]) -> None:
+    """parent: the process that this one must not outlive; None: this is a thread of it."""
+    global _shared
+    _shared = shared
+    if parent is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the parent too, which says stop
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)
+
+
+def _write_shard(job: _Job) -> None:
+    """Writes one file and, beside it, a note of what it holds; neither if it is told to stop."""
+    starts, size, digest, problems = [], 0, hashlib.sha256(), []
+    partial = job.path.with_name('.%d-%s' % (os.getpid(), job.path.name))
+    with open(str(partial), 'wb') as shard:
+        for item in _until_stopped(job.items):
+            try:
+                features = job.encode(item)
+            except UserError as error:
+                problems.append(str(error))
+                if len(problems) > job.skip_corrupt:
+                    raise
+                continue
+            if set(features) != job.fields:
+                raise ValueError(
+                    'encode() gave %s, the schema says %s' % (sorted(features), sorted(job.fields))
+                )
+            frame = tfrecord.frame(tfrecord.make_example(features))
+            shard.write(frame)
+            digest.update(frame)
+            starts.append(size)
+            size += len(frame)
+        if len(starts) + len(problems) < len(job.items):
+            return
+        shard.flush()
+        os.fsync(shard.fileno())
+    note = {'starts': starts, 'records': len(starts), 'bytes': size}
+    note.update(sha256=digest.hexdigest(), problems=problems)
+    job.note.write_text(json.dumps(note))
+    partial.rename(job.path)  # last: a file of its final name is whole
+
+
+def _until_stopped(items: Sequence) -> Iterator[Any]:
+    """The items, until the workers are told to stop; counts them for the bar."""
+    done, stop = _shared
+    reported, due = 0, 0.0
+    for number, item in enumerate(items):
+        if time.monotonic() > due:  # not for each item: the workers would queue for the counter
+            if stop.is_set():
+                return
+            with done.get_lock():
+                done.value += number - reported
+            reported, due = number, time.monotonic() + 0.1
+        yield item
+    with done.get_lock():
+        done.value += len(items) - reported

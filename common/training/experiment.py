@@ -18,7 +18,7 @@ import tensorflow as tf
 from common import config, devices, modelarts
 from common import task as tasks
 from common.checkpoints import checkpoint
-from common.data import records
+from common.data import records, sampling
 from common.errors import UserError, entry_point
 from common.evaluation import evaluation, predict
 from common.reporting import report
@@ -35,7 +35,7 @@ def train(task: tasks.Task, device: devices.Device) -> None:
         task.folder(task.eval_split) if records.has_split(cfg.data_path, task.eval_split) else None
     )
     global_batch = cfg.batch_size * cfg.accumulate * device.size
-    per_epoch = records.steps_per_epoch(folder.count, global_batch)
+    per_epoch = sampling.steps_per_epoch(folder.count, global_batch)
     total = cfg.steps or max(1, int(round(cfg.epochs * per_epoch)))
     model_fn.learning_rate(
         cfg, 0, total, per_epoch

@@ -154,7 +154,7 @@ def test_colour_alone_does_not_tell_the_class(scenes):
 
 
 def test_scenes_are_prepared_as_cityscapes_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, 'cpu_count', lambda: 1)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0})
     run(tmp_path / 'scenes', '--train', 3, '--val', 2, '--height', 64, '--width', 96)
     prepare_cityscapes.main(
         [

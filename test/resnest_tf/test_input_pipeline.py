@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from common import benchmark
-from common.data import records
+from common.data import records, sampling
 from resnest_tf import input_pipeline
-from resnest_tf.input_pipeline import BRIGHTNESS, DRAWS, FLIP, HUE, LEFT, SCALE, TOP
+from resnest_tf.input_pipeline import DRAWS, Draws
 
 MEAN, STD = (
     np.array([0.485, 0.456, 0.406]) * 255,
@@ -109,11 +109,11 @@ def write(folder, pairs, named=True, **changes):
 
 
 def pipeline(folder, settings, training, batch_size, **position):
-    batches = records.batches(
+    batches = sampling.batches(
         folder, batch_size, training=training, draws=DRAWS if training else 0, **position
     )
     return batches.map(
-        lambda batch: input_pipeline.parse(batch, settings, training), num_parallel_calls=2
+        lambda batch: input_pipeline.parse(batch, folder, settings, training), num_parallel_calls=2
     )
 
 
@@ -137,11 +137,8 @@ def run(folder, settings, training=False, batch_size=2, **position):
 
 def draws_for(**columns):
     """By default scale 1.25, in the middle, neither mirrored nor distorted."""
-    draws = np.zeros(DRAWS)
-    draws[[SCALE, TOP, LEFT, FLIP]] = 0.5, 0.5, 0.5, 0.9
-    for name, value in columns.items():
-        draws[getattr(input_pipeline, name)] = value
-    return draws.tolist()
+    draws = Draws(*[0.0] * DRAWS)._replace(scale=0.5, top=0.5, left=0.5, flip=0.9)
+    return draws._replace(**columns)
 
 
 def crop(image, label, draws, settings):
@@ -155,16 +152,17 @@ def crop(image, label, draws, settings):
 
 
 @pytest.mark.parametrize('named', [True, False])
-def test_evaluation_gives_whole_images(tmp_path, named):
+@pytest.mark.parametrize('variant, step', [('paper', -1), ('port', 1)])
+def test_evaluation_gives_whole_images(tmp_path, named, variant, step):
     pairs = [(picture(seed=i), classes(seed=i)) for i in range(3)]
-    batches = run(write(tmp_path, pairs, named), cfg())
+    batches = run(write(tmp_path, pairs, named), cfg(variant=variant))
     assert [{key: value.dtype.name for key, value in batch.items()} for batch in batches] == [
         {'image': 'uint8', 'label': 'uint8', 'mask': 'float32', 'id': 'int32'}
     ] * 2
     everything = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     assert everything['id'].tolist() == [0, 1, 2, 0] and everything['mask'].tolist() == [1, 1, 1, 0]
     for i, number in enumerate([0, 1, 2, 0]):
-        assert np.array_equal(everything['image'][i], pairs[number][0][..., ::-1])  # RGB
+        assert np.array_equal(everything['image'][i], pairs[number][0][..., ::step])
         assert np.array_equal(everything['label'][i], pairs[number][1])
 
 
@@ -175,7 +173,8 @@ def test_training_gives_crops(tmp_path, named):
         (picture(*size), classes(*size)) for size in [(128, 256), (60, 300), (90, 80), (20, 30)]
     ]
     settings = cfg(photometric=False)
-    batches = run(write(tmp_path, pairs, named), settings, training=True, steps=2, seed=5)
+    folder = write(tmp_path, pairs, named)
+    batches = run(folder, settings, training=True, steps=2, seed=5)
     assert [
         {key: (value.dtype.name, value.shape) for key, value in batch.items()} for batch in batches
     ] == [
@@ -188,11 +187,14 @@ def test_training_gives_crops(tmp_path, named):
     order = np.random.RandomState([5, 0]).permutation(4)
     for i, number in enumerate(order):
         pixels, label = crop(
-            *pairs[number], records.uniform(5, 0, [number], DRAWS)[0].tolist(), settings
+            *pairs[number], Draws(*sampling.uniform(5, 0, [number], DRAWS)[0].tolist()), settings
         )
         assert np.array_equal(batches[i // 2]['image'][i % 2], pixels) and np.array_equal(
             batches[i // 2]['label'][i % 2], label
         )
+    settings.variant = 'port'  # the same pixels, in the order that it was trained in
+    for batch, port in zip(batches, run(folder, settings, training=True, steps=2, seed=5)):
+        assert np.array_equal(port['image'], batch['image'][..., ::-1])
 
 
 SMALL = picture(10, 20), np.zeros((10, 20), np.uint8)
@@ -215,7 +217,7 @@ def marked(value):
         (dict(height=11), 'its image has 600 bytes, 11 x 20 pixels are 660'),
         (dict(channels=1), 'width 20 and 1 channels'),
         (dict(channels=4, image=bytes(800)), '4 channels'),
-        (dict(height=None), 'height -1'),
+        (dict(height=None), 'height 0'),
         (dict(width=0, image=b'', label=b''), 'width 0'),
         (
             dict(label=marked(19)),
@@ -236,7 +238,8 @@ def test_bad_records_are_named(tmp_path, changes, message, training):
         run(both, settings, training, batch_size=1, steps=20)
     line = str(records.user_error(caught.value))
     assert (
-        line.startswith('--data_path DATA: record 1 (frankfurt_000000_000000): ')
+        line.startswith('%s/a.tfrecord: record 1 at byte ' % both)
+        and ' (frankfurt_000000_000000): ' in line
         and message in line
     )
 
@@ -256,8 +259,8 @@ def test_evaluation_refuses_another_size(tmp_path):
         run(folder, cfg(image_height=20, image_width=10))
     assert (
         str(records.user_error(caught.value))
-        == '--data_path DATA: record 0 (without a name): it is 10 x 20 (height x width), evaluation'
-        ' takes 20 x 10; give --image_height 10 --image_width 20'
+        == '%s/a.tfrecord: record 0 at byte 0: it is 10 x 20 (height x width), evaluation'
+        ' takes 20 x 10; give --image_height 10 --image_width 20' % folder
     )
 
 
@@ -310,15 +313,15 @@ def test_scaled_and_cropped_at_once(seed):
         classes(seed=seed),
     )
     for draws in np.random.RandomState(seed).rand(10, DRAWS).tolist():
-        scale = 0.5 + 1.5 * draws[SCALE]
+        scale = 0.5 + 1.5 * draws[0]
         rows, columns = (
             places(int(draw * (length - count + 1)), count, size)
             for draw, length, size, count in (
-                (draws[TOP], 128, 48, int(round(48 / scale))),
-                (draws[LEFT], 256, 96, int(round(96 / scale))),
+                (draws[1], 128, 48, int(round(48 / scale))),
+                (draws[2], 256, 96, int(round(96 / scale))),
             )
         )
-        pixels, found = crop(image, label, draws, settings)
+        pixels, found = crop(image, label, Draws(*draws), settings)
         assert is_nearest(found, label, rows, columns)
         error = np.abs(pixels - bilinear(image[..., ::-1], rows, columns))
         assert (
@@ -348,8 +351,8 @@ def test_as_the_whole_image_scaled_and_then_cropped(scale, top, left):
         int(draw * (length - count + 1)) // 4 * 4
         for draw, length, count in ((top, 128, count_y), (left, 256, count_x))
     )
-    draws = draws_for(TOP=(y + 0.5) / (128 - count_y + 1), LEFT=(x + 0.5) / (256 - count_x + 1))
-    pixels, found = crop(image, label, draws, settings)
+    draws = draws_for(top=(y + 0.5) / (128 - count_y + 1), left=(x + 0.5) / (256 - count_x + 1))
+    pixels, found = crop(image, label, Draws(*draws), settings)
     rows, columns = (
         slice(int(y * scale), int(y * scale) + 48),
         slice(int(x * scale), int(x * scale) + 96),
@@ -368,7 +371,7 @@ def test_image_and_label_stay_together(axis):
     label = np.broadcast_to(stripes if axis else stripes[:128, None], (128, 256)).copy()
     image = np.repeat(200 * label[..., None], 3, -1)
     for draws in np.random.RandomState(1).rand(50, DRAWS).tolist():
-        pixels, found = crop(image, label, draws, cfg(photometric=False))
+        pixels, found = crop(image, label, Draws(*draws), cfg(photometric=False))
         clear = np.abs(pixels[..., 0] - 100.0) > 2
         assert np.array_equal((pixels[..., 0] > 100)[clear], found[clear] == 1)
         assert clear.mean() > 0.4 and 0 < found.mean() < 1
@@ -383,7 +386,7 @@ def test_scales_and_places_cover_their_ranges():
     settings = cfg(photometric=False, flip=False, crop_height=32, crop_width=48)
     scales, tops, lefts = [], [], []
     for draws in np.random.RandomState(1).rand(3000, DRAWS).tolist():
-        pixels, _ = crop(image, y, draws, settings)
+        pixels, _ = crop(image, y, Draws(*draws), settings)
         span_y, span_x = (
             float(values.max()) - values.min() for values in (pixels[..., 1], pixels[..., 0])
         )
@@ -406,7 +409,7 @@ def test_scales_and_places_cover_their_ranges():
 def test_the_outermost_crops(draw, first):
     label = np.zeros((128, 256), np.uint8)
     label[first[0] : first[0] + 96, first[1] : first[1] + 192] = 1
-    found = crop(picture(), label, draws_for(SCALE=0.0, TOP=draw, LEFT=draw), cfg())[1]
+    found = crop(picture(), label, draws_for(scale=0.0, top=draw, left=draw), cfg())[1]
     assert (found == 1).all()
 
 
@@ -425,8 +428,8 @@ def test_small_images_lie_in_the_mean_colour(height, width, scale):
         for size, length in ((48, height), (96, width))
     ]
     for draws in np.random.RandomState(0).rand(200, DRAWS):
-        draws[BRIGHTNESS:] = 0.9, 0.9, 0.9, 0.9, 0.9  # distorted, all of it
-        pixels, label = crop(image, np.zeros((height, width), np.uint8), draws.tolist(), settings)
+        draws[4:] = 0.9, 0.9, 0.9, 0.9, 0.9  # distorted, all of it
+        pixels, label = crop(image, np.zeros((height, width), np.uint8), Draws(*draws), settings)
         inside = label == 0
         assert (label[~inside] == 255).all()
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
@@ -450,7 +453,7 @@ def test_the_outermost_places_of_small_images(draw, top, left):
     found = crop(
         picture(20, 30),
         np.zeros((20, 30), np.uint8),
-        draws_for(SCALE=0.0, TOP=draw, LEFT=draw),
+        draws_for(scale=0.0, top=draw, left=draw),
         cfg(),
     )[1]
     assert (found[top : top + 10, left : left + 15] == 0).all() and (found == 0).sum() == 150
@@ -462,14 +465,14 @@ def test_flip(height, width):
     for rest in np.random.RandomState(3).rand(20, DRAWS):
         outcomes = {}
         for draw in (0.0, 0.499, 0.5, LAST):
-            rest[FLIP] = draw
-            outcomes[draw] = crop(image, label, rest.tolist(), cfg())
-        plain = crop(image, label, rest.tolist(), cfg(flip=False))
+            rest[3] = draw
+            outcomes[draw] = crop(image, label, Draws(*rest), cfg())
+        plain = crop(image, label, Draws(*rest), cfg(flip=False))
         for draw, found in outcomes.items():
             for part, expected in zip(found, plain):
                 assert np.array_equal(part, expected[:, ::-1] if draw < 0.5 else expected)
-        rest[FLIP] = 0.0
-        assert np.array_equal(crop(image, label, rest.tolist(), cfg(flip=False))[0], plain[0])
+        rest[3] = 0.0
+        assert np.array_equal(crop(image, label, Draws(*rest), cfg(flip=False))[0], plain[0])
 
 
 # Colour
@@ -499,23 +502,25 @@ PATCH = np.random.RandomState(7).randint(0, 256, (24, 32, 3)).astype(np.uint8)
 @pytest.mark.parametrize(
     'column, draw, name, value',
     [
-        ('BRIGHTNESS', 0.5, 'brightness', -32),
-        ('BRIGHTNESS', LAST, 'brightness', 32),
-        ('BRIGHTNESS', 0.75, 'brightness', 0),
-        ('BRIGHTNESS', 0.875, 'brightness', 16),
-        ('CONTRAST', 0.5, 'contrast', 0.5),
-        ('CONTRAST', LAST, 'contrast', 1.5),
-        ('CONTRAST', 0.625, 'contrast', 0.75),
-        ('SATURATION', 0.5, 'saturation', 0.5),
-        ('SATURATION', LAST, 'saturation', 1.5),
-        ('HUE', 0.5, 'hue', -36),
-        ('HUE', LAST, 'hue', 36),
-        ('HUE', 0.875, 'hue', 18),
+        ('brightness', 0.5, 'brightness', -32),
+        ('brightness', LAST, 'brightness', 32),
+        ('brightness', 0.75, 'brightness', 0),
+        ('brightness', 0.875, 'brightness', 16),
+        ('contrast', 0.5, 'contrast', 0.5),
+        ('contrast', LAST, 'contrast', 1.5),
+        ('contrast', 0.625, 'contrast', 0.75),
+        ('saturation', 0.5, 'saturation', 0.5),
+        ('saturation', LAST, 'saturation', 1.5),
+        ('hue', 0.5, 'hue', -36),
+        ('hue', LAST, 'hue', 36),
+        ('hue', 0.875, 'hue', 18),
     ],
 )
 @pytest.mark.parametrize('last', [0.0, 0.9])
 def test_each_distortion_and_its_bounds(column, draw, name, value, last):
-    found = input_pipeline.distort(PATCH, draws_for(CONTRAST_LAST=last, **{column: draw}))
+    found = input_pipeline.distort(PATCH, draws_for(contrast_last=last, **{column: draw}))[
+        ..., ::-1
+    ]
     error = np.abs(found - by_colorsys(PATCH, **{name: value}))
     if name in ('brightness', 'contrast'):
         assert error.max() <= 0.51
@@ -523,8 +528,7 @@ def test_each_distortion_and_its_bounds(column, draw, name, value, last):
         assert error.max() <= 8 and error.mean() < 1.5
     for below in (0.0, 0.499):  # a draw below 1/2: not done
         assert np.array_equal(
-            input_pipeline.distort(PATCH, draws_for(CONTRAST_LAST=last, **{column: below})),
-            PATCH[..., ::-1],
+            input_pipeline.distort(PATCH, draws_for(contrast_last=last, **{column: below})), PATCH
         )
 
 
@@ -544,14 +548,14 @@ def test_distortions_in_their_order(last, brightness, contrast, saturation, hue)
         return min(LAST, 0.5 + 0.5 * (value - low) / (high - low))
 
     draws = draws_for(
-        BRIGHTNESS=draw(brightness, -32, 32),
-        CONTRAST=draw(contrast, 0.5, 1.5),
-        CONTRAST_LAST=0.5 if last else 0.499,
-        SATURATION=draw(saturation, 0.5, 1.5),
-        HUE=draw(hue, -36, 36),
+        brightness=draw(brightness, -32, 32),
+        contrast=draw(contrast, 0.5, 1.5),
+        contrast_last=0.5 if last else 0.499,
+        saturation=draw(saturation, 0.5, 1.5),
+        hue=draw(hue, -36, 36),
     )
     amounts = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
-    found = input_pipeline.distort(PATCH, draws)
+    found = input_pipeline.distort(PATCH, draws)[..., ::-1]
     assert found.dtype == np.uint8
     error = np.abs(found - by_colorsys(PATCH, contrast_last=last, **amounts))
     assert error.max() <= 14 and error.mean() < 2
@@ -565,10 +569,10 @@ def test_distortion_leaves_the_label_alone_and_its_input():
     image, label = picture(), classes()
     before = image.copy(), label.copy()
     for draws in np.random.RandomState(4).rand(20, DRAWS).tolist():
-        draws[BRIGHTNESS], draws[HUE] = 0.95, 0.9
+        draws = Draws(*draws)._replace(brightness=0.95, hue=0.9)
         (pixels, found), (plain, expected) = (
             crop(image, label, draws, cfg()),
-            crop(image, label, draws, cfg(photometric=False)),
+            crop(image, label, Draws(*draws), cfg(photometric=False)),
         )
         assert np.array_equal(found, expected) and np.abs(pixels.astype(int) - plain).mean() > 5
     assert np.array_equal(image, before[0]) and np.array_equal(label, before[1])
@@ -608,20 +612,20 @@ def test_augmentation_is_a_function_of_seed_epoch_and_record(tmp_path):
         assert set(other) == set(one) and all(other[record][0] != one[record][0] for record in one)
 
 
-@pytest.mark.parametrize('column', range(DRAWS))
+@pytest.mark.parametrize('column', Draws._fields)
 def test_every_draw_matters(column):
     draws = draws_for(
-        SCALE=0.6,
-        FLIP=0.3,
-        BRIGHTNESS=0.8,
-        CONTRAST=0.9,
-        SATURATION=0.95,
-        HUE=0.8,
-        CONTRAST_LAST=0.3,
+        scale=0.6,
+        flip=0.3,
+        brightness=0.8,
+        contrast=0.9,
+        saturation=0.95,
+        hue=0.8,
+        contrast_last=0.3,
     )
     base = crop(picture(), classes(), draws, cfg())[0]
-    draws[column] = 0.55
-    assert not np.array_equal(crop(picture(), classes(), draws, cfg())[0], base)
+    changed = draws._replace(**{column: 0.55})
+    assert not np.array_equal(crop(picture(), classes(), changed, cfg())[0], base)
 
 
 # On the device
@@ -640,16 +644,11 @@ def test_normalize(dtype):
         )
     assert paper.dtype == port.dtype == np.float32
     np.testing.assert_allclose(paper, expected, atol=1e-5)
-    bgr = (images[..., [2, 1, 0]].astype(np.float64) / 255 - [0.406, 0.456, 0.485]) / [
-        0.225,
-        0.224,
-        0.229,
-    ]
-    np.testing.assert_allclose(port, bgr, atol=1e-5)
+    expected = (images.astype(np.float64) / 255 - [0.406, 0.456, 0.485]) / [0.225, 0.224, 0.229]
+    np.testing.assert_allclose(port, expected, atol=1e-5)
     for variant, normalised in (('paper', paper), ('port', port)):
-        mean, deviation = input_pipeline.constants(cfg(variant=variant))
-        ordered = images if variant == 'paper' else images[..., ::-1]
-        np.testing.assert_allclose(normalised, (ordered - np.array(mean)) / deviation, atol=1e-5)
+        mean, deviation = input_pipeline.channel_statistics(cfg(variant=variant))
+        np.testing.assert_allclose(normalised, (images - np.array(mean)) / deviation, atol=1e-5)
 
 
 # Measurement

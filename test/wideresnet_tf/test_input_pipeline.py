@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.data import record_writer, records
+from common.data import record_writer, records, sampling, tfrecord
 from common.errors import UserError
 from wideresnet_tf import input_pipeline
 
@@ -50,7 +50,7 @@ def features(
     data, cfg, batch_size, count, training=True, split='train', with_ids=False, **position
 ):
     folder = records.Folder.open(data / split)
-    batches = records.batches(
+    batches = sampling.batches(
         folder,
         batch_size,
         training=training,
@@ -59,7 +59,7 @@ def features(
     )
 
     def parse(batch):
-        parsed = input_pipeline.parse(batch, cfg, training)
+        parsed = input_pipeline.parse(batch, folder, cfg, training)
         return dict(parsed, id=batch['id']) if with_ids else parsed
 
     return take(batches.map(parse), count)
@@ -119,8 +119,8 @@ def test_label_is_the_feature_that_is_asked_for(label, tmp_path, port_records, i
 def test_shapes_are_static(data):
     folder = records.Folder.open(data / 'train')
     cfg = settings(mixup=0.2, brightness=1.0)
-    dataset = records.batches(folder, 8, training=True, draws=8).map(
-        lambda batch: input_pipeline.parse(batch, cfg, True)
+    dataset = sampling.batches(folder, 8, training=True, draws=8).map(
+        lambda batch: input_pipeline.parse(batch, folder, cfg, True)
     )
     assert {
         key: shape.as_list() for key, shape in tf.compat.v1.data.get_output_shapes(dataset).items()
@@ -237,7 +237,7 @@ def on_device(cfg, images, draws=None, **more):
     if draws is not None:
         given['draws'] = tf.constant(draws, tf.float32)
     with tf.Session() as session:
-        return session.run(input_pipeline.augment_on_device(given, cfg))
+        return session.run(input_pipeline.augment(given, cfg))
 
 
 def test_nothing_happens_on_the_device_by_default(images_and_labels):
@@ -253,13 +253,10 @@ def test_published_colours(images_and_labels):
     draws = np.random.RandomState(1).uniform(size=(4, 8))
     found = on_device(settings(brightness=63.0, contrast=0.8), images, draws)['image']
     for i in range(4):
-        image = images[i] + (2 * draws[i, input_pipeline.BRIGHTNESS] - 1) * 63
+        image = images[i] + (2 * draws[i, 3] - 1) * 63
         mean = image.mean(axis=(0, 1))
         np.testing.assert_allclose(
-            found[i],
-            (image - mean) * (0.2 + 1.6 * draws[i, input_pipeline.CONTRAST]) + mean,
-            rtol=1e-4,
-            atol=1e-2,
+            found[i], (image - mean) * (0.2 + 1.6 * draws[i, 4]) + mean, rtol=1e-4, atol=1e-2
         )
 
 
@@ -288,7 +285,9 @@ def test_mixup_keeps_both_labels_and_the_share(images_and_labels):
 
 def normalize(images, name):
     with tf.Session() as session:
-        return session.run(input_pipeline.normalize(tf.constant(images), name))
+        return session.run(
+            input_pipeline.normalize(tf.constant(images), settings(normalization=name))
+        )
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
@@ -376,8 +375,8 @@ def test_records_of_another_schema_are_named(tmp_path, task):
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for _ in range(4):
-            writer.write(record_writer.example({'image': bytes(3072), 'label': 1}))
-    with pytest.raises(UserError, match='a record has no fine_label'):
+            writer.write(tfrecord.make_example({'image': bytes(3072), 'label': 1}))
+    with pytest.raises(UserError, match=r'a.tfrecord: record 0 at byte 0: it has no fine_label'):
         drain(task(data_path=str(tmp_path)))
 
 
@@ -385,5 +384,7 @@ def test_images_of_another_size_are_named(tmp_path, port_records, task):
     port_records(
         tmp_path / 'train' / 'a.tfrecord', [np.zeros((28, 28, 3), np.uint8)] * 4, [0, 1, 2, 3]
     )
-    with pytest.raises(UserError, match='has 2352 bytes, not the 3072'):
+    with pytest.raises(
+        UserError, match='a.tfrecord: record 0 at byte 0: its image has 2352 bytes, not the 3072'
+    ):
         drain(task(data_path=str(tmp_path)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common import config
-from common.data import records
+from common.data import sampling
 from common.training import model_fn
 from wideresnet_tf.task import WideResNet
 
@@ -39,7 +39,7 @@ def head(name):
 
 def rates(cfg, epochs, devices=1):
     """The learning rate of the first step of each epoch, counted from 0."""
-    per_epoch = records.steps_per_epoch(CIFAR, cfg.batch_size * cfg.accumulate * devices)
+    per_epoch = sampling.steps_per_epoch(CIFAR, cfg.batch_size * cfg.accumulate * devices)
     return [
         float(
             model_fn.learning_rate(cfg, epoch * per_epoch, int(cfg.epochs * per_epoch), per_epoch)
@@ -158,7 +158,7 @@ def test_mindspore():
         'cifar10',
     )
     assert (cfg.loss_scale, cfg.save_interval, cfg.keep_checkpoints) == (32, 5, 10)
-    assert records.steps_per_epoch(CIFAR, cfg.batch_size * 8) == 195
+    assert sampling.steps_per_epoch(CIFAR, cfg.batch_size * 8) == 195
     np.testing.assert_allclose(
         rates(cfg, [0, 59, 60, 119, 120, 159, 160, 199, 200, 239, 240, 299], devices=8),
         np.repeat([0.1, 0.02, 0.004, 0.001, 0.0008, 0.0006], 2),

@@ -13,9 +13,9 @@ import yaml
 from PIL import Image
 
 from common import benchmark, config
-from common.data import record_writer, records
+from common.data import record_writer, records, sampling
 from common.errors import UserError
-from xception_tf import input_pipeline
+from xception_tf import decoding, input_pipeline
 from xception_tf.config import XceptionConfig
 from xception_tf.task import Xception
 
@@ -155,7 +155,7 @@ def test_both_schemas(tmp_path, schema, first):
         for batch in batches
     } == {('uint8', 'int32', ('image', 'label', 'mask'))}
     for i, pixels in enumerate(np.concatenate([batch['image'] for batch in batches])[:5]):
-        assert np.array_equal(pixels, input_pipeline.decode_eval(jpegs[i], cfg()))
+        assert np.array_equal(pixels, input_pipeline.decode(jpegs[i], cfg()))
 
 
 def described(path, offset, labels):
@@ -184,7 +184,8 @@ def test_label_offset_of_dataset_json(tmp_path, offset, capsys):
         match='label_offset: found %d, but the labels in %s/val start at %d'
         % (offset, tmp_path, 1 - offset),
     ):
-        task.folder('val')
+        run(task.folder('val'), cfg(data_path=str(tmp_path), label_offset=offset))
+    assert run(task.folder('val'), task.cfg)[0]['label'].tolist() == [offset, offset]
 
 
 def test_label_offset_of_the_recipe(tmp_path):
@@ -193,14 +194,14 @@ def test_label_offset_of_the_recipe(tmp_path):
     for training in (False, True):
         assert (
             complaint(folder, cfg(), training)
-            == '--data_path DATA: record 0 (image_0.JPEG): it has label 0; with --num_classes 5 and'
-            ' --label_offset 1 legal are 1 to 5'
+            == '%s/a.tfrecord: record 0 at byte 0 (image_0.JPEG): it has label 0; with --num_classes 5 and'
+            ' --label_offset 1 legal are 1 to 5' % folder
         )
     assert (
-        'record 1 (image_1.JPEG): it has label 4; with --num_classes 4 and --label_offset 0 legal'
+        '(image_1.JPEG): it has label 4; with --num_classes 4 and --label_offset 0 legal'
         ' are 0 to 3' in complaint(folder, cfg(label_offset=0, num_classes=4), False)
     )
-    assert 'record 0 (n.JPEG): it has no label' in complaint(
+    assert 'record 0 at byte 0 (n.JPEG): it has no label' in complaint(
         write(tmp_path / 'none', [photo(80, 80)], [None], names=['n.JPEG']), cfg(), False
     )
 
@@ -231,12 +232,14 @@ def test_damaged_images_are_named(tmp_path, kind, way):
     folder = write(tmp_path, [data], [1], names=['ILSVRC2012_val_00000007.JPEG'])
     line = complaint(folder, settings, training=way == 'random')
     assert (
-        line.startswith('--data_path DATA: record 0 (ILSVRC2012_val_00000007.JPEG): ')
+        line.startswith(
+            '%s/a.tfrecord: record 0 at byte 0 (ILSVRC2012_val_00000007.JPEG): ' % folder
+        )
         and 'prepare the records again' in line
     )
     if way != 'random':
         with pytest.raises(ValueError):
-            input_pipeline.decode_eval(data, settings)
+            input_pipeline.decode(data, settings)
 
 
 @pytest.mark.parametrize('kind', ['png', 'cmyk', 'grey', 'progressive', '420'])
@@ -284,7 +287,7 @@ def test_plain_is_the_published_ports(height, width):
         )
         found = session.run(
             input_pipeline.normalize(
-                tf.constant(input_pipeline.decode_eval(data, cfg(eval_preprocessing='plain')))
+                tf.constant(input_pipeline.decode(data, cfg(eval_preprocessing='plain'))), cfg()
             )
         )
     assert np.abs(found - port).max() <= 0.5 / 127.5 + 1e-6  # all that uint8 costs
@@ -306,7 +309,7 @@ def test_plain_resize_written_out():
         )
     assert (
         np.abs(
-            input_pipeline.decode_eval(encoded(pixels, 'PNG'), cfg(eval_preprocessing='plain'))
+            input_pipeline.decode(encoded(pixels, 'PNG'), cfg(eval_preprocessing='plain'))
             - expected
         ).max()
         <= 0.5 + 1e-3
@@ -323,7 +326,7 @@ def test_resize_crop(height, width, size):
     )
     top, left = (tall - size) // 2, (wide - size) // 2
     expected = bilinear(by_pillow(data), tall, wide)[top : top + size, left : left + size]
-    found = input_pipeline.decode_eval(data, cfg(eval_preprocessing='resize_crop', image_size=size))
+    found = input_pipeline.decode(data, cfg(eval_preprocessing='resize_crop', image_size=size))
     assert found.shape == (size, size, 3) and np.abs(found - expected).max() <= 1
 
 
@@ -340,9 +343,7 @@ def test_bicubic_crop_is_timms(height, width, size):
     )
     resized = np.asarray(Image.open(io.BytesIO(data)).resize((wide, tall), Image.BICUBIC))
     top, left = int(round((tall - size) / 2.0)), int(round((wide - size) / 2.0))
-    found = input_pipeline.decode_eval(
-        data, cfg(eval_preprocessing='bicubic_crop', image_size=size)
-    )
+    found = input_pipeline.decode(data, cfg(eval_preprocessing='bicubic_crop', image_size=size))
     assert np.array_equal(found, resized[top : top + size, left : left + size])
 
 
@@ -368,7 +369,7 @@ def draws_for(area=0.5, aspect=0.5, top=0.5, left=0.5, flip=0.9, attempts=None):
         else np.transpose(attempts).ravel()
     )
     draws[20:23] = top, left, flip
-    return draws.tolist()
+    return input_pipeline.Draws.of(draws.tolist())
 
 
 def test_random_windows():
@@ -377,7 +378,7 @@ def test_random_windows():
     """
     windows = np.array(
         [
-            input_pipeline.random_window(4000, 4000, list(row), 0.3)
+            input_pipeline.random_window(4000, 4000, input_pipeline.Draws.of(row), 0.3)
             for row in np.random.RandomState(0).rand(20000, input_pipeline.DRAWS)
         ]
     )
@@ -459,9 +460,9 @@ def test_large_crops_are_shrunk_without_aliasing(factor, kind, monkeypatch):
     share = side**2 / (pixels.shape[0] * pixels.shape[1])
     y, x, height, width = input_pipeline.random_window(*pixels.shape[:2], draws, share)
     assert (height, width) == (side, side)
-    decoders, shrunk = input_pipeline._jpeg_decoder, []
+    decoders, shrunk = decoding._jpeg_decoder, []
     monkeypatch.setattr(
-        input_pipeline, '_jpeg_decoder', lambda shrink: shrunk.append(shrink) or decoders(shrink)
+        decoding, '_jpeg_decoder', lambda shrink: shrunk.append(shrink) or decoders(shrink)
     )
     expected = (
         pixels[y : y + side, x : x + side].reshape(SIZE, factor, SIZE, factor, 3).mean((1, 3))
@@ -510,7 +511,7 @@ def test_colour_jitter(tmp_path):
     )
     with tf.Session() as session:
         found = session.run(
-            input_pipeline.augment_on_device(
+            input_pipeline.augment(
                 {'image': tf.constant(images), 'draws': tf.constant(draws)}, cfg(color_jitter=0.4)
             )['image']
         )
@@ -531,7 +532,7 @@ def test_colour_jitter(tmp_path):
     )
     batch = run(folder, cfg(color_jitter=0.4), True, steps=1, seed=9)[0]
     assert np.array_equal(
-        batch['draws'], records.uniform(9, 0, batch['label'], 26)[:, 23:]
+        batch['draws'], sampling.uniform(9, 0, batch['label'], 26)[:, 23:]
     )  # those that cropping does not use
     features = {'image': tf.zeros([2, 3, 3, 3])}
     assert Xception(cfg()).augment(features) is features
@@ -539,7 +540,7 @@ def test_colour_jitter(tmp_path):
 
 def test_normalize():
     with tf.Session() as session:
-        found = session.run(input_pipeline.normalize(tf.constant([0, 51, 255], tf.uint8)))
+        found = session.run(input_pipeline.normalize(tf.constant([0, 51, 255], tf.uint8), cfg()))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [-1, -0.6, 1], atol=1e-6)
 

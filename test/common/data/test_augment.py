@@ -23,6 +23,10 @@ def images(count=6, height=8, width=8, dtype=np.uint8, seed=0):
     return np.random.RandomState(seed).randint(0, 256, (count, height, width, 3)).astype(dtype)
 
 
+def np_draws(*values):
+    return np.array(values, np.float32)
+
+
 def draws(*values):
     return tf.constant(values, tf.float32)
 
@@ -45,15 +49,13 @@ def test_crop_and_flip(dtype, flip, height, width):
     pad, x = 2, images(25, height, width, dtype)
     tops, lefts = np.repeat(np.arange(5), 5), np.tile(np.arange(5), 5)
     mirrors = np.arange(25) % 2
-    found = evaluate(
-        augment.pad_crop_flip(
-            tf.constant(x),
-            draws(*(tops + 0.5) / 5),
-            draws(*(lefts + 0.5) / 5),
-            draws(*np.where(mirrors, 0.75, 0.25)),
-            pad,
-            flip,
-        )
+    found = augment.pad_crop_flip(
+        x,
+        np_draws(*(tops + 0.5) / 5),
+        np_draws(*(lefts + 0.5) / 5),
+        np_draws(*np.where(mirrors, 0.75, 0.25)),
+        pad,
+        flip,
     )
     # Which half of the draws is mirrored does not matter, that it is one half does.
     mirrored = [
@@ -72,15 +74,12 @@ def test_crop_and_flip(dtype, flip, height, width):
 
 def test_centre_crop_is_the_image():
     x = images(1)
-    middle = draws(0.5)
+    middle = np_draws(0.5)
     np.testing.assert_array_equal(
-        evaluate(augment.pad_crop_flip(tf.constant(x), middle, middle, draws(0.1), 4, False)), x
+        (augment.pad_crop_flip(x, middle, middle, np_draws(0.1), 4, False)), x
     )
     np.testing.assert_array_equal(
-        evaluate(
-            augment.pad_crop_flip(tf.constant(x), draws(0.99), draws(0.0), draws(0.1), 0, False)
-        ),
-        x,
+        (augment.pad_crop_flip(x, np_draws(0.99), np_draws(0.0), np_draws(0.1), 0, False)), x
     )
 
 
@@ -91,11 +90,7 @@ def test_every_offset_is_equally_likely_and_the_ends_are_reached():
     random = np.random.RandomState(3)
     y, z = random.uniform(size=(2, count)).astype(np.float32)
     y[:2], z[:2] = [0, 1 - 2**-24], [1 - 2**-24, 0]  # the least and the greatest draw
-    found = evaluate(
-        augment.pad_crop_flip(
-            tf.constant(x), tf.constant(y), tf.constant(z), tf.zeros(count), pad, False
-        )
-    )[..., 0]
+    found = (augment.pad_crop_flip(x, y, z, tf.zeros(count), pad, False))[..., 0]
     assert (found.sum(axis=(1, 2)) == 1).all()
     counts = found.sum(axis=0, dtype=np.int64)
     assert scipy.stats.chisquare(counts.ravel()).pvalue > 1e-3
@@ -105,8 +100,8 @@ def test_every_offset_is_equally_likely_and_the_ends_are_reached():
 def test_half_of_the_images_is_mirrored():
     count = 4000
     x = np.tile(np.uint8([[[[1], [0]]]]), (count, 1, 1, 1))
-    uniform = tf.constant(np.random.RandomState(4).uniform(size=count), tf.float32)
-    found = evaluate(augment.pad_crop_flip(tf.constant(x), uniform, uniform, uniform, 0, True))
+    uniform = np.random.RandomState(4).uniform(size=count).astype(np.float32)
+    found = augment.pad_crop_flip(x, uniform, uniform, uniform, 0, True)
     mirrored = int((found[:, 0, 0, 0] == 0).sum())
     assert abs(mirrored - count / 2) < 4 * np.sqrt(count) / 2
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.data import record_writer, records
+from common.data import record_writer, records, sampling, tfrecord
 from common.errors import UserError
 
 SCHEMA = {
@@ -135,12 +135,12 @@ def test_example_equals_tensorflows():
         values = list(value) if isinstance(value, (list, tuple)) else [value]
         kind = {bytes: 'bytes_list', float: 'float_list'}.get(type(values[0]), 'int64_list')
         getattr(expected.features.feature[key], kind).value.extend(values)
-    assert tf.train.Example.FromString(record_writer.example(features)) == expected
-    assert record_writer.example(features) == record_writer.example(
+    assert tf.train.Example.FromString(tfrecord.make_example(features)) == expected
+    assert tfrecord.make_example(features) == tfrecord.make_example(
         dict(reversed(list(features.items())))
     )
     with pytest.raises(TypeError, match='name'):
-        record_writer.example({'name': 'text'})
+        tfrecord.make_example({'name': 'text'})
 
 
 def test_tensorflow_reads_what_we_write(tmp_path):
@@ -200,7 +200,7 @@ def test_nothing_remains_after_an_error(tmp_path, kind, workers, message):
 @pytest.mark.parametrize('workers', [1, 2])
 def test_nothing_remains_after_ctrl_c(tmp_path, workers):
     (tmp_path / 'slow.py').write_text(
-        'import sys, time\nfrom common import record_writer, records\ndef encode(n):\n   '
+        'import sys, time\nfrom common.data import record_writer, records\ndef encode(n):\n   '
         ' time.sleep(0.01)\n    return {"label": n}\nif __name__ == "__main__":\n   '
         ' record_writer.write(sys.argv[1], range(20000), encode, name="x", split="x",'
         ' schema={"label": {}}, shards=4,\n                  workers=%d)\n' % workers
@@ -372,7 +372,7 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'cat.jpg').write_bytes(b'\xff\xd8' + bytes(100))
     refusal(tmp_path, 'no TFRecord', 'cat.jpg, train/')
-    refusal(tmp_path / 'cat.jpg', 'is no TFRecord', 'one TFRecord file')
+    refusal(tmp_path / 'cat.jpg', 'is not a TFRecord', 'one TFRecord file')
     write_foreign(tmp_path / 'train' / 'a.tfrecord', [])
     refusal(tmp_path / 'train', 'no TFRecord', 'a.tfrecord')
 
@@ -563,179 +563,21 @@ def test_damaged_dataset_json(tmp_path, change, part):
     refusal(path, path / 'dataset.json', part)
 
 
-# ---- batches -------------------------------------------------------------------------------------
-
-
-def test_splitmix64_is_the_published_generator():
-    """The first outputs for seed 1234567 (Rosetta Code, "Pseudo-random numbers/Splitmix64")."""
-    states = np.uint64(1234567) + np.arange(5, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    assert records.splitmix64(states).tolist() == [
-        6457827717110365317,
-        3203168211198807973,
-        9817491932198370423,
-        4593380528125082431,
-        16408922859458223821,
-    ]
-
-
-def test_draws_are_uniform_and_depend_on_everything():
-    draws = records.uniform(3, 1, np.arange(4000), 5)
-    assert (
-        draws.shape == (4000, 5)
-        and draws.dtype == np.float32
-        and draws.min() >= 0
-        and draws.max() < 1
-    )
-    counts = np.stack([np.histogram(column, 16, (0, 1))[0] for column in draws.T])
-    assert ((counts - 250) ** 2 / 250).sum(
-        axis=1
-    ).max() < 45  # chi-squared, 15 degrees: P(> 45) = 8e-5
-    assert np.abs(np.corrcoef(draws.T) - np.eye(5)).max() < 0.08  # 5 sigma of 1/sqrt(4000)
-    assert np.abs(np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]) < 0.08
-    for other in (
-        records.uniform(4, 1, np.arange(4000), 5),
-        records.uniform(3, 2, np.arange(4000), 5),
-    ):
-        assert np.abs(np.corrcoef(draws.ravel(), other.ravel())[0, 1]) < 0.04
-    assert np.array_equal(records.uniform(3, 1, [17, 5], 2), draws[[17, 5], :2])
-
-
-def test_training_batches_follow_the_permutation(folder):
-    """100 records in batches of 12: 8 a epoch, 4 left over; the order is NumPy's permutation for
-    (seed, epoch).
-    """
-    found = run(records.batches(folder, 12, training=True, seed=5, steps=18, draws=3))
-    assert len(found) == 18
-    for step, batch in enumerate(found):
-        epoch, index = divmod(step, 8)
-        expected = np.random.RandomState([5, epoch]).permutation(100)[12 * index :][:12]
-        assert batch['id'].tolist() == expected.tolist()
-        assert batch['mask'].tolist() == [1.0] * 12
-        assert np.array_equal(batch['draws'], records.uniform(5, epoch, expected, 3))
-        labels = [
-            tf.train.Example.FromString(r).features.feature['label'].int64_list.value[0]
-            for r in batch['record']
-        ]
-        assert labels == batch['id'].tolist()
-    epoch = np.concatenate([batch['id'] for batch in found[:8]])
-    assert len(set(epoch)) == 96
-    other = run(records.batches(folder, 12, training=True, seed=6, steps=1))
-    assert other[0]['id'].tolist() != found[0]['id'].tolist()
-
-
-def test_static_shapes_and_types(folder):
-    for training in (True, False):
-        dataset = records.batches(folder, 12, training=training, draws=3)
-        assert {
-            key: shape.as_list() for key, shape in tf.data.get_output_shapes(dataset).items()
-        } == {'record': [12], 'id': [12], 'draws': [12, 3], 'mask': [12]}
-        assert tf.data.get_output_types(dataset) == {
-            'record': tf.string,
-            'id': tf.int64,
-            'draws': tf.float32,
-            'mask': tf.float32,
-        }
-
-
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('size', [2, 3])
-def test_ranks_share_the_global_batch(folder, training, size):
-    """One device with batch 12 and `size` devices with 12 / size see the same records, draws and
-    masks at every step.
-    """
-    steps = 11 if training else None
-    whole = run(records.batches(folder, 12, training=training, seed=1, steps=steps, draws=2))
-    parts = [
-        run(
-            records.batches(
-                folder,
-                12 // size,
-                training=training,
-                seed=1,
-                rank=rank,
-                size=size,
-                steps=steps,
-                draws=2,
-            )
-        )
-        for rank in range(size)
-    ]
-    assert len(whole) == (11 if training else 9) and {len(part) for part in parts} == {len(whole)}
-    for batch, pieces in zip(whole, zip(*parts)):
-        for key in batch:
-            assert np.array_equal(batch[key], np.concatenate([piece[key] for piece in pieces])), key
-
-
-@pytest.mark.parametrize('start', [0, 1, 7, 8, 9, 16, 23])
-def test_resume_at_any_step(folder, start):
-    whole = run(records.batches(folder, 12, training=True, steps=25, draws=2))
-    resumed = run(
-        records.batches(folder, 12, training=True, start_step=start, steps=25 - start, draws=2)
-    )
-    assert len(resumed) == 25 - start
-    for expected, found in zip(whole[start:], resumed):
-        for key in expected:
-            assert np.array_equal(expected[key], found[key])
-
-
-@pytest.mark.parametrize(
-    'count, batch_size, size',
-    [(1, 4, 1), (1, 2, 3), (7, 7, 1), (7, 3, 2), (13, 4, 3), (12, 4, 3), (23, 5, 2)],
-)
-def test_evaluation_sees_every_record_once(tmp_path, count, batch_size, size):
-    folder = records.Folder.open(write(tmp_path / 'test', count, shards=1))
-    ranks = [
-        run(records.batches(folder, batch_size, training=False, rank=rank, size=size))
-        for rank in range(size)
-    ]
-    assert {len(batches) for batches in ranks} == {int(np.ceil(count / (batch_size * size)))}
-    seen = []
-    for step in zip(*ranks):
-        for batch in step:
-            assert len(batch['record']) == batch_size and set(batch['mask']) <= {0.0, 1.0}
-            assert (batch['id'][batch['mask'] == 0] == 0).all()
-            seen += batch['id'][batch['mask'] == 1].tolist()
-    assert seen == list(range(count))
-
-
-def test_too_few_records(folder):
-    assert records.steps_per_epoch(100, 12) == 8 and records.steps_per_epoch(12, 12) == 1
-    with pytest.raises(UserError, match='100 training records.*128.*--batch_size'):
-        records.batches(folder, 64, training=True, size=2)
-    with pytest.raises(UserError, match='seed'):
-        records.batches(folder, 4, training=True, seed=-1)
-
-
 def test_a_readers_error_survives_tensorflow(tmp_path):
     path = write_foreign(tmp_path / 'größe: 1' / 'a.tfrecord')
     folder = records.Folder.open(path.parent)
     flip(path, STARTS[2] + 20)
     with pytest.raises(tf.errors.OpError) as caught:
-        run(records.batches(folder, 5, training=False))
+        run(
+            sampling.batches(folder, 5, training=False).map(
+                lambda batch: tf.numpy_function(
+                    lambda ids: np.array(folder.read(ids)), [batch['id']], tf.string
+                )
+            )
+        )
     with pytest.raises(UserError) as direct:
         folder.read([2])
     assert str(records.user_error(caught.value)) == str(direct.value)
     assert 'byte 37 ' in str(direct.value)
     assert records.user_error(direct.value) is direct.value
     assert records.user_error(ValueError('something else')) is None
-
-
-def test_records_of_another_model_are_named():
-    number = tf.train.Example(
-        features=tf.train.Features(
-            feature={'label': tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))}
-        )
-    )
-    with tf.Graph().as_default(), tf.Session() as session, pytest.raises(
-        tf.errors.InvalidArgumentError
-    ) as error:
-        session.run(
-            tf.io.parse_example(
-                [number.SerializeToString()], {'label': tf.io.FixedLenFeature([], tf.string)}
-            )
-        )
-    assert "the records' feature label is of another type" in str(records.user_error(error.value))
-    assert (
-        records.user_error(tf.errors.InvalidArgumentError(None, None, 'Nan in summary histogram'))
-        is None
-    )

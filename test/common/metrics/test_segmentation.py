@@ -20,7 +20,7 @@ import tensorflow as tf
 from cityscapesscripts.helpers import labels as official
 from PIL import Image
 
-from common.data import record_writer, records
+from common.data import record_writer, records, tfrecord
 from common.errors import UserError
 from common.evaluation import evaluation
 from common.metrics import scores as measures
@@ -105,7 +105,7 @@ class Data:
                 for item in zip(self.images, self.labels, [''] * count):
                     features = encode(item)
                     del features['filename']
-                    writer.write(record_writer.example(features))
+                    writer.write(tfrecord.make_example(features))
         self.folder = records.Folder.open(path)
 
     def batch(self, number, mask=1.0):

@@ -1,0 +1,113 @@
+"""Which records make a batch, and the random numbers that augment them: functions of (seed, step).
+
+The same record of the same epoch is augmented alike on any number of ranks and after any restart.
+"""
+
+import functools
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from common.data.records import Folder
+from common.errors import UserError
+
+
+def steps_per_epoch(count: int, global_batch: int) -> int:
+    """Returns the full batches in an epoch; the remainder is dropped (other records each epoch).
+
+    UserError if there is not even one.
+    """
+    if count < global_batch:
+        raise UserError(
+            'found %d training records, which do not fill one global batch of %d; lower'
+            ' --batch_size or the number of devices' % (count, global_batch)
+        )
+    return count // global_batch
+
+
+def splitmix64(state: np.ndarray) -> np.ndarray:
+    """Returns the output of the SplitMix64 generator (Steele et al. 2014) in each state, uint64 ->
+    uint64: a good hash of counters.
+    """
+    with np.errstate(over='ignore'):
+        mixed = np.asarray(state, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ mixed >> np.uint64(31)
+
+
+def uniform(seed: int, epoch: int, ids: np.ndarray, columns: int) -> np.ndarray:
+    """Returns float32 [len(ids), columns] in [0, 1): a function of (seed, epoch, id, column) alone,
+    not of batch, rank or devices.
+    """
+    key = splitmix64(splitmix64(np.uint64(seed)) ^ np.uint64(epoch))
+    bits = splitmix64(
+        splitmix64(key ^ np.asarray(ids, np.uint64))[:, None] ^ np.arange(columns, dtype=np.uint64)
+    )
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+
+
+def batches(
+    folder: Folder,
+    batch_size: int,
+    *,
+    training: bool,
+    seed: int = 0,
+    rank: int = 0,
+    size: int = 1,
+    start_step: int = 0,
+    steps: Optional[int] = None,
+    draws: int = 0,
+) -> tf.data.Dataset:
+    """Returns this rank's batches, B = batch_size record numbers each, the same on every run.
+
+    Elements: 'id' int64 [B], 'draws' float32 [B, draws] in [0, 1), 'mask' float32 [B].
+    Training: step t, counted from the start of training, is batch t % steps_per_epoch of a
+    permutation drawn from (seed, t // steps_per_epoch); it starts at `start_step` and ends after
+    `steps` batches (None: never). Otherwise every record comes once, in order; ranks get equally
+    many full batches, filled up with record 0 at mask 0. A global batch is cut into `size`
+    contiguous parts, one a rank.
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError('seed: found %d, legal are 0 to %d' % (seed, 2**32 - 1))
+    global_batch = batch_size * size
+    if training:
+        epoch_steps = steps_per_epoch(folder.count, global_batch)
+        stop = np.iinfo(np.int64).max
+    else:
+        stop = epoch_steps = -(-folder.count // global_batch)
+    if steps is not None:
+        stop = min(stop, start_step + steps)
+
+    @functools.lru_cache(maxsize=2)  # read-ahead straddles two epochs
+    def permutation(epoch: int) -> np.ndarray:
+        return np.random.RandomState([seed, epoch]).permutation(folder.count)
+
+    def choose(step):
+        epoch, index = divmod(int(step), epoch_steps)
+        positions = np.arange(batch_size) + (index * global_batch + rank * batch_size)
+        mask = positions < folder.count
+        ids = permutation(epoch)[positions] if training else np.where(mask, positions, 0)
+        return ids, uniform(seed, epoch, ids, draws), mask.astype(np.float32)
+
+    outputs = {
+        'id': (tf.int64, [batch_size]),
+        'draws': (tf.float32, [batch_size, draws]),
+        'mask': (tf.float32, [batch_size]),
+    }
+    dataset = tf.data.Dataset.range(start_step, stop)
+    return dataset.map(lambda step: on_host(choose, [step], outputs))
+
+
+def on_host(
+    function: Callable, inputs: Sequence[tf.Tensor], outputs: Dict[str, Tuple[tf.DType, Sequence]]
+) -> Dict[str, tf.Tensor]:
+    """Runs function(*arrays) -> arrays inside a tf.data pipeline.
+
+    outputs: name -> (dtype, static shape) of what it returns, in order.
+    """
+    tensors = tf.numpy_function(function, list(inputs), [dtype for dtype, _ in outputs.values()])
+    for tensor, (_, shape) in zip(tensors, outputs.values()):
+        tensor.set_shape(shape)
+    return dict(zip(outputs, tensors))
