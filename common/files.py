@@ -1,10 +1,11 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
-from typing import Iterator, Union
+from typing import Any, Dict, Iterator, Union
 
 
 @contextlib.contextmanager
@@ -28,3 +29,9 @@ def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
             shutil.rmtree(str(temporary))
         elif temporary.exists():
             temporary.unlink()
+
+
+def write_json(path: Union[str, os.PathLike], content: Dict[str, Any]) -> None:
+    """Writes a mapping as JSON, which has no NaN: ValueError for one."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')

@@ -10,6 +10,7 @@ rising index; the true class is in the top k if its rank is below k. Top 1 is th
 argmax.
 """
 
+import os
 from typing import Any, Callable, Dict, List
 
 import cv2
@@ -19,9 +20,11 @@ import tensorflow as tf
 from common.data import images, records
 from common.errors import UserError
 from common.metrics import losses, scores
+from common.metrics.gallery import Gallery
 from common.task import Features, Task
 
 BEST = 'top1'
+WORST = 24  # images that a run keeps
 Sums = Dict[str, np.ndarray]
 
 
@@ -59,16 +62,43 @@ def counts(logits: tf.Tensor, features: Features, cfg) -> Dict[str, tf.Tensor]:
         'predicted': tf.argmax(logits, axis=1, output_type=tf.int32),
         'finite': losses.finite(logits),
     }
-    keys = [key for key in ('label', 'mask', 'id') if key in features]
+    wanted = ['label', 'mask', 'id'] + ['image'] * bool(cfg.output_path)  # for the worst images
+    keys = [key for key in wanted if key in features]
     return dict(fetched, **{key: tf.identity(features[key]) for key in keys})
 
 
 def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
-    """Returns what turns the `counts` of a batch into sums.
+    """Returns what turns the `counts` of a batch into sums and keeps the worst images.
 
     It raises UserError for a label that is not a class and for logits that are not finite.
     """
-    return lambda batch: _sums(batch, cfg.num_classes, ' of %s' % folder.path)
+    worst, names = None, list(range(cfg.num_classes))
+    if is_chief and cfg.output_path:
+        worst = Gallery(os.path.join(cfg.output_path, 'worst'), 'Worst images', WORST)
+        known = folder.metadata.get('classes', [])
+        names = known if len(known) == len(names) else names
+
+    def add_up(batch: Dict[str, np.ndarray]) -> Sums:
+        total = _sums(batch, cfg.num_classes, ' of %s' % folder.path)
+        wrong = np.flatnonzero((batch['mask'] > 0) & (batch['rank'] > 0))
+        for image in wrong if worst and 'id' in batch else ():
+            true, predicted = batch['label'][image], batch['predicted'][image]
+            caption = '%s taken for %s, loss %.2f'
+            worst.offer(
+                -float(batch['loss'][image]),
+                'record_%06d' % batch['id'][image],
+                caption % (names[true], names[predicted], batch['loss'][image]),
+                lambda image=image: _enlarged(batch['image'][image]),
+            )
+        return total
+
+    return add_up
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """A thumbnail that can be seen: small images by a whole factor to at least 96 pixels."""
+    factor = -(-96 // min(image.shape[:2]))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> Sums:

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from common.errors import UserError
-from common.files import atomic
+from common.metrics.gallery import Gallery, save_png
 
-SAMPLES = 4  # pictures that a run keeps
+SAMPLES, WORST = 4, 6  # pictures that a run keeps
 SAMPLE_WIDTH = 640  # of the image in such a picture, at most
 
 
@@ -23,15 +22,20 @@ class Pictures:
                                         (CITYSCAPES_RESULTS=.../labelIds) and its server take them
       color/NAME.png                    in the colours of cfg.labels
       overlay/NAME.png                  the image under these colours
-    With cfg.output_path, for the chief's first images: samples/NAME.png: image, truth, prediction
-    and overlay side by side. NAME is the record's `filename`, else record_000012 by its number.
+    With cfg.output_path, the galleries samples/ and worst/ show the chief's first images and those
+    with the most wrong pixels: image, truth, prediction and overlay side by side.
+    NAME is the record's `filename`, else record_000012 by its number.
     """
 
     def __init__(self, cfg, folder, is_chief: bool):
         self._folder, self._labels, self._saved = folder, cfg.labels, cfg.save_predictions
         self._bgr = cfg.bgr
-        self._samples = os.path.join(cfg.output_path or '', 'samples')
-        self._samples_left = SAMPLES if is_chief and cfg.output_path else 0
+        self._seen = 0
+        self._galleries = []
+        if is_chief and cfg.output_path:
+            samples, worst = (os.path.join(cfg.output_path, name) for name in ('samples', 'worst'))
+            self._galleries.append((Gallery(samples, 'Samples', SAMPLES), lambda share: self._seen))
+            self._galleries.append((Gallery(worst, 'Worst images', WORST), lambda share: share))
 
     @staticmethod
     def wanted(cfg) -> bool:
@@ -42,48 +46,38 @@ class Pictures:
         """found: 'image' uint8 [H,W,3] in the network's order of channels, 'label' and 'prediction'
         uint8 [H,W], 'id' the record's number. UserError for a file that cannot be written.
         """
-        if not self._saved and not self._samples_left:
+        if not self._saved and not self._galleries:
             return
-        name = self._name(int(found['id']))
-        image = found['image'][..., ::-1] if self._bgr else found['image']
-        colours = self._labels.colours(found['prediction'])
-        overlay = cv2.addWeighted(np.ascontiguousarray(image), 0.5, colours, 0.5, 0)
+        name, labels = self._name(int(found['id'])), self._labels
+        colours = labels.colours(found['prediction'])
+        image = np.ascontiguousarray(found['image'][..., ::-1] if self._bgr else found['image'])
+        overlay = cv2.addWeighted(image, 0.5, colours, 0.5, 0)
         if self._saved:
             for path, picture in (
-                ('labelIds/%s_pred_labelIds.png', self._labels.file_ids(found['prediction'])),
+                ('labelIds/%s_pred_labelIds.png', labels.file_ids(found['prediction'])),
                 ('color/%s.png', colours),
                 ('overlay/%s.png', overlay),
             ):
-                _save('--save_predictions', os.path.join(self._saved, path % name), picture)
-        if self._samples_left:
-            self._samples_left -= 1
-            row = {
-                'image': image,
-                'truth': self._labels.colours(found['label']),
-                'prediction': colours,
-                'overlay': overlay,
-            }
-            path = os.path.join(self._samples, name + '.png')
-            _save('--output_path', path, _side_by_side(row))
+                save_png('--save_predictions', os.path.join(self._saved, path % name), picture)
+
+        def draw():
+            truth = labels.colours(found['label'])
+            row = {'image': image, 'truth': truth, 'prediction': colours, 'overlay': overlay}
+            return _side_by_side(row)
+
+        labelled = found['label'] != labels.ignore
+        right = (found['prediction'] == found['label'])[labelled]
+        share = right.mean() if right.size else 1.0
+        for gallery, order in self._galleries:
+            caption = '%s: %.1f %% of the pixels correct' % (name, 100 * share)
+            gallery.offer(order(share), name, caption, draw)
+        self._seen += 1
 
     def _name(self, number: int) -> str:
         record = tf.train.Example.FromString(self._folder.read([number])[0])
         names = record.features.feature['filename'].bytes_list.value
         name = names[0] if names else b'record_%06d' % number
         return re.sub(r'[^\w.-]', '_', name.decode(errors='replace'))
-
-
-def _save(flag: str, path: str, image: np.ndarray) -> None:
-    """Writes a PNG; image: uint8 [H,W] or RGB [H,W,3]."""
-    encoded = cv2.imencode('.png', image if image.ndim == 2 else image[..., ::-1])[1]
-    try:
-        with atomic(path) as temporary:
-            temporary.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise UserError(
-            '%s: %s could not be written: %s; free space there, or give a folder that you may'
-            ' write to' % (flag, path, error.strerror)
-        )
 
 
 def _side_by_side(pictures: Dict[str, np.ndarray], margin: int = 8, line: int = 24) -> np.ndarray:

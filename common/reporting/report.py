@@ -48,6 +48,7 @@ def write(
         _offline(run),
         *_pictures(run),
         _confused(run),
+        *_galleries(run),
     ]
     path = run.folder / 'report.md'
     with atomic(path) as temporary:
@@ -140,8 +141,16 @@ def _pictures(run: RunFolder) -> List[str]:
         with atomic(run.folder / 'plots' / (name + '.png')) as temporary:
             draw(temporary, run, *([name] if draw is class_plots.bars else []))
         links.append('![%s](plots/%s.png)' % (alt, name))
-    links += ['![sample %s](%s)' % (pathlib.PurePath(path).name, path) for path in run.pictures]
     return ['## Figures'] + links if links else []
+
+
+def _galleries(run: RunFolder) -> List[str]:
+    """The pictures that evaluation left, each with its caption."""
+    parts = []
+    for title, pictures in run.galleries.items():
+        parts += ['## ' + cell(title)] if pictures else []
+        parts += ['![%s](%s) %s' % (cell(text), path, cell(text)) for path, text in pictures]
+    return parts
 
 
 def _confused(run: RunFolder) -> str:

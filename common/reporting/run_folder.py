@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import yaml
@@ -33,7 +33,8 @@ class RunFolder:
     config, eval: config.yaml and eval.json. offline: one result of each backend. confusion: int
     [C, C], row = true class. rows: {'run', 'train', 'eval', 'end': rows of metrics.jsonl}, each
     with 'minutes' since the start, pauses between sessions left out, without those that a resumed
-    session has superseded. ended: the latest session wrote its last row. pictures: PNG files that evaluation left in samples/.
+    session has superseded. ended: the latest session wrote its last row. galleries: {title: [(file
+    relative to the folder, caption)]} of the pictures that evaluation left in subfolders.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -51,7 +52,9 @@ class RunFolder:
                 else:
                     self.notes.append('%s does not hold results and is left out.' % name)
         self.confusion: np.ndarray = self._load('confusion.npy', _read_npy, np.zeros((0, 0)))
-        self.pictures = ['samples/' + path.name for path in sorted(folder.glob('samples/*.png'))]
+        self.galleries: Dict[str, List[Tuple[str, str]]] = {}
+        for path in sorted(folder.glob('*/gallery.json')):
+            self._read_gallery('%s/gallery.json' % path.parent.name)
         self.rows: Dict[str, List[Row]] = {'run': [], 'train': [], 'eval': [], 'end': []}
         self.ended = False
         self._read_rows('metrics.jsonl')
@@ -82,6 +85,17 @@ class RunFolder:
             problem = '%s: %s is %.40r and is left out.' % (name, key, row[key])
             self.notes += [problem] if problem not in self.notes else []
         return good
+
+    def _read_gallery(self, name: str) -> None:
+        content = self._load(name, _read_json)
+        try:
+            files = [(str(item['file']), str(item['caption'])) for item in content['pictures']]
+            paths = [('%s/%s' % (pathlib.Path(name).parent, file), text) for file, text in files]
+            self.galleries[str(content['title'])] = [
+                (path, text) for path, text in paths if (self.folder / path).is_file()
+            ]
+        except (KeyError, TypeError):
+            self.notes.append('%s does not list pictures and is left out.' % name)
 
     def _read_rows(self, name: str) -> None:
         path = self.folder / name

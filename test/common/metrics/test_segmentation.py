@@ -437,9 +437,33 @@ def test_samples_are_the_chiefs_first_four(tmp_path):
     data.tally(settings(output=tmp_path / 'other'), is_chief=False)
     assert not (tmp_path / 'other').exists()
     data.tally(settings(output=tmp_path / 'run'))
-    assert files(tmp_path / 'run') == [
-        'samples/ulm_%06d_000019.png' % number for number in range(4)
+    samples = ['ulm_%06d_000019.png' % number for number in range(4)]
+    assert files(tmp_path / 'run/samples') == ['gallery.json'] + samples
+    listed = json.loads((tmp_path / 'run/samples/gallery.json').read_text())
+    assert [picture['file'] for picture in listed['pictures']] == samples
+
+
+def test_the_worst_images_have_the_most_wrong_pixels(tmp_path):
+    names = ['ulm_%06d_000019' % number for number in range(8)]
+    data = Data(tmp_path / 'val', names=names)
+    data.predictions[:] = np.where(data.labels == 255, 0, data.labels)
+    shares = [7, 3, 5, 1, 6, 2, 8, 4]  # rows of wrong pixels
+    for number, rows in enumerate(shares):
+        data.labels[number, :] = 0
+        data.predictions[number] = 0
+        data.predictions[number, :rows] = 1
+    data.labels[0] = 255  # nothing to be wrong in
+    data.tally(settings(output=tmp_path / 'run'))
+    listed = json.loads((tmp_path / 'run/worst/gallery.json').read_text())
+    order = [number for number in np.argsort(shares)[::-1] if number]
+    assert [picture['file'] for picture in listed['pictures']] == [
+        names[number] + '.png' for number in order[:6]
     ]
+    height = data.labels.shape[1]
+    assert listed['pictures'][0]['caption'] == '%s: %.1f %% of the pixels correct' % (
+        names[6],
+        100 * (1 - 8 / height),
+    )
 
 
 def test_samples_of_wide_images_are_scaled_down(tmp_path):

@@ -79,3 +79,22 @@ def test_names_are_text(tmp_path):
 def test_a_picture_that_is_missing_leaves_a_gap(tmp_path):
     html_page.write(tmp_path / 'page.html', '# A\n\n![one](one.png)\n')
     assert Page((tmp_path / 'page.html').read_text()).sources == ['']
+
+
+def test_galleries(tmp_path):
+    (tmp_path / 'eval.json').write_text(json.dumps(EVAL))
+    for folder, title in (('samples', 'Samples'), ('worst', 'Worst <images>')):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'one.png').write_bytes(folder.encode())
+        listed = [{'file': name, 'caption': 'a <b> c'} for name in ('one.png', 'gone.png')]
+        content = json.dumps({'title': title, 'pictures': listed})
+        (tmp_path / folder / 'gallery.json').write_text(content)
+    (tmp_path / 'plots').mkdir()
+    (tmp_path / 'plots' / 'gallery.json').write_text('[1]')
+    text = report.write(tmp_path).read_text()
+    assert text.index('## Samples') < text.index('## Worst &lt;images>')
+    assert '![a &lt;b> c](samples/one.png) a &lt;b> c' in text and 'gone.png' not in text
+    assert 'plots/gallery.json cannot be read' in text or 'plots/gallery.json does not' in text
+    page = Page((tmp_path / 'report.html').read_text())
+    pictures = [base64.b64decode(source.split(',')[1]) for source in page.sources]
+    assert pictures == [b'samples', b'worst']

@@ -1,0 +1,55 @@
+"""Folders of a run with the few pictures that its report shows."""
+
+import bisect
+import os
+from typing import Callable, List, Tuple
+
+import cv2
+import numpy as np
+
+from common.errors import UserError
+from common.files import atomic, write_json
+
+LIST = 'gallery.json'  # {'title', 'pictures': [{'file', 'caption'}]}, in the order to show them
+
+
+class Gallery:
+    """Keeps the pictures of lowest `order` that are offered, at most `limit`. `folder` holds one
+    PNG each, and LIST; those of an earlier evaluation are removed first.
+    """
+
+    def __init__(self, folder: str, title: str, limit: int):
+        self._folder, self._title, self._limit = folder, title, limit
+        self._kept: List[Tuple[float, str, str]] = []  # (order, file, caption)
+
+    def offer(self, order: float, name: str, caption: str, draw: Callable[[], np.ndarray]) -> None:
+        """draw() -> uint8 RGB [H,W,3] or grey [H,W]; called only if the picture is kept."""
+        if not self._kept and os.path.isdir(self._folder):
+            for old in os.listdir(self._folder):
+                if old.endswith('.png'):
+                    os.unlink(os.path.join(self._folder, old))
+        entry = (order, name + '.png', caption)
+        position = bisect.bisect(self._kept, entry)
+        if position >= self._limit:
+            return
+        save_png('--output_path', os.path.join(self._folder, entry[1]), draw())
+        self._kept.insert(position, entry)
+        for _, file, _ in self._kept[self._limit :]:
+            os.unlink(os.path.join(self._folder, file))
+        del self._kept[self._limit :]
+        pictures = [{'file': file, 'caption': caption} for _, file, caption in self._kept]
+        content = {'title': self._title, 'pictures': pictures}
+        write_json(os.path.join(self._folder, LIST), content)
+
+
+def save_png(flag: str, path: str, image: np.ndarray) -> None:
+    """Writes a PNG of uint8 [H,W] or RGB [H,W,3]; UserError names the flag if it cannot."""
+    encoded = cv2.imencode('.png', image if image.ndim == 2 else image[..., ::-1])[1]
+    try:
+        with atomic(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise UserError(
+            '%s: %s could not be written: %s; free space there, or give a folder that you may'
+            ' write to' % (flag, path, error.strerror)
+        )
