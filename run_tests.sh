@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Runs the tests on a few cores at once.   ./run_tests.sh [pytest arguments]     for example: ./run_tests.sh test/common -k records
+# Checks the source and runs the tests on a few cores.   ./run_tests.sh [pytest arguments]     ./run_tests.sh test/common -k records
 set -euo pipefail
 CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 ./setup.sh
-./setup.sh --horovod || echo "run_tests: going on without Horovod: the tests that train in 2 processes are skipped; mend what is said above to run them"
+./setup.sh --horovod || echo "run_tests: continuing without Horovod: tests that train in 2 processes are skipped"
+
+.venv/bin/python -m ruff format --check .
+.venv/bin/python -m ruff check .
+.venv/bin/python -m codespell_lib
 
 cores=$(env -u OMP_NUM_THREADS nproc)  # nproc takes OMP_NUM_THREADS for the number of cores
 # One thread for each worker, or they wait for each other.
