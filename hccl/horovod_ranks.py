@@ -2,7 +2,7 @@
 launcher runs them.
 
 horovodrun starts a placeholder for each rank, which hands its HOROVOD_* variables over and waits
-for the launcher's end. The ranks are no children of horovodrun because it ends them with SIGSTOP
+for the launcher's end. The ranks are not children of horovodrun because it ends them with SIGSTOP
 and SIGKILL, which leaves no time for a last checkpoint.
 """
 
@@ -27,6 +27,30 @@ def places(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, str]]]:
     """Yields the variables of each rank, in order of rank; horovodrun runs until the block ends.
     UserError if it does not start.
     """
+    program = _program(size)
+    log_path, folder = log_dir / 'horovodrun.log', tempfile.mkdtemp(prefix='launch-')
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        server = cleanup.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(os.path.join(folder, 'socket'))
+        server.listen(size)
+        server.settimeout(0.2)
+        log = cleanup.enter_context(open(str(log_path), 'wb'))
+        placeholder = [sys.executable, os.path.abspath(__file__), server.getsockname()]
+        process = subprocess.Popen(
+            [program, '-np', str(size), '--gloo', *placeholder],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        cleanup.callback(_end, process)
+        # Closed before _end(): the placeholders then end by themselves.
+        connections = cleanup.enter_context(contextlib.ExitStack())
+        yield _collect(size, server, process, log_path, connections)
+
+
+def _program(size: int) -> str:
     from common.errors import UserError  # not at the top: placeholders import nothing of ours
 
     beside = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
@@ -41,49 +65,34 @@ def places(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, str]]]:
             'HOROVOD_RANK=%s is set: hccl.launch starts horovodrun itself; start it outside'
             % os.environ['HOROVOD_RANK']
         )
-    log_path, folder = log_dir / 'horovodrun.log', tempfile.mkdtemp(prefix='launch-')
-    connections: List[socket.socket] = []
-    with contextlib.ExitStack() as cleanup:
-        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-        server = cleanup.enter_context(socket.socket(socket.AF_UNIX))
-        server.bind(os.path.join(folder, 'socket'))
-        server.listen(size)
-        server.settimeout(0.2)
-        log = cleanup.enter_context(open(str(log_path), 'wb'))
-        process = subprocess.Popen(
-            [
-                program,
-                '-np',
-                str(size),
-                '--gloo',
-                sys.executable,
-                os.path.abspath(__file__),
-                server.getsockname(),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        cleanup.callback(_end, process)
-        cleanup.callback(
-            lambda: [connection.close() for connection in connections]
-        )  # runs first: the placeholders end themselves
-        found: List[Dict[str, str]] = []
-        deadline = time.monotonic() + WAIT
-        while len(found) < size:
-            with contextlib.suppress(socket.timeout):
-                connections.append(server.accept()[0])
-                connections[-1].settimeout(WAIT)
-                with connections[-1].makefile() as stream:
-                    found.append(json.loads(stream.readline()))
-            if process.poll() is not None or time.monotonic() > deadline:
-                last = log_path.read_text(errors='replace').strip().split('\n')[-1]
-                raise UserError(
-                    'horovodrun did not start %d processes: %s (all of it is in %s); is Horovod'
-                    ' installed here? ./setup.sh --horovod' % (size, last or 'no message', log_path)
-                )
-        yield sorted(found, key=lambda variables: int(variables['HOROVOD_RANK']))
+    return program
+
+
+def _collect(
+    size: int,
+    server: socket.socket,
+    process: subprocess.Popen,
+    log_path: pathlib.Path,
+    connections: contextlib.ExitStack,
+) -> List[Dict[str, str]]:
+    """Waits for all placeholders; returns what each has sent, in order of rank."""
+    from common.errors import UserError
+
+    received: List[Dict[str, str]] = []
+    deadline = time.monotonic() + WAIT
+    while len(received) < size:
+        with contextlib.suppress(socket.timeout):
+            connection = connections.enter_context(server.accept()[0])
+            connection.settimeout(WAIT)
+            with connection.makefile() as stream:
+                received.append(json.loads(stream.readline()))
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = log_path.read_text(errors='replace').strip().split('\n')[-1]
+            raise UserError(
+                'horovodrun did not start %d processes: %s (all of it is in %s); is Horovod'
+                ' installed here? ./setup.sh --horovod' % (size, last or 'no message', log_path)
+            )
+    return sorted(received, key=lambda variables: int(variables['HOROVOD_RANK']))
 
 
 def _end(process: subprocess.Popen) -> None:

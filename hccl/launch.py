@@ -80,9 +80,8 @@ def _shares(count: int) -> List[Optional[Set[int]]]:
 
 
 def _environment(settings: Dict[str, Optional[str]], cores: Optional[Set[int]]) -> Dict[str, str]:
-    result = dict(
-        os.environ, PYTHONUNBUFFERED='1'
-    )  # so that the log has the last line of what was killed
+    result = dict(os.environ)
+    result['PYTHONUNBUFFERED'] = '1'  # or the log lacks the last lines of what was killed
     result.setdefault('OMP_NUM_THREADS', str(len(cores) if cores else 1))
     for name, value in settings.items():
         if value is None:

@@ -138,7 +138,7 @@ def _ranked(rank: int, size: int, device: int, job: str, **more: Optional[str]) 
 
 
 def _common(device: int, job: str) -> Dict[str, Optional[str]]:
-    """job: text that is the same for all ranks of a job on all servers; its JOB_ID comes from it."""
+    """job: text that all ranks of a job on all servers share; JOB_ID is derived from it."""
     default = 'job-' + hashlib.sha1(job.encode()).hexdigest()[:12]
     present = _present()
     # DEVICE_ID is the physical number, ASCEND_DEVICE_ID the one that the container sees. Where they

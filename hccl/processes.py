@@ -1,8 +1,8 @@
-"""Runs the ranks of one machine together: each in a process group of its own with a log; if one
-fails, all end.
+"""Runs the ranks of one machine together, each in a process group with a log; if one fails, all
+end.
 
-Nothing outlives the launcher, whatever ends it, nor does what the ranks have started: a guard
-process sees the launcher go and kills the groups.
+No process survives the launcher, however it ends: a guard process notices its end and kills the
+groups of the ranks, with whatever they have started.
 """
 
 import ctypes
@@ -42,9 +42,7 @@ def _show(text: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
-    except (
-        OSError
-    ):  # nobody reads any more, as after `| head`: the ranks go on, the logs have it all
+    except OSError:  # nobody reads any more, as after `| head`; the logs hold all of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -58,8 +56,8 @@ def run(
     reach every rank, which has `grace` seconds to end; a second signal kills. Once a rank fails the
     others get SIGTERM, and SIGKILL after 8 seconds.
     """
-    # Blocked and waited for: no handler interrupts anything, and nothing is missed. What is ignored
-    # (nohup) stays so.
+    # Blocked and waited for, so that no handler interrupts anything and none is missed. Those
+    # ignored (nohup) stay ignored.
     watched = {signal.SIGCHLD} | {
         number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
     }
@@ -129,7 +127,7 @@ def _watch(processes: List['_Process'], watched: Set[int], grace: float) -> int:
 
 
 def _signal_all(processes: List['_Process'], number: int, seconds: float) -> float:
-    """Signals every group that still has its rank; returns the time by which they are to be gone."""
+    """Signals every group that still has its rank; returns the time by which it must be gone."""
     for process in processes:
         if process.status() is None:
             process.signal(number)
@@ -157,9 +155,7 @@ def _meaning(status: int) -> str:
 
 
 class _Process:
-    """A started rank. It is reaped only at the end: until then its group's number cannot become
-    another's.
-    """
+    """A started rank. It is reaped only at the end, so that its group id is not reused before."""
 
     def __init__(self, command: Sequence[str], rank: Rank, log_dir: pathlib.Path, mask: Set[int]):
         self.rank = rank
@@ -178,7 +174,7 @@ class _Process:
             log.write(
                 ('== %s: %s\n' % (time.strftime('%Y-%m-%d %H:%M:%S'), ' '.join(command))).encode()
             )
-            self.start = log.tell()  # what earlier runs have left there is none of our business
+            self.start = log.tell()  # earlier runs stand above
             try:
                 self._process = subprocess.Popen(
                     command,
@@ -244,9 +240,7 @@ class _Echo:
 
 
 class _Guard:
-    """A process that waits for the launcher's end and then kills the groups: SIGKILL leaves the
-    launcher no time to do it.
-    """
+    """A process that kills the groups once the launcher is gone, which a killed launcher cannot."""
 
     def __init__(self):
         read, self._write = os.pipe()

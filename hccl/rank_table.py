@@ -7,24 +7,20 @@ python -m hccl.rank_table validate hccl_8p.json
 """
 
 import argparse
-import collections
 import json
 import os
 import re
-import shutil
 import socket
-import subprocess
 import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
+from common.ascend import hccn
 from common.errors import UserError, entry_point
 from common.files import atomic
-from hccl.rules import CHIPS, Device, read, violations
+from hccl.rules import CHIPS, VERSIONS, read, violations
+from hccl.table_fields import Device
 
-# How servers leave the factory: the addresses of the placeholder tables beside this file.
-FACTORY = ['192.168.%d.%d' % (100 + device % 4, 101 if device < 4 else 100) for device in range(8)]
-
-TOOLS = '/usr/local/Ascend/driver/tools'  # where the driver puts hccn_tool
+LARGEST_DEVICE = 255  # more than a server has, devices or cores
 
 
 class Server(NamedTuple):
@@ -44,9 +40,7 @@ class RankTable(NamedTuple):
 
 
 def load(path: Union[str, os.PathLike], chip: str = '910A') -> RankTable:
-    """Reads a table of any kind that HCCL takes; UserError with the first violation if it would
-    not.
-    """
+    """Reads a table that HCCL takes; UserError with the first violation of any other."""
     devices, wrong = read(path, chip)
     if wrong:
         more = (
@@ -61,29 +55,27 @@ def load(path: Union[str, os.PathLike], chip: str = '910A') -> RankTable:
     return RankTable(os.path.abspath(os.fspath(path)), [Server(*item) for item in servers.items()])
 
 
-def entry(table: RankTable, rank: int) -> Device:
-    """The device that has this rank."""
-    for server in table.servers:
-        for device in server.devices:
-            if device.rank_id == rank:
-                return device
-    raise UserError('rank %d: %s has the ranks 0 to %d' % (rank, table.path, table.size - 1))
-
-
 def parse_devices(text: str) -> List[int]:
     """'0-3' or '0,2,3' or '4' as sorted numbers."""
     devices: List[int] = []
     for part in text.split(','):
-        match = re.fullmatch(r'\s*(\d+)\s*(?:-\s*(\d+)\s*)?', part)
-        if not match or int(match.group(2) or match.group(1)) < int(match.group(1)):
+        match = re.fullmatch(r'\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?', part)
+        first, last = (
+            (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (1, 0)
+        )
+        if last < first:
             raise UserError(
-                "--devices %s: '%s' is no device and no range; write 0-7, or 0,1,2,3, or 4"
+                "--devices %s: '%s' is neither a device nor a range; write 0-7, or 0,1,2,3, or 4"
                 % (text, part)
             )
-        devices.extend(range(int(match.group(1)), int(match.group(2) or match.group(1)) + 1))
-    for device, times in collections.Counter(devices).items():
-        if times > 1:
-            raise UserError('--devices %s: device %d stands there %d times' % (text, device, times))
+        if last > LARGEST_DEVICE:
+            raise UserError(
+                '--devices %s: devices are numbered from 0 to at most %d' % (text, LARGEST_DEVICE)
+            )
+        devices.extend(range(first, last + 1))
+    repeated = sorted({device for device in devices if devices.count(device) > 1})
+    if repeated:
+        raise UserError('--devices %s: device %d is given twice' % (text, repeated[0]))
     return sorted(devices)
 
 
@@ -99,82 +91,24 @@ def generate(
     server_id: None takes this machine's address. device_ips: one for each device; None asks
     hccn_tool, then hccn.conf.
     """
-    addresses = _addresses(devices, device_ips)
-    table = {
-        'status': 'completed',
-        'version': '1.0',
-        'server_count': '1',
-        'server_list': [
-            {
-                'server_id': server_id or _own_address(),
-                'device': [
-                    {'device_id': str(device), 'device_ip': address, 'rank_id': str(rank)}
-                    for rank, (device, address) in enumerate(zip(devices, addresses))
-                ],
-            }
-        ],
-    }
+    # The 910A's documentation demands addresses on a single server too.
+    addresses = hccn.device_addresses(devices) if device_ips is None else device_ips
+    if len(addresses) != len(devices):
+        raise UserError(
+            '--device_ips: %d addresses for %d devices (%s); give one for each, in their order'
+            % (len(addresses), len(devices), ','.join(map(str, devices)))
+        )
+    entries = [
+        {'device_id': str(device), 'device_ip': address, 'rank_id': str(rank)}
+        for rank, (device, address) in enumerate(zip(devices, addresses))
+    ]
+    table = _table([{'server_id': server_id or _own_address(), 'device': entries}])
     wrong = violations(table, chip)
     if wrong:
         raise UserError(
             'devices %s: HCCL would refuse this table: %s' % (','.join(map(str, devices)), wrong[0])
         )
     return table
-
-
-def _addresses(devices: Sequence[int], given: Optional[Sequence[str]]) -> List[str]:
-    """Addresses of the devices' own network ports. Needed even on one server: the 910A's
-    documentation demands them.
-    """
-    if given is not None:
-        if len(given) != len(devices):
-            raise UserError(
-                '--device_ips: %d addresses for %d devices (%s); give one for each, in their order'
-                % (len(given), len(devices), ','.join(map(str, devices)))
-            )
-        return list(given)
-    conf = os.environ.get('HCCN_CONF', '/etc/hccn.conf')
-    for found in (_hccn_tool(devices), _hccn_conf(conf)):
-        if all(device in found for device in devices):
-            return [found[device] for device in devices]
-    raise UserError(
-        "no address for the devices %s: 'hccn_tool -i %d -ip -g' gives none, %s has no line"
-        ' address_%d=...; set the addresses with hccn_tool, run where one of the two is at hand (in'
-        ' a container: mount /etc/hccn.conf), or give them with hccl.rank_table generate'
-        ' --device_ips a,b,...' % (','.join(map(str, devices)), devices[0], conf, devices[0])
-    )
-
-
-def _hccn_tool(devices: Sequence[int]) -> Dict[int, str]:
-    tool = shutil.which('hccn_tool') or shutil.which('hccn_tool', path=TOOLS)
-    found: Dict[int, str] = {}
-    for device in devices if tool else ():
-        try:
-            output = subprocess.run(
-                [tool, '-i', str(device), '-ip', '-g'],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=20,
-            ).stdout
-        except (OSError, subprocess.TimeoutExpired):
-            break
-        match = re.search(r'ipaddr:\s*(\S+)', output.decode(errors='replace'))
-        if match:
-            found[device] = match.group(1)
-    return found
-
-
-def _hccn_conf(path: str) -> Dict[int, str]:
-    try:
-        with open(path) as file:
-            return {
-                int(device): address
-                for device, address in re.findall(
-                    r'^\s*address_(\d+)\s*=\s*(\S+)', file.read(), re.M
-                )
-            }
-    except OSError:
-        return {}
 
 
 def _own_address() -> str:
@@ -188,66 +122,56 @@ def _own_address() -> str:
 
 
 def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
-    """One table of several servers' tables; ranks go on in the order of `paths`, so every server
-    must be given the same one.
+    """One table of several servers' tables. Ranks go on in the order of `paths`, so every server
+    must be given the same result.
     """
     servers: List[Dict[str, Any]] = []
-    owners: Dict[str, str] = {}  # server_id or device_ip -> file
-    sizes: Dict[int, str] = {}  # devices of a server -> where
+    owners: Dict[str, str] = {}  # what must be unique -> its file
     rank = 0
     for path in paths:
         load(path, chip)
         with open(path, encoding='utf-8') as file:
             document = json.load(file)
-        if 'server_list' not in document:
+        if document.get('version') not in VERSIONS:
             raise UserError(
                 '%s: a table of the old kind (group_list); merge takes version 1.0, as generate'
                 ' writes it' % path
             )
+        for server in document['server_list']:
+            _claim(owners, path, 'server_id', server['server_id'], _SERVER_TWICE)
+            for device in server['device']:
+                _claim(owners, path, 'device_ip', device.get('device_ip', ''), _ADDRESS_TWICE)
         first = rank
         for server in document['server_list']:
-            _own(
-                owners,
-                path,
-                'server_id',
-                server['server_id'],
-                'on servers that have the same address give generate --server_ip',
-            )
             for device in server['device']:
-                _own(
-                    owners,
-                    path,
-                    'device_ip',
-                    device.get('device_ip', ''),
-                    'set different addresses with hccn_tool, then generate again',
-                )
                 device['rank_id'] = str(first + int(device['rank_id']))
-            sizes.setdefault(
-                len(server['device']),
-                'server %s of %s has %d devices'
-                % (server['server_id'], path, len(server['device'])),
-            )
-            servers.append(server)
             rank += len(server['device'])
-    if chip == '910A' and len(sizes) > 1:
-        raise UserError('%s: give every server the same number' % ', '.join(sizes.values()))
-    table = {
-        'status': 'completed',
-        'version': '1.0',
-        'server_count': str(len(servers)),
-        'server_list': servers,
-    }
+        servers += document['server_list']
+    table = _table(servers)
     wrong = violations(table, chip)
     if wrong:
         raise UserError('HCCL would refuse the merged table: %s' % wrong[0])
     return table
 
 
-def _own(owners: Dict[str, str], path: str, kind: str, value: str, cure: str) -> None:
+_SERVER_TWICE = 'give generate --server_ip on servers that have the same address'
+_ADDRESS_TWICE = 'set different addresses with hccn_tool, then generate again'
+
+
+def _claim(owners: Dict[str, str], path: str, kind: str, value: str, fix: str) -> None:
     key = '%s %s' % (kind, value)
     if value and key in owners:
-        raise UserError('%s is in %s and in %s: %s' % (key, owners[key], path, cure))
+        raise UserError('%s is in %s and in %s: %s' % (key, owners[key], path, fix))
     owners[key] = path
+
+
+def _table(servers: List[Dict[str, Any]]) -> Dict[str, Any]:
+    return {
+        'status': 'completed',
+        'version': '1.0',
+        'server_count': str(len(servers)),
+        'server_list': servers,
+    }
 
 
 def write(table: Dict[str, Any], path: str) -> None:

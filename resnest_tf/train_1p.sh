@@ -1,9 +1,4 @@
 #!/usr/bin/env bash
-# Trains on 1 device: Ascend NPU, else GPU, else that many processes on the CPU. Other devices: DEVICES=1 before the command.
-#   train_1p.sh resnest_tf/configs/resnest50_cityscapes.yaml --data_path DATA --output_path RUN [flags of run_resnest.py]
-set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/../hccl/env.sh"
-recipe=${1:?'give a recipe first, such as resnest_tf/configs/resnest50_cityscapes.yaml'}
-
-exec "$python" -m hccl.launch --devices "${DEVICES:-0}" -- "$python" "$root/resnest_tf/run_resnest.py" \
-    --do_train True --config "$recipe" "${@:2}"
+# Trains on 1 device:
+#   train_1p.sh resnest_tf/configs/resnest50_cityscapes.yaml --data_path DATA --output_path RUN
+exec "$(dirname -- "${BASH_SOURCE[0]}")/../hccl/run_model.sh" resnest train 0 "$@"

@@ -1,9 +1,4 @@
 #!/usr/bin/env bash
-# Trains on 1 device: Ascend NPU, else GPU, else that many processes on the CPU. Other devices: DEVICES=1 before the command.
-#   train_1p.sh wideresnet_tf/configs/wrn28_10_cifar100.yaml --data_path DATA --output_path RUN [flags of run_wideresnet.py]
-set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/../hccl/env.sh"
-recipe=${1:?'give a recipe first, such as wideresnet_tf/configs/wrn28_10_cifar100.yaml'}
-
-exec "$python" -m hccl.launch --devices "${DEVICES:-0}" -- "$python" "$root/wideresnet_tf/run_wideresnet.py" \
-    --do_train True --config "$recipe" "${@:2}"
+# Trains on 1 device:
+#   train_1p.sh wideresnet_tf/configs/wrn28_10_cifar100.yaml --data_path DATA --output_path RUN
+exec "$(dirname -- "${BASH_SOURCE[0]}")/../hccl/run_model.sh" wideresnet train 0 "$@"

@@ -1,9 +1,4 @@
 #!/usr/bin/env bash
-# Trains on 8 devices: Ascend NPU, else GPU, else that many processes on the CPU. Other devices: DEVICES=0-3 before the command.
-#   train_8p.sh xception_tf/configs/xception_imagenet.yaml --data_path DATA --output_path RUN [flags of run_xception.py]
-set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/../hccl/env.sh"
-recipe=${1:?'give a recipe first, such as xception_tf/configs/xception_imagenet.yaml'}
-
-exec "$python" -m hccl.launch --devices "${DEVICES:-0-7}" -- "$python" "$root/xception_tf/run_xception.py" \
-    --do_train True --config "$recipe" "${@:2}"
+# Trains on 8 devices:
+#   train_8p.sh xception_tf/configs/xception_imagenet.yaml --data_path DATA --output_path RUN
+exec "$(dirname -- "${BASH_SOURCE[0]}")/../hccl/run_model.sh" xception train 0-7 "$@"

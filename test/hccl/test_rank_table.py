@@ -8,19 +8,10 @@ import sys
 
 import pytest
 
+from common.ascend import hccn
 from common.errors import UserError
 from hccl import rank_table
-from hccl.rank_table import (
-    FACTORY,
-    entry,
-    generate,
-    load,
-    main,
-    merge,
-    parse_devices,
-    violations,
-    write,
-)
+from hccl.rank_table import generate, load, main, merge, parse_devices, violations, write
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -30,7 +21,7 @@ def bare_machine(monkeypatch, tmp_path):
     """Neither hccn_tool nor hccn.conf; the current folder is empty."""
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
     monkeypatch.setenv('HCCN_CONF', str(tmp_path / 'hccn.conf'))
-    monkeypatch.setattr(rank_table, 'TOOLS', str(tmp_path))
+    monkeypatch.setattr(hccn, 'TOOLS', str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'bin').mkdir()
 
@@ -120,7 +111,7 @@ def test_the_server_id_is_the_address_by_which_others_know_this_machine(monkeypa
 
 def test_devices_that_cannot_work_together():
     with pytest.raises(UserError, match='devices 2,3,4,5: 0-3 and 4-7'):
-        generate([2, 3, 4, 5], 'a', FACTORY[2:6])
+        generate([2, 3, 4, 5], 'a', ['1.1.1.%d' % device for device in range(2, 6)])
     with pytest.raises(UserError, match='more than 7 is invalid'):
         generate([8], 'a', ['1.1.1.1'])
 
@@ -136,11 +127,13 @@ def test_parse_devices(text, devices):
 @pytest.mark.parametrize(
     'text, words',
     [
-        ('', 'no device'),
-        ('0-', 'no device'),
-        ('3-1', 'no device'),
+        ('', 'neither a device nor a range'),
+        ('0-', 'neither a device'),
+        ('3-1', 'neither a device'),
         ('a', "'a'"),
-        ('0-2,2', 'device 2 stands there 2 times'),
+        ('0-99999999', '--devices 0-99999999: devices are numbered from 0 to at most 255'),
+        ('256', 'to at most 255'),
+        ('0-2,2', 'device 2 is given twice'),
     ],
 )
 def test_parse_devices_refuses(text, words):
@@ -167,11 +160,11 @@ def test_merge_numbers_ranks_in_the_order_of_the_files(tmp_path):
         for server in table.servers
     ] == [('hostB', [0, 1, 2, 3]), ('hostA', [4, 5, 6, 7])]
     assert table.size == 8
-    assert entry(table, 5)[:4] == (1, '192.168.1.1', 5, 'hostA')
-    with pytest.raises(UserError, match='rank 8: .* has the ranks 0 to 7'):
-        entry(table, 8)
+    assert table.servers[1].devices[1][:4] == (1, '192.168.1.1', 5, 'hostA')
     write(merge(['two.json', saved(tmp_path / 'c.json', 'hostC', 3)]), 'three.json')
-    assert entry(load('three.json'), 11).server_id == 'hostC' and violations('three.json') == []
+    last = load('three.json').servers[2]
+    assert last.server_id == 'hostC' and last.devices[3].rank_id == 11
+    assert violations('three.json') == []
 
 
 def test_merge_refuses(tmp_path):
@@ -185,10 +178,7 @@ def test_merge_refuses(tmp_path):
             saved(tmp_path / 'c.json', 'hostC', 1),
             'device_ip 192.168.1.0 is in .*a.json and in .*c.json',
         ),
-        (
-            saved(tmp_path / 'd.json', 'hostD', 4, range(2)),
-            'hostA of .* has 4 devices, server hostD of .* has 2 devices',
-        ),
+        (saved(tmp_path / 'd.json', 'hostD', 4, range(2)), 'hostA has 4, hostD has 2; give every'),
     ):
         with pytest.raises(UserError, match=words):
             merge([first, other])
