@@ -89,9 +89,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
     except UserError as error:
         raise UserError('%s: %s' % (options.weights, error))
     checkpoint.write(options.output, variables)
-    description = layouts.describe(
-        variables, {name: value.shape for name, value in variables.items()}
-    )
+    description = layouts.describe({name: value.shape for name, value in variables.items()})
     print('%s -> %s: %s\n%s' % (options.weights, options.output, description, table(variables)))
 
 

@@ -65,15 +65,13 @@ def layout_of(names: Iterable[str]) -> str:
     )
 
 
-def describe(names: Iterable[str], shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
+def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     """Returns depth, width and classes of a checkpoint, or None if it is no (whole) ResNeSt of a
     depth that can be built.
 
-    Args:
-      names: the variable names.
-      shapes: name -> shape, of the same variables.
+    shapes: {variable name: shape}.
     """
-    names = set(names)
+    names = set(shapes)
     layout = layout_of(names)
     if layout == 'unknown':
         return None

@@ -102,7 +102,7 @@ class ResNeSt(Task):
         return input_pipeline.baselines(folder, self.cfg)
 
     def explain_checkpoint(self, shapes):
-        found = checkpoints.describe(shapes, shapes)
+        found = checkpoints.describe(shapes)
         return 'it is %s' % str(found) if found else ''
 
     def may_be_missing(self, shapes):

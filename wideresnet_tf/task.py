@@ -37,7 +37,7 @@ class WideResNet(ClassificationTask):
         return input_pipeline.class_names(metadata, self.cfg)
 
     def explain_checkpoint(self, shapes):
-        found = checkpoints.describe(shapes, shapes)
+        found = checkpoints.describe(shapes)
         return 'it is ' + str(found) if found else ''
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint layouts of Xception: whose variables are these, and which flags fit them?
+"""The checkpoints of Xception: which flags fit them, and how Keras names their variables.
 
 The published Ascend port and this folder name variables alike, so the port's checkpoints need no
 translation. Keras files do.
@@ -7,13 +7,15 @@ translation. Keras files do.
 import collections
 import functools
 import re
-from typing import Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from common.checkpoints.description import Description
 from common.checkpoints.importers import account
 from common.errors import UserError, some
+from common.training.layers import variable_shapes
 from xception_tf import model
 from xception_tf.config import XceptionConfig
 
@@ -29,49 +31,47 @@ _TENSORS = {
 }
 
 
-class Description(NamedTuple):
-    """What a checkpoint holds; str() is the phrase for an error: "an Xception with 1000 classes;
-    use --num_classes 1000".
-    """
+def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
+    """Returns what a checkpoint holds, or None unless it is a whole Xception.
 
-    num_classes: Optional[int]  # None: it has no classifier
-    width: float
-
-    def __str__(self) -> str:
-        flags = ['--width %g' % self.width] if self.width != 1 else []
-        if self.num_classes is None:
-            flags += ['--do_train True', '--reinit_head True']
-            return 'an Xception without classifier; to train one on it, use ' + ' '.join(flags)
-        return 'an Xception with %d classes; use %s' % (
-            self.num_classes,
-            ' '.join(['--num_classes %d' % self.num_classes] + flags),
-        )
-
-
-def describe(names: Iterable[str], shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
-    """Returns classes and width of a checkpoint, or None if it is no (whole) Xception.
-
-    Args:
-      names: the variable names; whatever else a training checkpoint holds (slots, averages,
-      global_step) is overlooked.
-      shapes: name -> shape, of the same variables.
+    shapes: {variable name: shape}; whatever else a training checkpoint holds (slots, averages,
+    global_step) is ignored.
     """
     layers = [
         re.fullmatch(
             r'(block\d+_(sep)?conv\d(_bn)?|conv2d_[1-4]|batch_normalization_[1-4])/(\w+)', name
         )
-        for name in names
+        for name in shapes
     ]
-    last, classifier = (
-        shapes.get('block14_sepconv2/pointwise_kernel', ()),
-        shapes.get('dense/kernel', ()),
-    )
-    if (
-        collections.Counter(layer.group(4) for layer in layers if layer) != _TENSORS
-        or len(last) != 4
-    ):
+    last = shapes.get('block14_sepconv2/pointwise_kernel', ())
+    counts = collections.Counter(layer.group(4) for layer in layers if layer)
+    if counts != _TENSORS or len(last) != 4:
         return None
-    return Description(classifier[1] if len(classifier) == 2 else None, _width(last[3]))
+    width = _width(last[3])
+    flags = {'width': width} if width != 1 else {}
+    classifier = shapes.get('dense/kernel', ())
+    if len(classifier) != 2:
+        return Description(
+            'an Xception without a classifier, to train one on',
+            dict(flags, do_train=True, reinit_head=True),
+        )
+    classes = classifier[1]
+    return Description('an Xception with %d classes' % classes, dict(flags, num_classes=classes))
+
+
+def classifier_scopes(cfg: XceptionConfig) -> Sequence[str]:
+    """The scopes that --reinit_head may initialise anew."""
+    return ('dense',)
+
+
+def may_be_missing(shapes: Mapping[str, Sequence[int]]) -> Sequence[str]:
+    """The scopes that a warm start from this checkpoint initialises anew by design: none."""
+    return ()
+
+
+def unused_variables(shapes: Mapping[str, Sequence[int]]) -> List[str]:
+    """The variables of this checkpoint that had no effect on its network's output: none."""
+    return []
 
 
 def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.ndarray]:
@@ -95,46 +95,40 @@ def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.
     ]
     if not separable:
         raise UserError(
-            'no Xception: it would have 34 layers with a pointwise_kernel, found none among the'
-            ' layers %s' % some(weights)
+            'not an Xception: that would have 34 layers with a pointwise_kernel, found none among'
+            ' the layers %s' % some(weights)
         )
     matrices = [
         leaves['kernel'] for leaves in weights.values() if np.ndim(leaves.get('kernel')) == 2
     ]
-    found = Description(
-        matrices[0].shape[1] if matrices else None,
-        _width(max(kernel.shape[-1] for kernel in separable)),
-    )
-    wanted = _layers(found)
-    theirs = _matching(wanted, weights)
+    width = _width(max(kernel.shape[-1] for kernel in separable))
+    wanted = _layers(width, matrices[0].shape[1] if matrices else None)
+    matching = _matching(wanted, weights)
+    theirs = {
+        '%s/%s' % (layer, leaf): '%s/%s' % (matching[layer], leaf)
+        for layer, leaves in wanted.items()
+        for leaf in leaves
+    }
     state = {
         '%s/%s' % (layer, leaf): array
         for layer, leaves in weights.items()
         for leaf, array in leaves.items()
     }
-    names = {
-        '%s/%s' % (layer, leaf): '%s/%s' % (theirs[layer], leaf)
-        for layer, leaves in wanted.items()
-        for leaf in leaves
-    }
     shapes = {
-        theirs[layer] + '/' + leaf: shape
+        '%s/%s' % (matching[layer], leaf): shape
         for layer, leaves in wanted.items()
         for leaf, shape in leaves.items()
     }
-    arrays = account(
-        state, shapes, 'the Keras weights do not make an Xception of width %g' % found.width
-    )
-    return {ours: arrays[name] for ours, name in names.items()}
+    arrays = account(state, shapes, 'the Keras weights do not make an Xception of width %g' % width)
+    return {ours: arrays[name] for ours, name in theirs.items()}
 
 
 def _matching(wanted: Mapping[str, Mapping], weights: Mapping[str, Mapping]) -> Dict[str, str]:
-    """{our layer: their layer}; one that they lack keeps our name, which then is the one to miss."""
+    """{our layer: their layer}; one that they lack keeps our name, to be reported as missing."""
     matching = {}
     for layer in weights:
-        own = re.fullmatch(
-            r'(block\d+_\w*?)(_\d+)?', layer
-        )  # TensorFlow appends a number when a model is built twice
+        # TensorFlow appends a number when a model is built twice.
+        own = re.fullmatch(r'(block\d+_\w*?)(_\d+)?', layer)
         if own and own.group(1) in wanted:
             matching[own.group(1)] = layer
     numbered = collections.defaultdict(list)
@@ -160,7 +154,7 @@ def _kind(leaves: Mapping) -> frozenset:
 
 
 def _width(filters: int) -> float:
-    """The shortest decimal at which the last layer, which has 2048 filters at width 1, has so many."""
+    """The shortest decimal at which the last layer, of 2048 filters at width 1, has `filters`."""
     return next(
         width
         for width in (round(filters / 2048, digits) for digits in range(16))
@@ -169,18 +163,16 @@ def _width(filters: int) -> float:
 
 
 @functools.lru_cache()
-def _layers(description: Description) -> Dict[str, Dict[str, Sequence[int]]]:
-    """{layer: {leaf: shape}} of the network, in creation order."""
+def _layers(width: float, num_classes: Optional[int]) -> Dict[str, Dict[str, Sequence[int]]]:
+    """{layer: {leaf: shape}} of the network in creation order, without classifier for None."""
+    cfg = XceptionConfig(width=width, num_classes=num_classes or 2)
     layers: Dict[str, Dict[str, Sequence[int]]] = collections.OrderedDict()
-    with tf.Graph().as_default():
-        images = tf.placeholder(tf.float32, [1, model.SMALLEST, model.SMALLEST, 3])
-        model.build(
-            images,
-            XceptionConfig(num_classes=description.num_classes or 2, width=description.width),
-        )
-        for variable in tf.global_variables():
-            layer, leaf = variable.op.name.split('/')
-            layers.setdefault(layer, collections.OrderedDict())[leaf] = variable.shape.as_list()
-    if description.num_classes is None:
+    images = [1, model.SMALLEST, model.SMALLEST, 3]
+    for name, shape in variable_shapes(
+        lambda: model.build(tf.placeholder(tf.float32, images), cfg)
+    ).items():
+        layer, leaf = name.split('/')
+        layers.setdefault(layer, collections.OrderedDict())[leaf] = shape
+    if num_classes is None:
         del layers['dense']
     return layers

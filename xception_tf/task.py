@@ -44,7 +44,7 @@ class Xception(ClassificationTask):
         return model.build(images, self.cfg, training, dropout)
 
     def explain_checkpoint(self, shapes):
-        found = checkpoints.describe(shapes, shapes)
+        found = checkpoints.describe(shapes)
         return 'it is %s' % str(found) if found else ''
 
 

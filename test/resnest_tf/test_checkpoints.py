@@ -59,7 +59,7 @@ def test_own_checkpoints_are_recognised_and_described(options):
     shapes = shapes_of(**options)
     for there in (shapes, with_company(shapes)):
         assert layout_of(there) == 'ours'
-        found = describe(there, there)
+        found = describe(there)
         assert (found.layout, found.variant, found.depth) == ('ours', 'paper', options['depth'])
         assert (found.num_classes, found.aux_head) == (
             options['num_classes'],
@@ -74,7 +74,7 @@ def test_backbone_is_described_and_lacks_both_heads():
     shapes = shapes_of(backbone, depth=50)
     assert layout_of(shapes) == 'backbone'
     assert (
-        str(describe(shapes, shapes))
+        str(describe(shapes))
         == "a ResNeSt-50 backbone of the paper's graph, without head: to train one on it, use "
         '--variant paper --depth 50 --do_train True'
     )
@@ -90,7 +90,7 @@ def test_published_checkpoint_is_described_with_the_flags_it_needs():
     shapes = port_shapes()
     assert layout_of(shapes) == 'port'
     assert (
-        str(describe(shapes, shapes))
+        str(describe(shapes))
         == "a DeepLabV3-ResNeSt-50 with 19 classes of the published port's graph; use --variant"
         ' port '
         '--depth 50 --num_classes 19'
@@ -100,7 +100,7 @@ def test_published_checkpoint_is_described_with_the_flags_it_needs():
 
 def test_narrow_port_is_described():
     shapes = shapes_of(variant='port', width=1 / 32, num_classes=5)
-    found = describe(with_company(shapes), with_company(shapes))
+    found = describe(with_company(shapes))
     assert (found.layout, found.variant, found.width, found.num_classes) == (
         'port',
         'port',
@@ -139,7 +139,7 @@ def test_dead_convs_of_the_port_are_what_its_graph_does_not_take():
 )
 def test_other_checkpoints_are_unknown(names):
     assert layout_of(names) == 'unknown'
-    assert describe(names, {name: [3, 3, 16, 16] for name in names}) is None
+    assert describe({name: [3, 3, 16, 16] for name in names}) is None
     assert dead(names) == [] and may_be_missing(names) == ()
 
 
@@ -153,7 +153,7 @@ def test_other_checkpoints_are_unknown(names):
 def test_part_of_a_network_is_not_described(options, lost):
     shapes = dict(shapes_of(**options))
     del shapes[lost]
-    assert describe(shapes, shapes) is None
+    assert describe(shapes) is None
 
 
 # PyTorch

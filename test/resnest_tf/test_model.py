@@ -130,7 +130,7 @@ def test_parameters_are_those_of_the_authors_networks(depth):
     )
     assert round(published['resnest50'] / 1e6, 1) == 27.5
     shapes = {name: shape for name, shape, _ in variables()}
-    assert describe(shapes, shapes).depth == depth
+    assert describe(shapes).depth == depth
 
 
 def test_initial_kernels_are_drawn_as_the_authors_do():

@@ -114,30 +114,30 @@ def test_published_checkpoint_is_described_with_the_flags_it_needs():
         },
     ):
         there = dict(shapes, **company)
-        assert (
-            str(describe(there, there)) == 'an Xception with 1000 classes; use --num_classes 1000'
-        )
+        assert str(describe(there)) == 'an Xception with 1000 classes; use --num_classes 1000'
 
 
 @pytest.mark.parametrize('width, classes', [(1 / 16, 5), (0.3, 2), (1 / 3, 7), (0.001, 3)])
 def test_width_and_classes_of_a_checkpoint_are_found(width, classes):
     shapes = shapes_of(width, classes)
-    found = describe(shapes, shapes)
-    assert found.num_classes == classes
-    assert shapes_of(found.width, classes) == shapes  # the flag that is told makes the same network
+    found = describe(shapes)
+    assert found.flags['num_classes'] == classes
+    assert (
+        shapes_of(found.flags['width'], classes) == shapes
+    )  # the flag that is told makes the same network
     if width in (1 / 16, 0.3):
-        assert str(found) == 'an Xception with %d classes; use --num_classes %d --width %s' % (
-            classes,
+        assert str(found) == 'an Xception with %d classes; use --width %s --num_classes %d' % (
             classes,
             width,
+            classes,
         )
 
 
-def test_checkpoint_without_classifier_says_the_cure():
+def test_checkpoint_without_a_classifier_says_how_to_use_it():
     shapes = {name: shape for name, shape in port_shapes().items() if not name.startswith('dense/')}
     assert (
-        str(describe(shapes, shapes))
-        == 'an Xception without classifier; to train one on it, use --do_train True --reinit_head'
+        str(describe(shapes))
+        == 'an Xception without a classifier, to train one on; use --do_train True --reinit_head'
         ' True'
     )
 
@@ -154,7 +154,7 @@ def test_checkpoint_without_classifier_says_the_cure():
 def test_part_of_a_network_is_not_described(lost):
     shapes = port_shapes()
     del shapes[lost]
-    assert describe(shapes, shapes) is None
+    assert describe(shapes) is None
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_part_of_a_network_is_not_described(lost):
     ],
 )
 def test_other_checkpoints_are_not_described(names):
-    assert describe(names, {name: [3, 3, 16, 16] for name in names}) is None
+    assert describe({name: [3, 3, 16, 16] for name in names}) is None
 
 
 # Keras weights
@@ -276,11 +276,11 @@ def changed(layer, leaf=None, value=None):
                 'fc1000': {'kernel': np.ones([2048, 1000])},
             },
             (
-                'no Xception: it would have 34 layers with a pointwise_kernel, found none among the'
+                'not an Xception: that would have 34 layers with a pointwise_kernel, found none among the'
                 ' layers conv1, fc1000'
             ),
         ),
-        (lambda: {}, 'no Xception.*nothing'),
+        (lambda: {}, 'not an Xception.*nothing'),
         (
             lambda: {
                 'separable_conv2d': {

@@ -245,8 +245,8 @@ def test_run_started_from_the_given_weights_and_a_new_classifier(run_folder, no_
 def test_weights_without_top_say_what_they_need(no_top, data):
     with pytest.raises(
         UserError,
-        match=r'2 missing \(dense/kernel, dense/bias\); it is an Xception without classifier; to train one on it, '
-        r'use --width 0.0625 --do_train True --reinit_head True',
+        match=r'2 missing \(dense/kernel, dense/bias\); it is an Xception without a classifier, to'
+        r' train one on; use --width 0.0625 --do_train True --reinit_head True',
     ):
         evaluation.match(task(data), no_top)
 
@@ -257,8 +257,8 @@ def test_other_classes_say_how_to_start_with_a_new_classifier(run_folder, data):
         evaluation.match(task(data, num_classes=9), path)
     assert 'dense/kernel is [128, 6], the network wants [128, 9]' in str(error.value)
     assert (
-        'it is an Xception with 6 classes; use --num_classes 6 --width 0.0625; --reinit_head True initialises the classifier anew'
-        in str(error.value)
+        'it is an Xception with 6 classes; use --width 0.0625 --num_classes 6; --reinit_head True'
+        ' initialises the classifier anew' in str(error.value)
     )
     found = evaluation.match(task(data, num_classes=9, reinit_head=True), path, training=True)
     assert len(found.names) == 234 and 'initialised anew: dense/kernel, dense/bias' in found.report

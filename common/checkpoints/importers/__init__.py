@@ -1,5 +1,5 @@
-"""Weights from elsewhere. A module here reads one kind of file, read(path); what the names in it
-mean, a model knows.
+"""Readers of weights from elsewhere: read(path) of each module here reads one kind of file. What
+the names in it mean is said by each model's checkpoints.py.
 """
 
 from typing import Dict, List, Mapping, Sequence
@@ -14,8 +14,8 @@ def account(
 ) -> Dict[str, np.ndarray]:
     """Returns the tensors `wanted` {name: shape} of `state` as float32.
 
-    Raises UserError, "<what>: ...", that names what is missing, left over or of another shape:
-    nothing is silently dropped.
+    Raises UserError, which begins with `what` and names the tensors that are missing, left over or
+    of another shape: none is silently dropped.
     """
     missing = [name for name in wanted if name not in state]
     left = [name for name in state if name not in wanted]

@@ -12,12 +12,13 @@ import numpy as np
 
 from common.errors import UserError, some
 
+# Keras 1's running_std is a variance.
 _KERAS_1 = {
     'W': 'kernel',
     'b': 'bias',
     'running_mean': 'moving_mean',
     'running_std': 'moving_variance',
-}  # its std is a variance
+}
 
 
 def read(path: Union[str, os.PathLike]) -> Dict[str, Dict[str, np.ndarray]]:
@@ -37,15 +38,9 @@ def read(path: Union[str, os.PathLike]) -> Dict[str, Dict[str, np.ndarray]]:
     try:
         with h5py.File(str(path), 'r') as file:
             return _layers(path, file['model_weights'] if 'model_weights' in file else file)
-    except (
-        OSError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # whatever HDF5 meets in a damaged file
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # HDF5 raises any
         raise UserError(
-            '%s is no HDF5 file, or a damaged one: %s' % (path, ' '.join(str(error).split()))
+            '%s is not an HDF5 file, or is damaged: %s' % (path, ' '.join(str(error).split()))
         )
 
 
@@ -53,12 +48,12 @@ def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.nda
     layer_names = _texts(group, 'layer_names')
     if not layer_names:
         hint = (
-            'it is of Keras 3: load it there and model.save() it as model.h5'
+            'Keras 3 wrote it: load it there and model.save() it as model.h5'
             if 'layers' in group
             else 'found ' + some(group)
         )
         raise UserError(
-            '%s holds no Keras weights, the attribute layer_names is missing; %s' % (path, hint)
+            '%s does not hold Keras weights: it has no attribute layer_names; %s' % (path, hint)
         )
     layers: Dict[str, Dict[str, np.ndarray]] = {}
     for layer in layer_names:

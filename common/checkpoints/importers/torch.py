@@ -1,27 +1,27 @@
-"""PyTorch state dicts: .pth, .pt, .pt7, .pth.tar (needs torch) and the same tensors as .npz (needs
-nothing).
-"""
+"""PyTorch state dicts: .pth, .pt, .pt7, .pth.tar (need torch), or the same tensors as .npz."""
 
 import os
 import pathlib
+import re
 import zipfile
 import zlib
-from typing import Any, Dict, Mapping, Union
+from typing import Any, Dict, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
 from common.errors import UserError
 
 SUFFIXES = ('.pth', '.pt', '.pt7', '.pth.tar', '.npz')
-_WRAPPERS = (
-    'params',
-    'state_dict',
-    'model',
-)  # where training scripts put the tensors, beside epoch and optimizer
+# Where training scripts put the tensors, beside epoch and optimizer.
+_WRAPPERS = ('params', 'state_dict', 'model')
 
-_WITHOUT_TORCH = """%(path)s needs torch, which is not installed here; two lines of Python wherever it is make an .npz to use instead:
-  import numpy, torch; s = torch.load(%(path)r, map_location='cpu'); s = {**s.get('params', s.get('state_dict', s.get('model', s))), **s.get('stats', {})}
-  numpy.savez(%(npz)r, **{name: tensor.detach().numpy() for name, tensor in s.items()})"""
+_WITHOUT_TORCH = """\
+%(path)s needs torch, which is not installed here; on a machine that has it, these lines make an
+.npz to use instead:
+  import numpy, torch; s = torch.load(%(path)r, map_location='cpu')
+  tensors = s.get('params', s.get('state_dict', s.get('model', s)))
+  tensors = {**tensors, **s.get('stats', {})}
+  numpy.savez(%(npz)r, **{name: t.detach().numpy() for name, t in tensors.items()})"""
 
 
 def read(path: Union[str, os.PathLike]) -> Dict[str, np.ndarray]:
@@ -60,16 +60,11 @@ def _read_torch(path: pathlib.Path) -> Mapping[str, Any]:
     try:
         import torch
     except ImportError:
-        npz = (
-            str(path)[: -len('.pth.tar')]
-            if path.name.endswith('.pth.tar')
-            else str(path.with_suffix(''))
-        )
-        raise UserError(_WITHOUT_TORCH % {'path': str(path), 'npz': npz + '.npz'})
+        npz = path.with_name(re.sub(r'(\.pth)?\.\w+$', '.npz', path.name))
+        raise UserError(_WITHOUT_TORCH % {'path': str(path), 'npz': str(npz)})
     try:
-        state = torch.load(
-            str(path), map_location='cpu', weights_only=True
-        )  # a pickle of more than tensors could run code
+        # weights_only: a pickle of more than tensors could run code.
+        state = torch.load(str(path), map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler meets
         raise UserError(
             '%s: torch %s cannot read it as weights: %s'
@@ -90,3 +85,13 @@ def _array(path: pathlib.Path, name: str, value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         raise UserError('%s: entry %r is a %s, not a tensor' % (path, name, type(value).__name__))
     return value
+
+
+def torch_shape(shape: Sequence[int]) -> Tuple[int, ...]:
+    """The shape that PyTorch gives a kernel [H, W, I, O] or a matrix, bias or scale of ours."""
+    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else tuple(shape[::-1])
+
+
+def to_tensorflow(array: np.ndarray) -> np.ndarray:
+    """A kernel OIHW -> HWIO; a matrix transposed; a vector as it is."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T

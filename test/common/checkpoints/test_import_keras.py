@@ -107,7 +107,7 @@ def test_imported_checkpoint_gives_the_logits_of_keras(written, tmp_path, capsys
 def test_import_without_top_says_that_there_is_no_classifier(written, tmp_path, capsys):
     command(written.no_top, tmp_path / 'xception.ckpt')
     assert (
-        'an Xception without classifier; to train one on it, use --do_train True --reinit_head True'
+        'an Xception without a classifier, to train one on; use --do_train True --reinit_head True'
         in capsys.readouterr().out
     )
     names = {name for name, _ in tf.train.list_variables(str(tmp_path / 'xception.ckpt'))}
@@ -115,7 +115,7 @@ def test_import_without_top_says_that_there_is_no_classifier(written, tmp_path, 
 
 
 def test_failed_import_writes_nothing(tmp_path, capsys, small):
-    assert 'weights.h5: no Xception: it would have 34 layers' in fails(
+    assert 'weights.h5: not an Xception: that would have 34 layers' in fails(
         capsys, small('weights').path, tmp_path / 'out' / 'x.ckpt'
     )
     assert not (tmp_path / 'out').exists()
@@ -275,18 +275,18 @@ def test_missing_and_foreign_files_are_one_line(tmp_path, capsys):
     assert fails(capsys, tmp_path, tmp_path / 'x.ckpt').endswith('no such file\n')
     for content in (b'', b'no HDF5', b'\x89HDF\r\n\x1a\n cut off'):
         (tmp_path / 'w.h5').write_bytes(content)
-        assert 'w.h5 is no HDF5 file, or a damaged one' in fails(
+        assert 'w.h5 is not an HDF5 file, or is damaged' in fails(
             capsys, tmp_path / 'w.h5', tmp_path / 'x.ckpt'
         )
     with h5py.File(str(tmp_path / 'pandas.h5'), 'w') as file:
         file['table'] = np.ones(3)
     assert (
-        'pandas.h5 holds no Keras weights, the attribute layer_names is missing; found table'
+        'pandas.h5 does not hold Keras weights: it has no attribute layer_names; found table'
         in fails(capsys, tmp_path / 'pandas.h5', tmp_path / 'x.ckpt')
     )
     with h5py.File(str(tmp_path / 'k3.weights.h5'), 'w') as file:
         file['layers/conv2d/vars/0'] = np.ones(3)
-    assert 'of Keras 3: load it there and model.save()' in fails(
+    assert 'Keras 3 wrote it: load it there and model.save()' in fails(
         capsys, tmp_path / 'k3.weights.h5', tmp_path / 'x.ckpt'
     )
 
@@ -296,14 +296,14 @@ def test_damaged_files_are_one_line(tmp_path, small):
     whole = path.read_bytes()
     for length in (len(whole) // 4, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match='weights.h5 is no HDF5 file, or a damaged one: '):
+        with pytest.raises(UserError, match='weights.h5 is not an HDF5 file, or is damaged: '):
             read(path)
     path.write_bytes(whole)
     with h5py.File(str(path), 'r+') as file:
         del file['top/top/kernel:0']
-    with pytest.raises(UserError, match='weights.h5 is no HDF5 file, or a damaged one: .*kernel'):
+    with pytest.raises(UserError, match='weights.h5 is not an HDF5 file, or is damaged: .*kernel'):
         read(path)
     with h5py.File(str(path), 'r+') as file:
         del file['top']
-    with pytest.raises(UserError, match='weights.h5 is no HDF5 file, or a damaged one: .*top'):
+    with pytest.raises(UserError, match='weights.h5 is not an HDF5 file, or is damaged: .*top'):
         read(path)

@@ -1,0 +1,19 @@
+"""What a model's checkpoints.py says of a checkpoint that it recognises."""
+
+from typing import Any, Dict, NamedTuple
+
+
+class Description(NamedTuple):
+    """str() is the phrase for a message: "a WRN-16-1 with 10 classes; use --depth 16 ..."."""
+
+    what: str  # a noun phrase, e.g. 'an Xception with 37 classes'
+    flags: Dict[str, Any]  # the configuration that builds its network: {flag: value}
+
+    def __str__(self) -> str:
+        return '%s; use %s' % (
+            self.what,
+            ' '.join(
+                '--%s %s' % (name, '%g' % value if isinstance(value, float) else value)
+                for name, value in self.flags.items()
+            ),
+        )
