@@ -31,7 +31,8 @@ esac
 """
 UV = r"""#!{bash}
 printf 'uv %s|index=%s|extra=%s|cert=%s|mirror=%s|horovod=%s\n' \
-    "$*" "$UV_INDEX_URL" "$UV_EXTRA_INDEX_URL" "$SSL_CERT_FILE" "$UV_PYTHON_INSTALL_MIRROR" "$HOROVOD_WITH_TENSORFLOW" >>"$CALLS"
+    "$*" "$UV_INDEX_URL" "$UV_EXTRA_INDEX_URL" "$SSL_CERT_FILE" \
+    "$UV_PYTHON_INSTALL_MIRROR" "$HOROVOD_WITH_TENSORFLOW" >>"$CALLS"
 case "$*" in
     --version) echo "uv ${{UV_VERSION:-0.5.31}}" ;;
     *"${{FAIL_AT:-nowhere}}"*) echo "uv: it failed" >&2; exit 2 ;;

@@ -1,0 +1,166 @@
+"""The rules of the house: who may import whom (the diagram in README.md), and how long things are."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOPS = ('common', 'hccl', 'offline_inference', 'resnest_tf', 'wideresnet_tf', 'xception_tf')
+MODELS = ('resnest_tf', 'wideresnet_tf', 'xception_tf')
+LINES, FUNCTION_LINES, COLUMNS = 300, 50, 100
+UNFINISHED = set(
+    """
+common.checkpoints.checkpoint
+common.checkpoints.importers.torch
+common.config
+common.data.record_writer
+common.devices.npu
+common.doctor
+common.evaluation.evaluation
+common.evaluation.predict
+common.metrics.losses
+common.task
+common.training.experiment
+common.training.model_fn
+common.training.schedule
+hccl.horovod_ranks
+hccl.npu_ranks
+hccl.processes
+hccl.rank_table
+hccl.rules
+offline_inference.ascend
+offline_inference.atc
+offline_inference.benchmark
+offline_inference.bins
+offline_inference.freeze
+offline_inference.msame
+offline_inference.results
+offline_inference.run
+offline_inference.score
+offline_inference.to_onnx
+resnest_tf.checkpoints
+resnest_tf.config
+resnest_tf.draw_scenes
+resnest_tf.layers
+resnest_tf.model
+resnest_tf.prepare_cityscapes
+wideresnet_tf.checkpoints
+wideresnet_tf.prepare_cifar
+xception_tf.checkpoints
+xception_tf.prepare_imagenet
+""".split()
+)  # still to be brought to these rules
+
+FILES = {
+    '.'.join(path.relative_to(ROOT).with_suffix('').parts).replace('.__init__', ''): path
+    for top in TOPS
+    for path in sorted((ROOT / top).rglob('*.py'))
+}
+TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+
+
+def imports(module):
+    """Modules of this repository that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(TREES[module]):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, '%s imports relatively' % module
+            names = ['%s.%s' % (node.module, alias.name) for alias in node.names]
+        for name in names:
+            while name and name not in FILES:
+                name = name.rpartition('.')[0]
+            if name and name != 'hccl':  # CANN has an hccl of its own, ours has nothing in __init__
+                found.add(name)
+    return found - {module}
+
+
+def diagram():
+    """[names of a line] from the top, as drawn in the README."""
+    text = (ROOT / 'README.md').read_text().split('## How it is built', 1)[1]
+    lines = text.split('```')[1].strip('\n').splitlines()
+    return [line.split('|')[1].split() for line in lines if '|' in line]
+
+
+def room(module):
+    """The name that stands for a module in the diagram."""
+    parts = module.split('.')
+    if parts[0] != 'common' or len(parts) == 1:
+        return parts[0]
+    drawn = {name for line in diagram() for name in line}
+    return parts[1] if parts[1] in drawn else 'commands'
+
+
+def test_imports_point_down_in_the_diagram():
+    height = {name: i for i, line in enumerate(diagram()) for name in line}
+    rooms = {room(module) for module in FILES} - {'common'}
+    assert rooms == set(height), 'the diagram and the folders differ'
+    wrong = [
+        '%s -> %s' % (module, name)
+        for module in FILES
+        for name in sorted(imports(module))
+        if module not in UNFINISHED
+        and name != 'common'
+        and height[room(name)] < height[room(module)]
+    ]
+    assert not wrong
+
+
+def test_models_and_launcher_stand_beside_each_other():
+    """A model imports no other, nor what is built for all; the launcher starts without TensorFlow."""
+    allowed = {model: {model, 'common'} for model in MODELS}
+    allowed['offline_inference'] = {'offline_inference', 'common'}
+    wrong = [
+        '%s -> %s' % (module, name)
+        for module in FILES
+        for name in imports(module)
+        if name.split('.')[0] not in allowed.get(module.split('.')[0], TOPS)
+    ]
+    wrong += [
+        '%s -> %s' % (module, name)
+        for module in FILES
+        for name in imports(module)
+        if module.startswith('hccl') and room(name) not in ('hccl', 'ascend', 'errors', 'files')
+    ]
+    assert not wrong
+
+
+def test_no_import_circle():
+    edges = {module: imports(module) for module in FILES if module not in UNFINISHED}
+    while edges:
+        leaves = {module for module, needed in edges.items() if not needed & set(edges)}
+        assert leaves, 'a circle among %s' % ', '.join(sorted(edges))
+        edges = {module: needed for module, needed in edges.items() if module not in leaves}
+
+
+def length(node, lines):
+    """Lines of a function. Python 3.7 knows where a node begins: lines of brackets may follow."""
+    end = max(getattr(child, 'lineno', 0) for child in ast.walk(node))
+    while end < len(lines) and lines[end].strip() and not lines[end].strip(')]},'):
+        end += 1
+    return end - node.lineno + 1
+
+
+@pytest.mark.parametrize('top', TOPS)
+def test_files_functions_and_lines_are_short(top):
+    too_long = []
+    for module, path in FILES.items():
+        if path.relative_to(ROOT).parts[0] != top or module in UNFINISHED:
+            continue
+        lines = path.read_text().splitlines()
+        if len(lines) > LINES:
+            too_long.append('%s: %d lines' % (path, len(lines)))
+        too_long += [
+            '%s:%d: %d columns' % (path, number, len(line))
+            for number, line in enumerate(lines, 1)
+            if len(line) > COLUMNS
+        ]
+        too_long += [
+            '%s: %s has %d lines' % (path, node.name, length(node, lines))
+            for node in ast.walk(TREES[module])
+            if isinstance(node, ast.FunctionDef) and length(node, lines) > FUNCTION_LINES
+        ]
+    assert not too_long
