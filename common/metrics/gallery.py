@@ -2,7 +2,7 @@
 
 import bisect
 import os
-from typing import Callable, List, Tuple
+from typing import Callable, Container, List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -53,3 +53,36 @@ def save_png(flag: str, path: str, image: np.ndarray) -> None:
             '%s: %s could not be written: %s; free space there, or give a folder that you may'
             ' write to' % (flag, path, error.strerror)
         )
+
+
+def sheet(
+    cells: Sequence[Tuple[str, np.ndarray]],
+    width: int,
+    columns: int = 4,
+    margin: int = 8,
+    sharp: Container[str] = (),
+) -> np.ndarray:
+    """RGB pictures under their captions in rows on white, each at most `width` wide.
+
+    cells: [(caption, uint8 [H,W,3])]; all are as high as the first at most. sharp: captions of
+    label maps, whose colours are not to be mixed.
+    """
+    height, full = cells[0][1].shape[:2]
+    width = min(width, full)
+    height = max(1, round(height * width / full))
+    line = 24  # of the caption
+    columns = min(columns, len(cells))
+    rows = -(-len(cells) // columns)
+    shape = [rows * (line + height) + margin, columns * (width + margin) + margin, 3]
+    canvas = np.full(shape, 255, np.uint8)
+    for number, (caption, picture) in enumerate(cells):
+        top = number // columns * (line + height) + line
+        left = margin + number % columns * (width + margin)
+        scale = min(width / picture.shape[1], height / picture.shape[0])
+        size = [max(1, round(length * scale)) for length in picture.shape[1::-1]]
+        method = cv2.INTER_NEAREST if caption in sharp else cv2.INTER_AREA
+        shrunk = cv2.resize(picture, tuple(size), interpolation=method)
+        canvas[top : top + size[1], left : left + size[0]] = shrunk
+        at, font = (left, top - 8), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(canvas, caption, at, font, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
+    return canvas

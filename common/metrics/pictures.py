@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from common.metrics.gallery import Gallery, save_png
+from common.metrics.gallery import Gallery, save_png, sheet
+from common.metrics.labels import Labels
 
 SAMPLES, WORST = 4, 6  # pictures that a run keeps
 SAMPLE_WIDTH = 640  # of the image in such a picture, at most
@@ -48,25 +49,21 @@ class Pictures:
         """
         if not self._saved and not self._galleries:
             return
-        name, labels = self._name(int(found['id'])), self._labels
-        colours = labels.colours(found['prediction'])
+        name, labels, prediction = self._name(int(found['id'])), self._labels, found['prediction']
         image = np.ascontiguousarray(found['image'][..., ::-1] if self._bgr else found['image'])
-        overlay = cv2.addWeighted(image, 0.5, colours, 0.5, 0)
         if self._saved:
-            for path, picture in (
-                ('labelIds/%s_pred_labelIds.png', labels.file_ids(found['prediction'])),
-                ('color/%s.png', colours),
-                ('overlay/%s.png', overlay),
-            ):
-                save_png('--save_predictions', os.path.join(self._saved, path % name), picture)
+            save_prediction('--save_predictions', self._saved, name, image, prediction, labels)
 
         def draw():
+            colours = labels.colours(prediction)
+            overlay = cv2.addWeighted(image, 0.5, colours, 0.5, 0)
             truth = labels.colours(found['label'])
-            row = {'image': image, 'truth': truth, 'prediction': colours, 'overlay': overlay}
-            return _side_by_side(row)
+            row = [('image', image), ('truth', truth), ('prediction', colours)]
+            row.append(('overlay', overlay))
+            return sheet(row, SAMPLE_WIDTH, sharp=('truth', 'prediction'))
 
         labelled = found['label'] != labels.ignore
-        right = (found['prediction'] == found['label'])[labelled]
+        right = (prediction == found['label'])[labelled]
         share = right.mean() if right.size else 1.0
         for gallery, order in self._galleries:
             caption = '%s: %.1f %% of the pixels correct' % (name, 100 * share)
@@ -80,24 +77,18 @@ class Pictures:
         return re.sub(r'[^\w.-]', '_', name.decode(errors='replace'))
 
 
-def _side_by_side(pictures: Dict[str, np.ndarray], margin: int = 8, line: int = 24) -> np.ndarray:
-    """RGB pictures [H,W,3] of one size in a row under their captions, on white, each at most
-    SAMPLE_WIDTH wide.
+def save_prediction(
+    flag: str, folder: str, name: str, image: np.ndarray, prediction: np.ndarray, labels: Labels
+) -> np.ndarray:
+    """Writes the three PNGs of a prediction uint8 [H,W] on an RGB image [H,W,3], see Pictures, and
+    returns the overlay.
     """
-    full_height, full_width = pictures['image'].shape[:2]
-    width = min(SAMPLE_WIDTH, full_width)
-    height = max(1, round(full_height * width / full_width))
-    canvas = np.full(
-        [line + height + margin, len(pictures) * (width + margin) + margin, 3], 255, np.uint8
-    )
-    for number, (caption, picture) in enumerate(pictures.items()):
-        left = margin + number * (width + margin)
-        photograph = caption in ('image', 'overlay')
-        canvas[line : line + height, left : left + width] = cv2.resize(
-            picture,
-            (width, height),
-            interpolation=cv2.INTER_AREA if photograph else cv2.INTER_NEAREST,
-        )
-        at, font = (left, line - 8), cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(canvas, caption, at, font, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
-    return canvas
+    colours = labels.colours(prediction)
+    overlay = cv2.addWeighted(image, 0.5, colours, 0.5, 0)
+    for path, picture in (
+        ('labelIds/%s_pred_labelIds.png', labels.file_ids(prediction)),
+        ('color/%s.png', colours),
+        ('overlay/%s.png', overlay),
+    ):
+        save_png(flag, os.path.join(folder, path % name), picture)
+    return overlay
