@@ -5,7 +5,6 @@ published port's schema.
 import contextlib
 import importlib.util
 import json
-import os
 import pathlib
 import sys
 from unittest import mock
@@ -543,35 +542,20 @@ def test_two_processes_train_and_evaluate_as_one(alone, words, small, start, tmp
     if device == 'cpu':
         launcher = [pathlib.Path(sys.executable).parent / 'horovodrun', '-np', '2', '--gloo']
     else:
-        foreign = (
-            'RANK_',
-            'CM_',
-            'HCCL_',
-            'DEVICE_',
-            'ASCEND_',
-            'HOROVOD_',
-            'JOB_ID',
-            'POD_NAME',
-            'TF_CONFIG',
-        )
-        launcher = (
-            ['env']
-            + [word for name in os.environ if name.startswith(foreign) for word in ('-u', name)]
-            + [
-                'PYTHONPATH=%s:%s' % (ROOT, ROOT / 'test' / 'ascend_sim' / 'python'),
-                'PATH=%s:%s' % (ROOT / 'test' / 'ascend_sim' / 'bin', os.environ['PATH']),
-                'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'),
-                'OMP_NUM_THREADS=1',
-                sys.executable,
-                '-m',
-                'hccl.launch',
-                '--devices',
-                '0-1',
-                '--log_dir',
-                tmp_path / 'logs',
-                '--',
-            ]
-        )
+        launcher = [
+            'env',
+            'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'),
+            'OMP_NUM_THREADS=1',
+            ROOT / 'test' / 'ascend_sim' / 'env.sh',
+            sys.executable,
+            '-m',
+            'hccl.launch',
+            '--devices',
+            '0-1',
+            '--log_dir',
+            tmp_path / 'logs',
+            '--',
+        ]
         more = ['--device', 'npu', '--precision', 'float32']
     process = start(
         *map(str, words(small(batch_size=2), tmp_path / 'run')),

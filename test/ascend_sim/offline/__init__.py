@@ -1,3 +1,1 @@
-"""Stand-ins for the offline tools of CANN (atc, msame, ais_bench) that run on the CPU; see
-../OFFLINE.md.
-"""
+"""Stand-ins for the offline tools of CANN (atc, msame, ais_bench) on a CPU; see ../README.md."""

@@ -14,73 +14,19 @@ from offline.errors import AtcError, unsupported
 # Operations that the inference parser does not know: what is not frozen, reads data, talks to the
 # host or only trains.
 UNKNOWN = (
-    'Variable*',
-    'VarHandleOp',
-    'VarIsInitializedOp',
-    'ReadVariableOp',
-    'ResourceGather*',
-    'IsVariableInitialized',
-    'Assign*',
-    '*Iterator*',
-    '*Dataset*',
-    '*Queue*',
-    '*ReaderV2',
-    'Reader*',
-    'Assert',
-    'Print',
-    'PrintV2',
-    '*PyFunc*',
-    'Save*',
-    'Restore*',
-    '*Summary*',
-    'NoOp',
-    'Decode*',
-    'Parse*',
-    'ReadFile',
-    'String*',
-    'AsString',
-    'HashTable*',
-    'LookupTable*',
-    'Dropout',
-    '*Grad',
-    'Apply*',
-    'ResourceApply*',
-)
+    'Variable* VarHandleOp VarIsInitializedOp ReadVariableOp ResourceGather* IsVariableInitialized'
+    ' Assign* *Iterator* *Dataset* *Queue* *ReaderV2 Reader* Assert Print PrintV2 *PyFunc* Save*'
+    ' Restore* *Summary* NoOp Decode* Parse* ReadFile String* AsString HashTable* LookupTable*'
+    ' Dropout *Grad Apply* ResourceApply*'
+).split()
 FUNCTIONAL = (
-    'PartitionedCall',
-    'StatefulPartitionedCall',
-    'If',
-    'StatelessIf',
-    'While',
-    'StatelessWhile',
-    'For',
+    'PartitionedCall StatefulPartitionedCall If StatelessIf While StatelessWhile For'.split()
 )
 # Operations that hand values on unchanged: rounding their result again would do nothing.
-_PASSIVE = {
-    'Const',
-    'Identity',
-    'IdentityN',
-    'Reshape',
-    'Squeeze',
-    'ExpandDims',
-    'Transpose',
-    'MaxPool',
-    'Relu',
-    'ConcatV2',
-    'Split',
-    'SplitV',
-    'Slice',
-    'StridedSlice',
-    'Pack',
-    'Unpack',
-    'Tile',
-    'GatherV2',
-    'Switch',
-    'Merge',
-    'Enter',
-    'Exit',
-    'NextIteration',
-}
+_PASSIVE = (
+    'Const Identity Reshape Squeeze ExpandDims Transpose MaxPool Relu ConcatV2 Split SplitV Slice'
+    ' StridedSlice Pack Unpack Tile GatherV2'
+).split()
 # Operations of the matrix unit -> the inputs that it takes in float16 only.
 _CUBE = {
     'Conv2D': (0, 1),
@@ -95,13 +41,13 @@ _LARGEST = 65504.0
 
 
 def read(path: str) -> tf.GraphDef:
-    """The GraphDef of a .pb file. Raises AtcError: E19015 empty file, E19005 no protobuf, E10041 no
+    """The GraphDef of a .pb file. Raises AtcError: E19015 empty, E19005 not protobuf, E10041 no
     nodes.
     """
     with open(path, 'rb') as file:
         data = file.read()
     if not data:
-        raise AtcError('E19015', path, 0)
+        raise AtcError('E19015', path)
     graph_def = tf.GraphDef()
     try:
         graph_def.ParseFromString(data)
@@ -116,12 +62,6 @@ def producer(tensor: str) -> Tuple[str, int]:
     """(node, index) of a node's input such as 'name', 'name:1' or '^name'."""
     name, _, index = tensor.lstrip('^').partition(':')
     return name, int(index or 0)
-
-
-def leaves(graph_def: tf.GraphDef) -> List[str]:
-    """Nodes with inputs whose results nobody takes: the outputs if --out_nodes is not given."""
-    used = {producer(tensor)[0] for node in graph_def.node for tensor in node.input}
-    return [node.name for node in graph_def.node if node.input and node.name not in used]
 
 
 def cut(graph_def: tf.GraphDef, outputs: List[str]) -> tf.GraphDef:
@@ -179,25 +119,6 @@ def load(graph_def: tf.GraphDef, shapes: Dict[str, List[int]]) -> tf.Graph:
                 'The shapes of the graph cannot be inferred: %s' % str(error).splitlines()[0],
             ) from None
     return result
-
-
-def static_shape(graph: tf.Graph, tensor: str) -> List[int]:
-    """Shape of a tensor; where TensorFlow cannot infer it, that of a run on zeros."""
-    shape = graph.get_tensor_by_name(tensor).shape
-    if shape.is_fully_defined():
-        return shape.as_list()
-    feeds = [
-        operation.outputs[0]
-        for operation in graph.get_operations()
-        if operation.type == 'Placeholder'
-    ]
-    with tf.Session(graph=graph) as session:
-        return list(
-            session.run(
-                tensor,
-                {feed: np.zeros(feed.shape.as_list(), feed.dtype.as_numpy_dtype) for feed in feeds},
-            ).shape
-        )
 
 
 def _half(array: np.ndarray) -> np.ndarray:

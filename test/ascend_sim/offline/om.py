@@ -2,11 +2,8 @@
 
 The file: the four bytes IMOD, then a zip of graph.pb (the GraphDef, rounded already) and
 model.json:
- soc_version, input_format, gear_kind (null, "batch", "image", "dims"), gears (profiles; [[]] for a
-     static model),
- inputs  [{"name", "dtype", "shape" (-1 in dynamic models), "feed" (dtype of the Placeholder),
-         "aipp" (null or aipp.read's fields)}],
- outputs [{"name" "node:index", "fetch" tensor, "dtype", "shapes" one for each profile}].
+ inputs  [{"name", "dtype", "shape", "feed" (dtype of the Placeholder), "aipp" (null or fields)}],
+ outputs [{"name", "fetch" (tensor), "dtype", "shape"}].
 """
 
 import io
@@ -23,7 +20,7 @@ MAGIC = b'IMOD'
 
 
 class OmError(Exception):
-    """The file is no offline model of the stand-in."""
+    """The file is not an offline model of the stand-in."""
 
 
 def write(path: str, graph: bytes, meta: Dict[str, Any]) -> None:
@@ -37,91 +34,44 @@ def write(path: str, graph: bytes, meta: Dict[str, Any]) -> None:
     os.replace(path + '.tmp', path)
 
 
-def fill(shape: List[int], gear: List[int], kind: str, used: int = 0) -> List[int]:
-    """`shape` with its -1 replaced from a profile; 'dims' profiles go on from number `used`, the
-    others start anew for every input.
-    """
-    numbers = iter(gear[used:] if kind == 'dims' else gear)
-    return [next(numbers) if size == -1 else size for size in shape]
-
-
-def shapes_of(shapes: List[List[int]], gear: List[int], kind: str) -> List[List[int]]:
-    """The inputs' shapes in one profile."""
-    result, used = [], 0
-    for shape in shapes:
-        result.append(fill(shape, gear, kind, used))
-        used += shape.count(-1)
-    return result
-
-
-def nbytes(shape: List[int], dtype: str) -> int:
-    """Bytes of a tensor."""
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-
-
-def convert(array: np.ndarray, dtype: str) -> np.ndarray:
-    """The cast at the end of the model: integers are truncated to, and saturate at, the range of
-    `dtype`; so does float16.
-    """
-    wanted = np.dtype(dtype)
-    if wanted.kind in 'iu' and array.dtype.kind == 'f':
-        array = np.clip(array, np.iinfo(wanted).min, np.iinfo(wanted).max)
-    if wanted == np.float16:
-        array = np.clip(array, -65504, 65504)
-    return array.astype(wanted)
+def nbytes(item: Dict[str, Any]) -> int:
+    """Bytes of an input or output."""
+    return int(np.prod(item['shape'], dtype=np.int64)) * np.dtype(item['dtype']).itemsize
 
 
 class Model:
-    """An offline model that is ready to run, one TensorFlow session for each profile that is used."""
+    """An offline model that is ready to run."""
 
     def __init__(self, path: str):
         try:
             with open(path, 'rb') as file:
                 data = file.read()
             if not data.startswith(MAGIC):
-                raise OmError('%s is no offline model' % path)
+                raise OmError('%s is not an offline model' % path)
             with zipfile.ZipFile(io.BytesIO(data[len(MAGIC) :])) as archive:
-                self._graph = archive.read('graph.pb')
-                self.meta = json.loads(archive.read('model.json').decode())
+                graph = archive.read('graph.pb')
+                meta = json.loads(archive.read('model.json').decode())
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise OmError('%s: %s' % (path, error)) from None
-        self.inputs, self.outputs, self.gears, self.kind = (
-            self.meta[key] for key in ('inputs', 'outputs', 'gears', 'gear_kind')
-        )
-        self._sessions = {}
+        self.inputs, self.outputs = meta['inputs'], meta['outputs']
+        import tensorflow.compat.v1 as tf
 
-    def input_shapes(self, gear: int = 0) -> List[List[int]]:
-        """Shapes of what is fed in profile number `gear`, after aipp.fit's change for inputs with
-        AIPP.
-        """
-        return shapes_of([item['shape'] for item in self.inputs], self.gears[gear], self.kind)
+        from offline import graph as graphs
 
-    def prepare(self, gear: int = 0) -> None:
-        """Loads what running a profile needs, so that it is not part of the time of the run."""
-        if gear not in self._sessions:
-            import tensorflow.compat.v1 as tf
+        shapes = {item['name']: item['shape'] for item in self.inputs}
+        self._session = tf.Session(graph=graphs.load(tf.GraphDef.FromString(graph), shapes))
 
-            from offline import graph
-
-            graph_def = tf.GraphDef()
-            graph_def.ParseFromString(self._graph)
-            shapes = shapes_of(
-                [item['model_shape'] for item in self.inputs], self.gears[gear], self.kind
-            )
-            loaded = graph.load(
-                graph_def, {item['name']: shape for item, shape in zip(self.inputs, shapes)}
-            )
-            self._sessions[gear] = tf.Session(graph=loaded)
-
-    def run(self, arrays: List[np.ndarray], gear: int = 0) -> List[np.ndarray]:
-        """Outputs for inputs of the file's dtypes and input_shapes(gear)."""
-        self.prepare(gear)
+    def run(self, buffers: List[bytes]) -> List[np.ndarray]:
+        """Outputs for the bytes of the inputs; float16 saturates."""
         feeds = {}
-        for item, array in zip(self.inputs, arrays):
+        for item, data in zip(self.inputs, buffers):
+            array = np.frombuffer(data, item['dtype']).reshape(item['shape'])
             array = aipp.apply(item['aipp'], array) if item['aipp'] else array
             feeds[item['name'] + ':0'] = array.astype(item['feed'])
-        results = self._sessions[gear].run([item['fetch'] for item in self.outputs], feeds)
+        results = self._session.run([item['fetch'] for item in self.outputs], feeds)
         return [
-            convert(np.asarray(result), item['dtype'])
+            (np.clip(result, -65504, 65504) if item['dtype'] == 'float16' else result).astype(
+                item['dtype']
+            )
             for result, item in zip(results, self.outputs)
         ]

@@ -3,45 +3,32 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from ascend_sim import environment, overflow
+from ascend_sim import overflow
 from npu_bridge.estimator import npu_ops
-from npu_bridge.estimator.npu import npu_plugin
+from npu_bridge.estimator.npu import npu_scope
 from npu_bridge.estimator.npu.npu_loss_scale_manager import (
     ExponentialUpdateLossScaleManager,
     FixedLossScaleManager,
 )
 from npu_bridge.estimator.npu.npu_loss_scale_optimizer import NPULossScaleOptimizer
-from npu_bridge.estimator.npu.npu_optimizer import (
-    NPUDistributedOptimizer,
-    NPUOptimizer,
-    npu_allreduce,
-)
-from npu_bridge.helper import helper
+from npu_bridge.estimator.npu.npu_optimizer import NPUDistributedOptimizer
 
 
 def descent(make, slope=1.0, rate=0.1):
-    """w -= rate * slope, by an optimizer made around gradient descent; returns (w, step, training
-    op).
-    """
+    """w -= rate * slope, by an optimizer made around gradient descent: (w, step, training op)."""
     weight = tf.get_variable('w', [], initializer=tf.zeros_initializer())
     step = tf.train.get_or_create_global_step()
     optimizer = make(tf.train.GradientDescentOptimizer(rate))
     return weight, step, optimizer.minimize(weight * slope, step)
 
 
-@pytest.mark.parametrize(
-    'make',
-    [
-        lambda opt: NPULossScaleOptimizer(
-            NPUDistributedOptimizer(opt), FixedLossScaleManager(1024)
-        ),
-        lambda opt: NPUDistributedOptimizer(
-            NPULossScaleOptimizer(opt, FixedLossScaleManager(1024))
-        ),
-        lambda opt: NPUOptimizer(opt, FixedLossScaleManager(1024), is_loss_scale=True),
-        lambda opt: NPUDistributedOptimizer(opt),
-    ],
-)
+def fixed(scale, *flags):
+    return lambda opt: NPULossScaleOptimizer(
+        NPUDistributedOptimizer(opt), FixedLossScaleManager(scale, *flags)
+    )
+
+
+@pytest.mark.parametrize('make', [fixed(1024), NPUDistributedOptimizer])
 def check_scale_cancels_out(npu_session, make):
     weight, step, train = descent(make, slope=3.0)
     session = npu_session()
@@ -51,16 +38,9 @@ def check_scale_cancels_out(npu_session, make):
     assert session.run([weight, step]) == [pytest.approx(-1.2), 4]
 
 
-@pytest.mark.parametrize(
-    'make',
-    [
-        lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(2.0)),
-        lambda opt: NPUOptimizer(opt, FixedLossScaleManager(2), False, True),
-    ],
-)
-def check_overflow_skips_the_step(npu_session, monkeypatch, make):
+def check_overflow_skips_the_step(npu_session, monkeypatch):
     monkeypatch.setenv('ASCEND_SIM_OVERFLOW', '2,3:0,4:1')  # 4 is another rank's
-    weight, step, train = descent(make)
+    weight, step, train = descent(fixed(2.0))
     session = npu_session()
     session.run(tf.global_variables_initializer())
     seen = [session.run(train) or tuple(session.run([step, weight])) for _ in range(5)]
@@ -74,61 +54,31 @@ def check_overflow_skips_the_step(npu_session, monkeypatch, make):
     assert session.run(step) == 4  # the flag was cleared
 
 
-def check_schedule_from_a_file(npu_session, monkeypatch, tmp_path):
-    (tmp_path / 'steps').write_text('1')
-    monkeypatch.setenv('ASCEND_SIM_OVERFLOW', '@%s' % (tmp_path / 'steps'))
-    _, step, train = descent(lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(2.0)))
-    session = npu_session()
-    session.run(tf.global_variables_initializer())
-    session.run(train)
-    assert session.run(step) == 0
-    (tmp_path / 'steps').write_text('')
-    session.run(train)
-    assert session.run(step) == 1
-
-
 @pytest.mark.parametrize(
     'slope, applied',
     [(65504.0, True), (65600.0, False), (-1e30, False), (np.inf, False), (np.nan, False)],
 )
 def check_large_gradients_saturate(npu_session, slope, applied):
     """Without the check the clamped gradient is applied; with it the step is skipped."""
-    weight, step, train = descent(
-        lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(1.0)), slope=slope, rate=1.0
-    )
-    session = npu_session()
-    session.run(tf.global_variables_initializer())
-    session.run(train)
-    assert session.run(step) == int(applied)
-    tf.reset_default_graph()
-    weight, step, train = descent(
-        lambda opt: NPULossScaleOptimizer(opt, FixedLossScaleManager(1.0, False)),
-        slope=slope,
-        rate=1.0,
-    )
-    session = npu_session()
-    session.run(tf.global_variables_initializer())
-    session.run(train)
-    assert session.run([weight, step]) == [
-        0 if np.isnan(slope) else -np.clip(slope, -65504, 65504),
-        1,
-    ]
+    for flags, expected in (((), int(applied)), ((False,), 1)):
+        tf.reset_default_graph()
+        weight, step, train = descent(fixed(1.0, *flags), slope=slope, rate=1.0)
+        session = npu_session()
+        session.run(tf.global_variables_initializer())
+        session.run(train)
+        assert session.run(step) == expected
+    assert session.run(weight) == (0 if np.isnan(slope) else -np.clip(slope, -65504, 65504))
 
 
 def expected_scales(finite, scale, every, bad_every, up, down):
     """The adapter's rule in plain Python: bad steps need not be consecutive, good ones do."""
     good = bad = 0
     for ok in finite:
-        if ok:
-            good += 1
-            if good >= every:
-                scale, good, bad = (scale * up if scale < 3.4e38 / up else scale), 0, 0
-        else:
-            bad += 1
-            if bad >= bad_every:
-                scale, good, bad = max(1.0, scale * down), 0, 0
-            else:
-                good = 0
+        good, bad = (good + 1, bad) if ok else (0 if bad + 1 < bad_every else good, bad + 1)
+        if ok and good >= every:
+            scale, good, bad = (scale * up if scale < 3.4e38 / up else scale), 0, 0
+        elif not ok and bad >= bad_every:
+            scale, good, bad = max(1.0, scale * down), 0, 0
         yield scale
 
 
@@ -141,11 +91,9 @@ def check_exponential_scale(start, every, bad_every, up, down):
     manager = ExponentialUpdateLossScaleManager(start, every, bad_every, up, down)
     flag = tf.placeholder(tf.bool, [])
     update = manager.update_loss_scale(flag)
-    assert [variable.op.name for variable in tf.global_variables()] == [
-        'loss_scale',
-        'good_steps',
-        'bad_steps',
-    ]
+    assert [
+        (variable.op.name, variable.dtype.base_dtype) for variable in tf.global_variables()
+    ] == [('loss_scale', tf.float32), ('good_steps', tf.int32), ('bad_steps', tf.int32)]
     assert not tf.trainable_variables()
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
@@ -161,50 +109,17 @@ def check_exponential_scale(start, every, bad_every, up, down):
 def check_arguments():
     with pytest.raises(ValueError, match='loss scale must be at least 1.'):
         FixedLossScaleManager(0.5)
-    with pytest.raises(
-        ValueError, match='is_loss_scale is True, loss_scale_manager can not be None'
-    ):
-        NPUOptimizer(tf.train.GradientDescentOptimizer(1), is_loss_scale=True)
     with pytest.raises(TypeError):
         NPULossScaleOptimizer(
             tf.train.GradientDescentOptimizer(1), FixedLossScaleManager(1), distributed=True
         )
 
 
-def check_status_ops(npu_session):
-    ops = helper.get_gen_ops()
-    status = ops.npu_get_float_status_v2()
-    with tf.control_dependencies([status]):
-        cleared = ops.npu_clear_float_status_v2()
-    session = npu_session()
-    assert session.run(status).tolist() == [0] * 8
-    overflow.raise_flag()
-    assert session.run([status, cleared])[0].any()
-    assert not session.run(status).any()
-
-
-def check_saturation_mode(monkeypatch):
-    assert not npu_plugin.is_inf_nan_enabled()
-    npu_plugin.set_device_sat_mode(1)  # a 910A has none; nothing is raised
-    assert not npu_plugin.is_inf_nan_enabled()
-    monkeypatch.setattr(environment, 'CHIP', '910B3')
-    npu_plugin.set_device_sat_mode(1)
-    assert npu_plugin.is_inf_nan_enabled()
-    npu_plugin.set_device_sat_mode(0)
-
-
-def check_mean_of_one_rank(npu_session, monkeypatch):
-    from ascend_sim import device
-
-    monkeypatch.setattr(device, 'has_hcom', lambda: True)
-    assert npu_session().run(npu_allreduce([tf.constant(4.0)]))[0] == 4
-
-
-def check_dropout(npu_session):
+def check_dropout_and_scope(npu_session):
     with pytest.raises(ValueError, match='range \\(0, 1\\], got 0'):
         npu_ops.dropout(tf.ones([4]), 0)
-    with pytest.raises(ValueError, match='floating point'):
-        npu_ops.dropout(tf.ones([4], tf.int32), 0.5)
     assert npu_ops.dropout(tf.ones([4], name='same'), 1.0).op.name == 'same'
     found = npu_session().run(npu_ops.dropout(tf.ones([10000]), 0.8, seed=1))
     assert set(np.round(found, 4)) == {0, 1.25} and abs((found > 0).mean() - 0.8) < 0.02
+    with npu_scope.keep_dtype_scope():
+        assert tf.constant(1.0).op.get_attr('_keep_dtype') == 1

@@ -1,4 +1,4 @@
-"""Fixtures of the checks that run inside a process with the stand-in on its path (see
+"""Fixtures of the checks that run in a process with the stand-in on its path (see
 ../test_ascend_sim.py).
 """
 
@@ -15,26 +15,21 @@ warnings.filterwarnings('ignore')
 
 @pytest.fixture(autouse=True)
 def server(tmp_path, monkeypatch):
-    """A server of its own for every check: no locks, no rank table, nothing initialised, JOB_ID=1."""
+    """A server of its own for every check: no locks, no rank table, nothing initialised."""
     import npu_bridge  # noqa: F401  patches tf.Session
     import tensorflow.compat.v1 as tf
     from ascend_sim import device, overflow
-    from npu_bridge.estimator.npu import npu_common
 
     for name in list(os.environ):
-        if re.match(
-            r'(RANK_|DEVICE_|ASCEND_|CM_|HCCL_|HOROVOD_|POD_NAME|TF_CONFIG|AOE_MODE)', name
-        ):
+        if re.match(r'(RANK_|DEVICE_|ASCEND_|CM_|HCCL_|HOROVOD_|POD_NAME|TF_CONFIG)', name):
             monkeypatch.delenv(name)
     monkeypatch.setenv('JOB_ID', '1')
     monkeypatch.setenv('ASCEND_SIM_DIR', str(tmp_path / 'sim'))
-    monkeypatch.setattr(npu_common.NPUBasics, '_instance', None)
     monkeypatch.setattr(overflow, '_steps', 0)
     monkeypatch.setattr(overflow, '_flag', False)
     tf.reset_default_graph()
     yield
     device.finalise()
-    device._global = False
     device._users.clear()
     device._starters.clear()
     device.split.clear()
@@ -42,9 +37,7 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def dies():
-    """dies(function): runs it in a fork, which must end by SIGABRT; returns what it wrote to
-    stderr.
-    """
+    """dies(function): runs it in a fork, which must end by SIGABRT; returns its stderr."""
 
     def run(function):
         with tempfile.TemporaryFile() as log:
@@ -54,10 +47,8 @@ def dies():
                 sys.stderr = os.fdopen(2, 'w')
                 try:
                     function()
-                except BaseException as error:
-                    sys.stderr.write('raised %r' % error)
-                    sys.stderr.flush()
-                os._exit(0)
+                finally:
+                    os._exit(0)
             status = os.waitpid(child, 0)[1]
             log.seek(0)
             text = log.read().decode()
@@ -69,9 +60,7 @@ def dies():
 
 @pytest.fixture
 def npu_session():
-    """npu_session(**options): an open session with NpuOptimizer; bool, int and str options go to
-    the fields b, i and s.
-    """
+    """npu_session(**options): an open session with NpuOptimizer."""
     import tensorflow.compat.v1 as tf
 
     opened = []
@@ -86,15 +75,16 @@ def npu_session():
 
 
 def session_config(**options):
-    """A ConfigProto with NpuOptimizer as the documentation wants it."""
+    """A ConfigProto with NpuOptimizer as the documentation wants it; bool, int and str options go
+    to the fields b, i and s.
+    """
     import tensorflow.compat.v1 as tf
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
     config = tf.ConfigProto()
     rewrite = config.graph_options.rewrite_options
     rewrite.remapping = rewrite.memory_optimization = RewriterConfig.OFF
-    entry = rewrite.custom_optimizers.add()
-    entry.name = 'NpuOptimizer'
+    entry = rewrite.custom_optimizers.add(name='NpuOptimizer')
     for name, value in options.items():
         field = 'b' if isinstance(value, bool) else 'i' if isinstance(value, int) else 's'
         setattr(entry.parameter_map[name], field, value.encode() if field == 's' else value)

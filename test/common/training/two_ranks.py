@@ -6,28 +6,11 @@ import os
 import pathlib
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-FOREIGN = (
-    'RANK_',
-    'CM_',
-    'HCCL_',
-    'DEVICE_',
-    'ASCEND_',
-    'HOROVOD_',
-    'JOB_ID',
-    'POD_NAME',
-    'TF_CONFIG',
-)
+WITH_SIM = str(pathlib.Path(__file__).resolve().parents[2] / 'ascend_sim' / 'env.sh')
 
 device, folder, *command = sys.argv[1:]
-environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-simulation = ROOT / 'test' / 'ascend_sim'
-environment.update(
-    PYTHONPATH='%s:%s' % (ROOT, simulation / 'python'),
-    PATH='%s:%s' % (simulation / 'bin', os.environ['PATH']),
-    ASCEND_SIM_DIR=os.path.join(folder, 'sim'),
-)
 words = [
+    WITH_SIM,
     sys.executable,
     '-m',
     'hccl.launch',
@@ -39,4 +22,5 @@ words = [
     os.path.join(folder, 'logs'),
     '--',
 ]
-os.execve(sys.executable, words + [sys.executable] + command, environment)
+environment = dict(os.environ, ASCEND_SIM_DIR=os.path.join(folder, 'sim'))
+os.execve(WITH_SIM, words + [sys.executable] + command, environment)

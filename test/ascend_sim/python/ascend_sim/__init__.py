@@ -1,6 +1,4 @@
-"""What stands behind the stand-in `npu_bridge` and `hccl` packages: an Ascend server that exists
-only in the imagination.
+"""What stands behind the stand-ins for npu_bridge and hccl: an Ascend server that does not exist.
 
-The real tool chain has nothing of this name; code under test never imports it, tests of the
-stand-in may.
+The real tool chain has no package of this name. Code under test never imports it; tests may.
 """

@@ -1,9 +1,7 @@
 """What a training step may consist of if all of it is to run on the device.
 
-Stricter than the real thing: that one keeps what the device cannot run on the host and splits the
-graph (slow, and fatal for iterations_per_loop > 1); the stand-in refuses the step and names the op.
-Fed placeholders and one-shot iterators, which do run at iterations_per_loop = 1, are refused as
-well.
+The adapter keeps on the host what the device cannot run, and splits the graph (slow, and fatal for
+iterations_per_loop > 1); the stand-in refuses the step and names the op.
 """
 
 import re
@@ -19,16 +17,7 @@ _PYTHON = {'PyFunc', 'PyFuncStateless', 'EagerPyFunc'}
 _FED = {'Placeholder', 'PlaceholderV2', 'PlaceholderWithDefault'}
 _QUEUE = re.compile(r'Queue|^(Stage|Unstage|Barrier|Reader)|Reader(V2)?$')
 _SUMMARY = re.compile(r'Summary')
-_FUNCTIONAL = {
-    'If',
-    'StatelessIf',
-    'Case',
-    'While',
-    'StatelessWhile',
-    'For',
-    'PartitionedCall',
-    'StatefulPartitionedCall',
-}
+_FUNCTIONAL = re.compile(r'(Stateless)?(If|While)$|Case$|For$|(Stateful)?PartitionedCall$')
 _APPLY = re.compile(r'^(Resource)?(Sparse)?Apply[A-Z]')
 # Outputs that have no static shape and need none: indices that constant folding removes, and
 # cuDNN's scratch space.
@@ -52,7 +41,7 @@ def _function_ops(op: tf.Operation) -> List[str]:
     """Types of the ops in the bodies of a functional op (If, While, PartitionedCall), nested ones
     included.
     """
-    if op.type not in _FUNCTIONAL:
+    if not _FUNCTIONAL.match(op.type):
         return []
     library = {item.signature.name: item for item in op.graph.as_graph_def().library.function}
     names, types, seen = _called(op.node_def), [], set()
@@ -85,19 +74,16 @@ def trains(op: tf.Operation) -> bool:
     )
 
 
-def check(roots: List[tf.Operation], iterations: int, mixed: bool) -> None:
+def check(roots: List[tf.Operation], iterations: int) -> None:
     """Raises tf.errors.InvalidArgumentError, naming the op, if the step of `roots` cannot be sunk
     to the device.
 
     iterations: iterations_per_loop; with more than one a one-shot iterator kills the process, as in
     the real adapter.
-    mixed: mix_compile_mode, which allows ops of the host.
     """
     ops = ancestors(roots)
     if iterations != 1 and any(op.type == 'OneShotIterator' for op in ops):
         errors.fatal('iterator_per_loop only support 1 when using OneShotIterator')
-    if mixed:
-        return
     for op in sorted(ops, key=lambda item: item.name):
         if marks.kind(op) is None:
             for kind in [op.type] + _function_ops(op):

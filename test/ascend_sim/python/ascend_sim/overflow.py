@@ -1,11 +1,10 @@
 """The float status of the device: one flag that any overflowing arithmetic raises, read and cleared
 once a step.
 
-Differs from the real thing: a CPU does not saturate, so gradients alone are watched, where they
-leave the innermost optimizer: beyond +-65504 (or NaN) they are clamped as a 910A's float16 would be
-(NaN becomes 0), and the flag goes up. A test raises it by raise_flag(), or for chosen steps by
-ASCEND_SIM_OVERFLOW="step:rank,step,..." (every rank without ":rank"), step 1 being the first one
-that this process runs; the value "@file" reads the list from a file at every step.
+A CPU does not saturate, so only gradients are watched, where they leave the innermost optimizer:
+beyond +-65504 (or NaN) they are clamped as a 910A's float16 would be (NaN becomes 0), and the flag
+goes up. ASCEND_SIM_OVERFLOW="step:rank,step,..." raises it in chosen steps (on every rank without
+":rank"); step 1 is the first one that this process runs.
 """
 
 import os
@@ -13,14 +12,13 @@ import os
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from ascend_sim import device, environment, marks
+from ascend_sim import device, marks
 
 LIMIT = 65504.0  # largest finite float16
 STATUS_WORDS = 8
 
 _flag = False
 _steps = 0
-_mode = 0 if environment.first_generation() else 1  # 0 saturation, 1 Inf/NaN
 
 
 def raise_flag() -> None:
@@ -29,26 +27,10 @@ def raise_flag() -> None:
     _flag = True
 
 
-def set_sat_mode(mode: int) -> bool:
-    """aclrtSetDeviceSatMode: False if the chip does not have the mode (910A: only 0)."""
-    global _mode
-    if mode not in (0, 1) or (mode == 1 and environment.first_generation()):
-        return False
-    _mode = mode
-    return True
-
-
-def inf_nan_mode() -> bool:
-    return _mode == 1
-
-
 def _scheduled(step: int) -> bool:
-    text = os.environ.get('ASCEND_SIM_OVERFLOW', '')
-    if text.startswith('@'):
-        with open(text[1:]) as file:
-            text = file.read()
     rank = device.rank_of_environment()
-    return any(item.strip() in (str(step), '%d:%d' % (step, rank)) for item in text.split(','))
+    chosen = os.environ.get('ASCEND_SIM_OVERFLOW', '').split(',')
+    return str(step) in chosen or '%d:%d' % (step, rank) in chosen
 
 
 def _read():
@@ -70,15 +52,15 @@ def _note(overflowed):
     return np.int32(0)
 
 
-def get_status(name=None) -> tf.Tensor:
+def get_status() -> tf.Tensor:
     """int32 [8], not all zero after an overflow. Its control inputs decide what it covers."""
     with marks.scope(b'NpuGetFloatStatusV2'):
-        return tf.reshape(tf.py_func(_read, [], tf.int32), [STATUS_WORDS], name=name)
+        return tf.reshape(tf.py_func(_read, [], tf.int32), [STATUS_WORDS])
 
 
-def clear_status(name=None) -> tf.Operation:
+def clear_status() -> tf.Operation:
     with marks.scope(b'NpuClearFloatStatusV2'):
-        return tf.reshape(tf.py_func(_clear, [], tf.int32), [STATUS_WORDS], name=name).op
+        return tf.reshape(tf.py_func(_clear, [], tf.int32), [STATUS_WORDS]).op
 
 
 def saturate(grads_and_vars):
@@ -86,28 +68,17 @@ def saturate(grads_and_vars):
     one overflowed.
     """
     found = [grad for grad, _ in grads_and_vars if grad is not None]
-    if not found or inf_nan_mode():
-        return grads_and_vars
-    values = [grad.values if isinstance(grad, tf.IndexedSlices) else grad for grad in found]
     with tf.name_scope('ascend_sim_saturate'):
-        beyond = tf.stack(
-            [tf.reduce_any(tf.logical_not(tf.abs(value) <= LIMIT)) for value in values]
-        )
+        beyond = tf.stack([tf.reduce_any(tf.logical_not(tf.abs(grad) <= LIMIT)) for grad in found])
         with marks.scope(b'Saturate'):
             noted = tf.py_func(_note, [tf.reduce_any(beyond)], tf.int32)
 
-        def clamp(value):
+        def clamp(grad):
             with tf.control_dependencies([noted]):
-                return tf.clip_by_value(
-                    tf.where(tf.is_nan(value), tf.zeros_like(value), value), -LIMIT, LIMIT
-                )
-
-        def clamped(grad):
-            if isinstance(grad, tf.IndexedSlices):
-                return tf.IndexedSlices(clamp(grad.values), grad.indices, grad.dense_shape)
-            return clamp(grad)
+                finite = tf.where(tf.is_nan(grad), tf.zeros_like(grad), grad)
+                return tf.clip_by_value(finite, -LIMIT, LIMIT)
 
         return [
-            (clamped(grad) if grad is not None else None, variable)
+            (clamp(grad) if grad is not None else None, variable)
             for grad, variable in grads_and_vars
         ]

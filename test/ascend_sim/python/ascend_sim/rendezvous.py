@@ -1,9 +1,5 @@
 """How the ranks of a job find each other: files in a folder of this machine, then Horovod (Gloo)
-over the loopback.
-
-Differs from the real thing: HCCL connects devices over their own network; here all ranks are
-processes of one machine, and the sockets are Horovod's. A rank that never comes is EI0006 after the
-connect timeout, as there.
+over the loopback. A rank that never comes is EI0006 after the connect timeout, as with HCCL.
 """
 
 import fcntl

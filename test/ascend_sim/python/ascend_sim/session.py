@@ -1,24 +1,20 @@
-"""Makes tf.Session run on the imaginary device: what the adapter does by optimisation passes, done
-by patching Session.run.
+"""Makes tf.Session run on the device by patching Session.run, where the adapter has optimisation
+passes.
 
 A session whose ConfigProto has an NpuOptimizer has its options checked and takes the device at its
 first run; its training steps are checked once, and one whose op is named "IterationOp" is run
-iterations_per_loop times per call. Other sessions run as ever. Differs from the real thing: the
-graph really runs in TensorFlow on the CPU, in float32.
+iterations_per_loop times per call. Other sessions run as ever. The graph itself runs in TensorFlow
+on the CPU, in float32.
 """
 
 import weakref
 
-import tensorflow.compat.v1 as tf
 from tensorflow.python.client import session as session_lib
 
 from ascend_sim import device, errors, graph_check, marks, options
 
-_run, _close, _make_callable = (
-    session_lib.BaseSession.run,
-    session_lib.BaseSession.close,
-    session_lib.BaseSession.make_callable,
-)
+LOOP_VARIABLE = 'npu_runconfig_iterations_per_loop'  # its collection
+_run, _close = session_lib.BaseSession.run, session_lib.BaseSession.close
 
 
 class _Token:
@@ -50,13 +46,9 @@ class _State:
         self.generation = None
         self.release = weakref.finalize(session, device.leave, self.token)
 
-    @property
-    def sunk(self) -> bool:
-        return self.options is not None and self.options.sunk
 
-
-def _plan(session, state, fetches, feeds) -> _Plan:
-    handler = session_lib._FetchHandler(session.graph, fetches, feeds)
+def _plan(session, state, fetches) -> _Plan:
+    handler = session_lib._FetchHandler(session.graph, fetches, {})
     fetched = [tensor.op for tensor in handler.fetches()] + handler.targets()
     key = tuple(sorted({op.name for op in fetched}))
     if key not in state.plans:
@@ -65,40 +57,35 @@ def _plan(session, state, fetches, feeds) -> _Plan:
 
 
 def run(self, fetches, feed_dict=None, options=None, run_metadata=None):
+    """Session.run of every session."""
     if self._closed or self.graph.version == 0:
         return _run(self, fetches, feed_dict, options, run_metadata)
     state = getattr(self, '_ascend_sim', None)
     if state is None:
         state = self._ascend_sim = _State(self)
-    plan = _plan(self, state, fetches, {})
+    plan = _plan(self, state, fetches)
     if plan.stops:
         device.shut_down()
     if plan.starts:
-        device.initialise(
-            at_once=True,
-            session_device_id=state.options.session_device_id if state.options else None,
-        )
+        device.initialise(at_once=True)
         device.started(state.token)
-    if plan.only_control:
-        return _run(self, fetches, feed_dict, options, run_metadata)
-    if not state.sunk:
-        if plan.hccl is not None:
-            raise errors.internal(
-                '%s (%s) has no kernel on the host: the session has no NpuOptimizer'
-                % (plan.hccl.name, marks.kind(plan.hccl).decode()),
-                plan.hccl,
-            )
-        return _run(self, fetches, feed_dict, options, run_metadata)
-    _take_device(state, plan)
-    if plan.roots:
-        _check_step(self, state, plan, feed_dict)
-        for _ in range(state.options.iterations_per_loop - 1):
-            _run(self, plan.loop)
+    if state.options is None and plan.hccl is not None:
+        raise errors.internal(
+            '%s (%s) has no kernel on the host: the session has no NpuOptimizer'
+            % (plan.hccl.name, marks.kind(plan.hccl).decode()),
+            plan.hccl,
+        )
+    if state.options is not None and not plan.only_control:
+        _take_device(state, plan)
+        if plan.roots:
+            _check_step(self, state, plan, feed_dict)
+            for _ in range(state.options.iterations_per_loop - 1):
+                _run(self, plan.loop)
     return _run(self, fetches, feed_dict, options, run_metadata)
 
 
 def _take_device(state, plan) -> None:
-    device.initialise(at_once=False, session_device_id=state.options.session_device_id)
+    device.initialise(at_once=False)
     if state.generation not in (None, device.generation):
         raise errors.internal(
             '[GEOP] the device was shut down and started again while this session was open; open a'
@@ -116,7 +103,6 @@ def _take_device(state, plan) -> None:
 
 def _check_step(session, state, plan, feed_dict) -> None:
     """The rules for a training step; all but the feeds once per set of fetches."""
-    chosen = state.options
     if feed_dict:
         names = ', '.join(sorted(getattr(key, 'name', str(key)) for key in feed_dict))
         raise errors.invalid(
@@ -125,8 +111,8 @@ def _check_step(session, state, plan, feed_dict) -> None:
         )
     if plan.checked:
         return
-    graph_check.check(plan.roots, chosen.iterations_per_loop, chosen.mix_compile_mode)
-    _check_loop(session, plan, chosen)
+    graph_check.check(plan.roots, state.options.iterations_per_loop)
+    _check_loop(session, plan, state.options)
     _check_split(plan)
     plan.checked = True
 
@@ -137,26 +123,15 @@ def _check_loop(session, plan, chosen) -> None:
         if iterations > 1:
             raise errors.invalid(
                 'iterations_per_loop is %d, but the training op %s is not named IterationOp, so the'
-                ' device would run one step per call (util.set_iteration_per_loop names it)'
-                % (iterations, plan.roots[0].name)
+                ' device would run one step per call' % (iterations, plan.roots[0].name)
             )
         return
     if iterations > 1 and not chosen.enable_data_pre_proc:
         raise errors.invalid('iterations_per_loop=%d needs enable_data_pre_proc=True' % iterations)
-    if iterations > 1 and chosen.mix_compile_mode:
-        raise errors.invalid(
-            'iterations_per_loop=%d cannot be used with mix_compile_mode=True' % iterations
-        )
-    variables = session.graph.get_collection('npu_runconfig_iterations_per_loop')
+    variables = session.graph.get_collection(LOOP_VARIABLE)
     if not variables:
         raise errors.invalid('IterationOp without the variable npu_runconfig/iterations_per_loop')
-    try:
-        loaded = int(_run(session, variables[0])) + 1
-    except tf.errors.FailedPreconditionError:
-        raise errors.invalid(
-            'npu_runconfig/iterations_per_loop was never loaded (SetIterationsVarHook,'
-            ' load_iteration_per_loop_var)'
-        )
+    loaded = int(_run(session, variables[0])) + 1
     if loaded != iterations:
         raise errors.invalid(
             'iterations_per_loop is %d in the parameter_map, but %d was loaded into the variable;'
@@ -175,30 +150,14 @@ def _check_split(plan) -> None:
 
 
 def close(self):
+    """Session.close of every session."""
     _close(self)
     state = getattr(self, '_ascend_sim', None)
     if state is not None:
         state.release()
 
 
-def make_callable(self, fetches, feed_list=None, accept_options=False):
-    """Like Session.make_callable, by way of the patched run()."""
-    if not any(
-        item.name == 'NpuOptimizer'
-        for item in (
-            self._config.graph_options.rewrite_options.custom_optimizers if self._config else ()
-        )
-    ):
-        return _make_callable(self, fetches, feed_list, accept_options)
-
-    def call(*feeds, **kwargs):
-        return self.run(fetches, dict(zip(feed_list or (), feeds)), **kwargs)
-
-    return call
-
-
 def install() -> None:
     """Patches tf.Session; called once, on import of npu_bridge."""
     session_lib.BaseSession.run = run
     session_lib.BaseSession.close = close
-    session_lib.BaseSession.make_callable = make_callable

@@ -1,12 +1,12 @@
-"""npu_bridge.estimator.npu.npu_loss_scale_optimizer. Differs: overflow is seen in the gradients
-only (ascend_sim.overflow), and the
-base class is its own instead of tf.contrib's of the same interface."""
+"""npu_bridge.estimator.npu.npu_loss_scale_optimizer. Overflow is seen in the gradients only
+(ascend_sim.overflow).
+"""
 
 import tensorflow.compat.v1 as tf
 from ascend_sim import overflow, release
 
-from npu_bridge.estimator.npu.npu_loss_scale_manager import FixedLossScaleManager
-from npu_bridge.estimator.npu.npu_optimizer import down_scaled, flagged_finite, raw_gradients
+from npu_bridge.estimator.npu.npu_optimizer import raw_gradients
+from npu_bridge.hccl import hccl_ops
 
 
 class NPULossScaleOptimizer(tf.train.Optimizer):
@@ -17,6 +17,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
     itself and they diverge.
     """
 
+    @release.signed
     def __init__(self, opt, loss_scale_manager, is_distributed):
         self._opt = opt
         self._loss_scale_manager = loss_scale_manager
@@ -26,49 +27,36 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
     def __getattr__(self, name):
         return getattr(self._opt, name)
 
-    def compute_gradients(
-        self,
-        loss,
-        var_list=None,
-        gate_gradients=tf.train.Optimizer.GATE_OP,
-        aggregation_method=None,
-        colocate_gradients_with_ops=False,
-        grad_loss=None,
-    ):
+    def compute_gradients(self, loss, *args, **kwargs):
         scale = self._loss_scale_manager.get_loss_scale()
-        loss = loss() if callable(loss) else loss
         gradients = raw_gradients(
-            self._opt,
-            loss * tf.cast(scale, loss.dtype.base_dtype),
-            var_list=var_list,
-            gate_gradients=gate_gradients,
-            aggregation_method=aggregation_method,
-            colocate_gradients_with_ops=colocate_gradients_with_ops,
-            grad_loss=grad_loss,
+            self._opt, loss * tf.cast(scale, loss.dtype.base_dtype), *args, **kwargs
         )
-        return down_scaled(gradients, scale)
+        inverse = tf.reciprocal(scale)
+        return [
+            (grad * tf.cast(inverse, grad.dtype.base_dtype) if grad is not None else None, variable)
+            for grad, variable in gradients
+        ]
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
         grads_and_vars = list(grads_and_vars)
-        grads = [grad for grad, _ in grads_and_vars if grad is not None]
-        if overflow.inf_nan_mode() and release.at_least('r1.13.0'):
-            finite = tf.reduce_all([tf.reduce_all(tf.is_finite(grad)) for grad in grads])
-        elif self._checks():
-            finite = flagged_finite(grads, self._is_distributed)
-        else:
-            finite = tf.constant(True)
+        finite = tf.constant(True)
+        if self._loss_scale_manager.checks_overflow:
+            finite = self._finite([grad for grad, _ in grads_and_vars if grad is not None])
         update = tf.cond(
             finite, lambda: self._opt.apply_gradients(grads_and_vars, global_step, name), tf.no_op
         )
         return tf.group(update, self._loss_scale_manager.update_loss_scale(finite))
 
-    def _checks(self):
-        manager = self._loss_scale_manager
-        return (
-            manager.get_enable_overflow_check()
-            if isinstance(manager, FixedLossScaleManager)
-            else True
-        )
-
-
-release.publish(globals(), __name__)
+    def _finite(self, grads):
+        """Scalar bool: no overflow since the last step, on this rank or (is_distributed) on any.
+        Clears the flag.
+        """
+        with tf.control_dependencies(grads):
+            status = overflow.get_status()
+        with tf.control_dependencies([status]):
+            cleared = overflow.clear_status()
+        if self._is_distributed:
+            status = hccl_ops.allreduce([status], 'sum', fusion=0)
+        with tf.control_dependencies([cleared]):
+            return tf.reduce_all(tf.equal(status, 0), name='overflow_status_reduce_all')

@@ -1,10 +1,11 @@
-"""The stand-ins for atc and msame inside this process, which saves the start of TensorFlow for
-every call, and a tiny frozen graph.
+"""The stand-ins for atc and msame inside this process, which saves the start of TensorFlow, and a
+tiny frozen graph.
 """
 
 import collections
 import os
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -15,12 +16,6 @@ SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
 sys.path.append(str(SIM))
 
 Result = collections.namedtuple('Result', 'status out err lines')
-
-
-@pytest.fixture(scope='session')
-def sim():
-    """The folder of the stand-ins."""
-    return SIM
 
 
 @pytest.fixture(scope='session')
@@ -40,16 +35,15 @@ def net(tmp_path_factory):
         ]
         x = tf.nn.relu(tf.nn.fused_batch_norm(x, *vectors, is_training=False)[0])
         weights = tf.Variable(random.normal(0, 0.3, (4, 5)).astype(np.float32), name='weights')
-        logits = tf.nn.bias_add(
+        tf.nn.bias_add(
             tf.matmul(tf.reduce_mean(x, [1, 2]), weights),
             random.normal(0, 0.3, 5).astype(np.float32),
             name='out/BiasAdd',
         )
-        tf.argmax(logits, 1, name='label')
         session.run(tf.global_variables_initializer())
         (folder / 'trained.pb').write_bytes(graph.as_graph_def().SerializeToString())
         frozen = tf.graph_util.convert_variables_to_constants(
-            session, graph.as_graph_def(), ['out/BiasAdd', 'label']
+            session, graph.as_graph_def(), ['out/BiasAdd']
         )
         (folder / 'net.pb').write_bytes(frozen.SerializeToString())
     return folder
@@ -66,13 +60,25 @@ def reference(net):
 
 
 @pytest.fixture
-def atc(tmp_path, net, capfd, monkeypatch):
+def inside(tmp_path, capfd, monkeypatch):
+    """inside(main, words): a tool in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(main, words):
+        capfd.readouterr()
+        status = main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return Result(status, out, err, out.splitlines())
+
+    return call
+
+
+@pytest.fixture
+def atc(inside, net):
     """atc(flag=value, ...): the stand-in on net.pb with a legal command line that these flags
     change; None leaves a flag out.
     """
     from offline import atc as tool
-
-    monkeypatch.chdir(tmp_path)
 
     def call(*words, **changes):
         values = dict(
@@ -84,44 +90,67 @@ def atc(tmp_path, net, capfd, monkeypatch):
             soc_version='Ascend910A',
         )
         values.update(changes)
-        capfd.readouterr()
-        status = tool.main(
-            list(words) or ['--%s=%s' % item for item in values.items() if item[1] is not None]
-        )
-        out, err = capfd.readouterr()
-        return Result(status, out, err, out.splitlines())
+        flags = ['--%s=%s' % item for item in values.items() if item[1] is not None]
+        return inside(tool.main, words or flags)
 
     return call
 
 
 @pytest.fixture
-def msame(tmp_path, capfd, monkeypatch):
-    """msame(word, ...): the stand-in in the test's folder."""
+def msame(inside):
+    """msame(folder, flag, value, ...): the stand-in with net.om, results in out."""
     from offline import msame as tool
 
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        capfd.readouterr()
-        status = tool.main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return Result(status, out, err, out.splitlines())
+    def call(folder, *words, model='net.om'):
+        return inside(
+            tool.main, ['--model', model, '--input', folder, '--output', 'out'] + list(words)
+        )
 
     return call
 
 
 @pytest.fixture
 def infer(msame, tmp_path):
-    """infer(*arrays, model='net.om'): the raw bytes of the first result of msame on these arrays."""
+    """infer(*arrays, model='net.om'): the first result of msame on these arrays, float32."""
 
     def call(*arrays, model='net.om'):
-        paths = []
         for index, array in enumerate(arrays):
-            paths.append(str(tmp_path / ('in%d.bin' % index)))
-            array.tofile(paths[-1])
-        result = msame('--model', model, '--input', ','.join(paths), '--output', 'results')
+            (tmp_path / ('in%d' % index)).mkdir(exist_ok=True)
+            array.tofile(str(tmp_path / ('in%d' % index) / 'a.bin'))
+        folders = ','.join('in%d' % index for index in range(len(arrays)))
+        result = msame(folders, model=model)
         assert result.status == 0 and 'Execute sample success' in result.out, result.out
-        folder = next(line for line in result.lines if line.startswith('results/'))
-        return (tmp_path / folder / (os.path.basename(model)[:-3] + '_output_0.bin')).read_bytes()
+        folder = next(line for line in result.lines if line.startswith('out/'))
+        return np.fromfile(str(tmp_path / folder / 'a_output_0.bin'), np.float32)
 
     return call
+
+
+@pytest.fixture
+def command(tmp_path):
+    """command(word, ...): a tool as a process of its own, as users start it."""
+
+    def call(*words):
+        return subprocess.run(
+            [str(SIM / 'env.sh')] + [str(word) for word in words],
+            cwd=str(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            env=dict(os.environ, ASCEND_SIM_PYTHON=sys.executable, CUDA_VISIBLE_DEVICES=''),
+        )
+
+    return call
+
+
+@pytest.fixture
+def batch(tmp_path):
+    """batch(path, seed, count=2): writes images and returns them."""
+
+    def write(path, seed=0, count=2):
+        images = np.random.RandomState(seed).normal(0, 1, (count, 8, 8, 3)).astype(np.float32)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        images.tofile(str(tmp_path / path))
+        return images
+
+    return write
