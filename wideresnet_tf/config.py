@@ -19,15 +19,26 @@ class WideResNetConfig(Config):
     variant: Literal['paper', 'port', 'mindspore'] = option(
         'paper', 'which published graph; see model.py'
     )
-    dropout_rate: NonNegativeFloat = option(0.0, 'between the two convs of a block')
+    dropout_rate: NonNegativeFloat = option(
+        0.0, 'in every block; see the model files for the place (paper: 0.3)'
+    )
     # Data
     label: Literal['fine_label', 'coarse_label'] = option(
         'fine_label', "feature that holds the label; coarse_label: CIFAR-100's 20 superclasses"
     )
-    normalization: Literal['cifar10', 'cifar100', 'per_image', 'half'] = option(
-        'cifar100', 'channel mean/std of a data set, per-image standardisation, or x/127.5-1'
+    normalization: Literal['authors', 'mindspore', 'cifar10', 'cifar100', 'per_image', 'half'] = (
+        option(
+            'cifar100',
+            "mean and deviation of the channels: the paper's authors', the MindSpore model zoo's,"
+            ' those of a data set, per image, or x/127.5-1',
+        )
     )
-    crop_pad: NonNegativeInt = option(4, 'zero padding before the random 32x32 crop; 0: no crop')
+    crop_pad: NonNegativeInt = option(
+        4, 'pixels of padding on each side before the random 32x32 crop; 0: no crop'
+    )
+    crop_padding: Literal['zero', 'reflect'] = option(
+        'zero', 'what the padding holds (paper: reflect)'
+    )
     flip: bool = option(True, 'mirror every other image')
     brightness: NonNegativeFloat = option(
         0.0, 'largest change of brightness, of 255 (published port: 63)'

@@ -16,10 +16,16 @@ from common.data import sampling
 from common.data.records import Folder
 
 SHAPE = (32, 32, 3)
-# Channel means and standard deviations of the training images, 0..1.
+# --normalization: means and deviations of the channels, of pixels in 0..255.
 STATISTICS = {
-    'cifar10': ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
-    'cifar100': ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
+    # Both data sets in the authors' code.
+    'authors': ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]),
+    # The MindSpore model zoo applies its constants, which belong to 0..1, to 0..255.
+    'mindspore': ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
+    # Widespread: the deviations are means over those of each image, not of all pixels.
+    'cifar10': ([125.307, 122.961, 113.8575], [51.5865, 50.847, 51.255]),
+    'cifar100': ([129.3105, 124.1085, 112.404], [68.2125, 65.4075, 70.4055]),
+    'half': ([127.5] * 3, [127.5] * 3),
 }
 
 
@@ -68,7 +74,7 @@ def _load(folder: Folder, cfg, training: bool, ids: np.ndarray, draws: np.ndarra
     drawn = Draws(*draws.T)
     if cfg.crop_pad or cfg.flip:
         images = augmentation.pad_crop_flip(
-            images, drawn.crop_y, drawn.crop_x, drawn.flip, cfg.crop_pad, cfg.flip
+            images, drawn.crop_y, drawn.crop_x, drawn.flip, cfg.crop_pad, cfg.flip, cfg.crop_padding
         )
     share = [augmentation.mixup_share(drawn.mixup, cfg.mixup)] if cfg.mixup else []
     return (images, labels, *share)
@@ -133,7 +139,7 @@ def _mean(images: tf.Tensor, cfg) -> tf.Tensor:
     """The pixel value that normalisation maps to 0."""
     if cfg.normalization == 'per_image':
         return tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    return tf.constant(STATISTICS.get(cfg.normalization, ([0.5], None))[0]) * 255.0
+    return tf.constant(STATISTICS[cfg.normalization][0])
 
 
 def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
@@ -149,17 +155,14 @@ def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
         deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=[1, 2, 3], keepdims=True))
         return centred / tf.maximum(deviation, 1.0 / (SHAPE[0] * SHAPE[1] * SHAPE[2]) ** 0.5)
     mean, std = STATISTICS[cfg.normalization]
-    return (images - tf.constant(mean) * 255.0) / (tf.constant(std) * 255.0)
+    return (images - tf.constant(mean)) / tf.constant(std)
 
 
 def channel_statistics(cfg) -> Optional[Tuple[List[float], List[float]]]:
     """Returns (mean, deviation) of the channels in units of 0..255 with which `normalize` is (x -
     mean) / deviation; None if it is not (per_image).
     """
-    if cfg.normalization == 'per_image':
-        return None
-    mean, std = STATISTICS.get(cfg.normalization, ([0.5] * 3, [0.5] * 3))
-    return [255 * value for value in mean], [255 * value for value in std]
+    return STATISTICS.get(cfg.normalization)
 
 
 def class_names(metadata: Dict, cfg) -> List[str]:

@@ -15,12 +15,14 @@ def pad_crop_flip(
     draw_flip: np.ndarray,
     pad: int,
     flip: bool,
+    padding: str = 'zero',
 ) -> np.ndarray:
-    """Zero-pads by `pad`, crops back to H x W at a random place and mirrors every other image (He
-    et al. 2015, section 4.2), on the host. Any dtype.
+    """Pads by `pad`, crops back to H x W at a random place and mirrors every other image (He et al.
+    2015, section 4.2), on the host. Any dtype. padding: 'zero' or 'reflect'.
     """
     count, height, width, channels = images.shape
-    padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)], 'constant')
+    mode = {'zero': 'constant', 'reflect': 'reflect'}[padding]
+    padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)], mode)
     number, row, column, channel = padded.strides
     crops = np.lib.stride_tricks.as_strided(
         padded,

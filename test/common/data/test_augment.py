@@ -34,18 +34,28 @@ def draws(*values):
 # Crop and flip
 
 
-def cropped(image, top, left, mirror, pad):
+def cropped(image, top, left, mirror, pad, padding='zero'):
     height, width = image.shape[:2]
-    padded = np.zeros((height + 2 * pad, width + 2 * pad, 3), image.dtype)
-    padded[pad : pad + height, pad : pad + width] = image
+    if padding == 'reflect':  # about the outermost row and column, which are not repeated
+        rows, columns = (
+            [pad - i for i in range(pad)]
+            + list(range(length))
+            + [length - 2 - i for i in range(pad)]
+            for length in (height, width)
+        )
+        padded = image[rows][:, columns]
+    else:
+        padded = np.zeros((height + 2 * pad, width + 2 * pad, 3), image.dtype)
+        padded[pad : pad + height, pad : pad + width] = image
     crop = padded[top : top + height, left : left + width]
     return crop[:, ::-1] if mirror else crop
 
 
+@pytest.mark.parametrize('padding', ['zero', 'reflect'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
 @pytest.mark.parametrize('flip', [True, False])
 @pytest.mark.parametrize('height, width', [(8, 8), (6, 10)])
-def test_crop_and_flip(dtype, flip, height, width):
+def test_crop_and_flip(padding, dtype, flip, height, width):
     pad, x = 2, images(25, height, width, dtype)
     tops, lefts = np.repeat(np.arange(5), 5), np.tile(np.arange(5), 5)
     mirrors = np.arange(25) % 2
@@ -56,13 +66,16 @@ def test_crop_and_flip(dtype, flip, height, width):
         np_draws(*np.where(mirrors, 0.75, 0.25)),
         pad,
         flip,
+        padding,
     )
     # Which half of the draws is mirrored does not matter, that it is one half does.
     mirrored = [
-        np.array_equal(found[i], cropped(x[i], tops[i], lefts[i], True, pad)) for i in range(25)
+        np.array_equal(found[i], cropped(x[i], tops[i], lefts[i], True, pad, padding))
+        for i in range(25)
     ]
     straight = [
-        np.array_equal(found[i], cropped(x[i], tops[i], lefts[i], False, pad)) for i in range(25)
+        np.array_equal(found[i], cropped(x[i], tops[i], lefts[i], False, pad, padding))
+        for i in range(25)
     ]
     assert found.dtype == dtype
     assert all(np.array(mirrored) ^ np.array(straight))
