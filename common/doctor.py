@@ -1,13 +1,15 @@
-"""Looks at this machine and says what a run here can count on: `python -m common.doctor`. Exit
-status 1 if something is broken.
+"""Looks at this machine and says for each use whether it is ready, and if not the next step:
+`python -m common.doctor`. Exit status 1 if something is broken.
 """
 
+import glob
 import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from typing import List, NamedTuple, Tuple
 
 from common.ascend import cann, environment, npu_smi
@@ -17,12 +19,27 @@ OK, MISSING, BROKEN = 'ok', '-', 'BROKEN'
 
 
 class Finding(NamedTuple):
-    """One line of the report. state: 'ok', '-' (not there, needed only for some uses) or 'BROKEN'."""
+    """One line of the report. state: 'ok', '-' (missing, needed for some uses only) or 'BROKEN'."""
 
     state: str
     what: str
     found: str
     fix: str = ''
+
+
+_BASE = ('python', 'tensorflow', 'numpy', 'google.protobuf', 'cv2')
+_NPU = _BASE + ('Ascend driver', 'CANN')
+# What each use needs, in the order in which to set it up.
+USES = {
+    'CPU (--device cpu)': _BASE,
+    'several processes on CPU or GPU': _BASE + ('horovod',),
+    'GPU (--device gpu)': _BASE + ('gpu',),
+    'Ascend training (--device npu)': _NPU
+    + ('compiler', 'libpython', 'npu_bridge', 'rank settings'),
+    'Ascend inference': _NPU + ('compiler', 'libpython', 'atc', 'msame'),
+    'ONNX inference': _BASE + ('onnxruntime',),
+    'ModelArts (--data_url obs://...)': _BASE + ('moxing',),
+}
 
 
 def _ask(code: str) -> Tuple[bool, str]:
@@ -31,6 +48,7 @@ def _ask(code: str) -> Tuple[bool, str]:
     """
     answer = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', code],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='3'),
@@ -41,15 +59,18 @@ def _ask(code: str) -> Tuple[bool, str]:
     )
 
 
-def _package(name: str, wanted: str, fix: str) -> Finding:
+def _package(name: str, wanted: str) -> Finding:
     works, found = _ask('import %s as package; print(package.__version__)' % name)
-    right = works and found.startswith(wanted)
-    return Finding(
-        OK if right else BROKEN,
-        name,
-        found if works else 'does not import: ' + found,
-        '' if right else 'want %s: %s' % (wanted, fix),
-    )
+    if works and found.startswith(wanted):
+        return Finding(OK, name, found)
+    fix = './setup.sh installs the pinned version'
+    if name == 'tensorflow' and platform.machine() == 'aarch64':
+        fix = (
+            'TensorFlow 1.15 has no wheel for aarch64: build it, install it for a Python 3.7, run'
+            ' PYTHON=/path/to/python3.7 SYSTEM_SITE_PACKAGES=1 ./setup.sh'
+        )
+    found = found if works else 'does not import: ' + found
+    return Finding(BROKEN, name, found, 'want %s: %s' % (wanted, fix))
 
 
 def _python() -> Finding:
@@ -87,7 +108,8 @@ def _gpu() -> Finding:
 
 def _driver(root: str = cann.ROOT) -> Finding:
     if not shutil.which('npu-smi'):
-        fix = '. %s/driver/bin/setenv.bash' % root
+        script = root + '/driver/bin/setenv.bash'
+        fix = '. ' + script if os.path.isfile(script) else 'install driver and firmware'
         return Finding(MISSING, 'Ascend driver', 'npu-smi is not on PATH', fix)
     try:
         chips = npu_smi.parse(npu_smi.info())
@@ -152,65 +174,88 @@ def _job() -> Finding:
     )
 
 
-def _tools() -> List[Finding]:
-    return [
-        (
-            Finding(OK, name, shutil.which(name))
-            if shutil.which(name)
-            else Finding(MISSING, name, 'not on PATH', use)
-        )
-        for name, use in (
-            ('atc', 'conversion to .om'),
-            ('msame', 'offline inference on Ascend'),
-            ('hccn_tool', 'addresses for the rank table'),
-        )
-    ]
+def _compiler() -> Finding:
+    """CANN compiles operators inside the training process, with this Python's packages."""
+    if not cann.installations():
+        return Finding(MISSING, 'compiler', 'not needed without CANN')
+    missing = [name for name in cann.COMPILER_IMPORTS if not _ask('import ' + name)[0]]
+    if not missing:
+        return Finding(OK, 'compiler', 'all packages that CANN imports are there')
+    found = "CANN's compiler cannot import " + ', '.join(missing)
+    return Finding(BROKEN, 'compiler', found, './setup.sh installs them where CANN is installed')
+
+
+def _libpython() -> Finding:
+    """CANN loads this Python into its own compiler, which needs it as a shared library."""
+    name = 'libpython%s.so' % sysconfig.get_config_var('LDVERSION')
+    folders = [sysconfig.get_config_var('LIBDIR') or '', os.path.join(sys.base_prefix, 'lib')]
+    for folder in folders:
+        if glob.glob(os.path.join(folder, name + '*')):
+            return Finding(OK, 'libpython', os.path.join(folder, name))
+    state = BROKEN if cann.installations() else MISSING
+    fix = 'build Python 3.7 with --enable-shared, and put its lib folder on LD_LIBRARY_PATH'
+    return Finding(state, 'libpython', 'this Python has no ' + name, fix)
+
+
+def _tool(fix: str, *names: str) -> Finding:
+    """A program on PATH; any of several will do."""
+    for name in names:
+        if shutil.which(name):
+            return Finding(OK, names[0], shutil.which(name))
+    return Finding(MISSING, names[0], 'not on PATH', fix)
+
+
+def _moxing() -> Finding:
+    if importlib.util.find_spec('moxing'):
+        return Finding(OK, 'moxing', 'installed')
+    return Finding(MISSING, 'moxing', 'not found', 'it exists on ModelArts only: start a job there')
 
 
 def examine() -> List[Finding]:
     """All findings, in the order of the report."""
-    pins = './setup.sh installs the pinned versions'
-    packages = [
-        _package(*row, pins)
-        for row in (
-            ('tensorflow', '1.15'),
-            ('numpy', '1.'),
-            ('google.protobuf', '3.'),
-            ('cv2', '4.'),
-            ('onnxruntime', '1.'),
-        )
+    return [
+        _python(),
+        _package('tensorflow', '1.15'),
+        _package('numpy', '1.'),
+        _package('google.protobuf', '3.'),
+        _package('cv2', '4.'),
+        _package('onnxruntime', '1.'),
+        _horovod(),
+        _gpu(),
+        _driver(),
+        _cann(),
+        _compiler(),
+        _libpython(),
+        _adapter(),
+        _job(),
+        _tool('it comes with the CANN toolkit: source its set_env.sh', 'atc'),
+        _tool(
+            'build msame, or install ais_bench: offline_inference/README.md', 'msame', 'ais_bench'
+        ),
+        _tool('it comes with the driver: /usr/local/Ascend/driver/tools', 'hccn_tool'),
+        _moxing(),
     ]
-    return (
-        [_python()]
-        + packages
-        + [_horovod(), _gpu(), _driver(), _cann(), _adapter(), _job()]
-        + _tools()
-    )
+
+
+def readiness(findings: List[Finding]) -> List[Tuple[str, str]]:
+    """(use, '' if it is ready, else the next step) for each use."""
+    by_name = {finding.what: finding for finding in findings}
+    steps = []
+    for use, needs in USES.items():
+        unmet = [by_name[name] for name in needs if by_name[name].state != OK]
+        steps.append((use, '%s: %s' % (unmet[0].what, unmet[0].fix) if unmet else ''))
+    return steps
 
 
 @entry_point
 def main() -> None:
     findings = examine()
     for finding in findings:
-        print(
-            '%-7s %-16s %s%s'
-            % (
-                finding.state,
-                finding.what,
-                finding.found,
-                '  ->  ' + finding.fix if finding.fix else '',
-            )
-        )
-    usable = [
-        name
-        for name, there in (
-            ('cpu', True),
-            ('gpu', any(f.what == 'gpu' and f.state == OK for f in findings)),
-            ('npu', any(f.what == 'npu_bridge' and f.state == OK for f in findings)),
-        )
-        if there
-    ]
-    print('\n--device can be: %s' % ', '.join(usable))
+        fix = '  ->  ' + finding.fix if finding.fix else ''
+        print('%-7s %-16s %s%s' % (finding.state, finding.what, finding.found, fix))
+    print()
+    for use, step in readiness(findings):
+        print('%-8s %s%s' % ('not yet' if step else 'ready', use, '  ->  ' + step if step else ''))
     sys.exit(1 if any(finding.state == BROKEN for finding in findings) else 0)
 
 

@@ -7,6 +7,19 @@ import re
 from typing import Callable, List, NamedTuple, Optional
 
 ROOT = '/usr/local/Ascend'
+# What CANN's operator compiler imports into the training process.
+COMPILER_IMPORTS = (
+    'attr',
+    'cffi',
+    'decorator',
+    'google.protobuf',
+    'numpy',
+    'pathlib2',
+    'psutil',
+    'scipy',
+    'sympy',
+    'yaml',
+)
 
 # A parameter of NPURunConfig that came with each release; the newest that is there tells the
 # release.

@@ -59,13 +59,15 @@ def touch(path):
 # The driver
 
 
-def test_no_driver(tool):
+def test_no_driver(tool, tmp_path):
     finding = doctor._driver('/no/such')
     assert (finding.state, finding.what) == (
         MISSING,
         'Ascend driver',
     ) and 'npu-smi is not on PATH' in finding.found
-    assert finding.fix == '. /no/such/driver/bin/setenv.bash'
+    assert finding.fix == 'install driver and firmware'
+    script = touch(tmp_path / 'driver' / 'bin' / 'setenv.bash')
+    assert doctor._driver(str(tmp_path)).fix == '. ' + script
 
 
 @pytest.mark.parametrize(
@@ -190,61 +192,100 @@ def test_packages_are_imported_in_a_process_of_their_own(monkeypatch, tmp_path, 
 
     (tmp_path / 'made_up.py').write_text(body)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-    finding = doctor._package('made_up', '1.15', 'setup')
+    finding = doctor._package('made_up', '1.15')
     assert finding.state == state and re.match(found, finding.found)
-    assert finding.fix == ('' if state == OK else 'want 1.15: setup')
+    assert finding.fix == (
+        '' if state == OK else 'want 1.15: ./setup.sh installs the pinned version'
+    )
+
+
+def test_tensorflow_on_aarch64_is_built_by_hand(monkeypatch):
+    monkeypatch.setattr(doctor, '_ask', lambda code: (False, "No module named 'tensorflow'"))
+    assert 'SYSTEM_SITE_PACKAGES' not in doctor._package('tensorflow', '1.15').fix
+    monkeypatch.setattr(doctor.platform, 'machine', lambda: 'aarch64')
+    finding = doctor._package('tensorflow', '1.15')
+    assert finding.state == BROKEN and 'SYSTEM_SITE_PACKAGES=1 ./setup.sh' in finding.fix
+
+
+def test_packages_of_the_compiler_of_cann_are_each_imported(monkeypatch, tmp_path):
+    assert doctor._compiler().state in (OK, MISSING, BROKEN)
+    monkeypatch.setattr(doctor.cann, 'installations', lambda: ['one'])
+    monkeypatch.setattr(doctor.cann, 'COMPILER_IMPORTS', ('psutil', 'sim_a', 'sim_b'))
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    (tmp_path / 'sim_a.py').write_text('')
+    (tmp_path / 'sim_b.py').write_text('import os; os.abort()')
+    finding = doctor._compiler()
+    assert finding.state == BROKEN and finding.found.endswith('cannot import sim_b')
+    assert './setup.sh' in finding.fix
+    (tmp_path / 'sim_b.py').write_text('')
+    assert doctor._compiler().state == OK
+
+
+@pytest.mark.parametrize('installed', [False, True])
+def test_python_as_a_shared_library(monkeypatch, tmp_path, installed):
+    variables = {'LDVERSION': '3.7m', 'LIBDIR': str(tmp_path)}
+    monkeypatch.setattr(doctor.sysconfig, 'get_config_var', variables.get)
+    monkeypatch.setattr(doctor.sys, 'base_prefix', '/no/such')
+    monkeypatch.setattr(doctor.cann, 'installations', lambda: ['one'] * installed)
+    finding = doctor._libpython()
+    assert finding.state == (BROKEN if installed else MISSING) and '--enable-shared' in finding.fix
+    touch(tmp_path / 'libpython3.7m.so.1.0')
+    assert doctor._libpython().state == OK
 
 
 def test_tools_are_looked_for_on_the_path(tool, monkeypatch, tmp_path):
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
     tool('atc')
+    tool('ais_bench')
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-    assert {finding.what: finding.state for finding in doctor._tools()} == {
-        'atc': OK,
-        'msame': MISSING,
-        'hccn_tool': MISSING,
-    }
+    assert doctor._tool('', 'atc').state == OK
+    assert doctor._tool('build it', 'msame')[:4] == (MISSING, 'msame', 'not on PATH', 'build it')
+    finding = doctor._tool('', 'msame', 'ais_bench')
+    assert finding.state == OK and finding.found.endswith('ais_bench')
 
 
 # The report
 
 
-def report(monkeypatch, capsys, *findings):
-    monkeypatch.setattr(doctor, 'examine', lambda: list(findings))
+NEEDED = sorted({name for needs in doctor.USES.values() for name in needs})
+
+
+def report(monkeypatch, capsys, **states):
+    """The exit status and the lines of a machine that is ready but for these."""
+    findings = [
+        doctor.Finding(states.get(name, OK), name, 'found', '' if name not in states else 'fix it')
+        for name in NEEDED
+    ]
+    monkeypatch.setattr(doctor, 'examine', lambda: findings)
     with pytest.raises(SystemExit) as stop:
         doctor.main()
-    return stop.value.code, capsys.readouterr().out
+    return stop.value.code, capsys.readouterr().out.splitlines()
 
 
-def test_the_report_has_a_line_for_each_finding_and_says_what_can_be_used(monkeypatch, capsys):
-    status, out = report(
-        monkeypatch,
-        capsys,
-        doctor.Finding(OK, 'python', '3.7.9'),
-        doctor.Finding(MISSING, 'gpu', 'none', 'buy one'),
-        doctor.Finding(OK, 'npu_bridge', 'adapter r1.7.0'),
-    )
-    assert (
-        status == 0
-        and len(out.splitlines()) == 5
-        and 'none  ->  buy one' in out
-        and out.endswith('--device can be: cpu, npu\n')
-    )
+def test_a_machine_that_has_everything(monkeypatch, capsys):
+    status, lines = report(monkeypatch, capsys)
+    assert status == 0 and len(lines) == len(NEEDED) + 1 + len(doctor.USES)
+    assert all(line.startswith('ready ') for line in lines[-len(doctor.USES) :])
+
+
+def test_each_use_has_one_next_step(monkeypatch, capsys):
+    status, lines = report(monkeypatch, capsys, gpu=MISSING, CANN=MISSING, atc=MISSING)
+    assert status == 0 and '-       gpu              found  ->  fix it' in lines
+    assert 'not yet  GPU (--device gpu)  ->  gpu: fix it' in lines
+    for use, step in (
+        ('CPU (--device cpu)', ''),
+        ('GPU (--device gpu)', 'gpu: fix it'),
+        ('Ascend training (--device npu)', 'CANN: fix it'),
+        ('Ascend inference', 'CANN: fix it'),
+        ('ModelArts (--data_url obs://...)', ''),
+    ):
+        assert dict(doctor.readiness(doctor.examine()))[use] == step
 
 
 def test_something_broken_is_status_1(monkeypatch, capsys):
-    status, out = report(
-        monkeypatch,
-        capsys,
-        doctor.Finding(OK, 'gpu', 'seen'),
-        doctor.Finding(BROKEN, 'npu_bridge', 'x', 'y'),
-    )
-    assert (
-        status == 1
-        and out.startswith('ok ')
-        and 'BROKEN  npu_bridge' in out
-        and out.endswith('--device can be: cpu, gpu\n')
-    )
+    status, lines = report(monkeypatch, capsys, tensorflow=BROKEN)
+    assert status == 1 and any(line.startswith('BROKEN  tensorflow') for line in lines)
+    assert all(line.startswith('not yet') for line in lines[-len(doctor.USES) :])
 
 
 @pytest.mark.slow
@@ -257,4 +298,4 @@ def test_this_machine():
         universal_newlines=True,
     )
     assert answer.returncode in (0, 1) and 'Traceback' not in answer.stderr
-    assert '--device can be: cpu' in answer.stdout and 'tensorflow' in answer.stdout
+    assert 'ready    CPU (--device cpu)\n' in answer.stdout

@@ -99,7 +99,7 @@ def wait_for_fixture():
 
 @pytest.fixture
 def launch(tmp_path):
-    """launch(flag, ..., code=text, NAME=value): a started Launcher; the environment has the NAMEs."""
+    """launch(flag, ..., code=text, NAME=value): a started Launcher with these variables."""
     started = []
     tool = tmp_path / 'bin' / 'hccn_tool'  # hides a real one, and knows no address
     tool.parent.mkdir()

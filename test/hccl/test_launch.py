@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from common.errors import UserError
 from common.ascend.environment import CM as CM_NAMES
+from common.errors import UserError
 from hccl import horovod_ranks, npu_ranks
 from hccl import launch as launcher
 from hccl.rank_table import generate, load, merge, write

@@ -45,7 +45,8 @@ while True:
 WITH_CHILDREN = (
     BEGIN
     + """
-code = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)'
+code = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
+code += 'print(1, flush=True); time.sleep(60)'
 child = subprocess.Popen([sys.executable, '-S', '-c', code], stdout=subprocess.PIPE)
 child.stdout.readline()
 say_pid('child', child.pid)

@@ -1,7 +1,6 @@
 """Making, merging and reading rank tables."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -291,24 +290,3 @@ def test_needs_the_standard_library_only(tmp_path):
     )
     output = subprocess.check_output([sys.executable, '-c', code], env={'PYTHONPATH': str(ROOT)})
     assert output.strip() == b'set()'
-
-
-@pytest.mark.parametrize('order', [1, -1])
-def test_the_hccl_package_of_cann_stays_importable(tmp_path, order):
-    for name in ('hccl', 'hccl/manage'):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / '__init__.py').write_text('')
-    (tmp_path / 'hccl' / 'manage' / 'api.py').write_text('def get_rank_size():\n    return 8\n')
-    code = (
-        'import sys; sys.path[:0] = [%r]; from hccl import rank_table; from hccl.manage.api import'
-        ' get_rank_size; print(get_rank_size())'
-    )
-    path = os.pathsep.join(
-        [str(ROOT), str(tmp_path)][::order]
-    )  # run scripts put the repository first, whatever PYTHONPATH says
-    assert (
-        subprocess.check_output(
-            [sys.executable, '-c', code % str(ROOT)], env={'PYTHONPATH': path}
-        ).strip()
-        == b'8'
-    )
