@@ -2,6 +2,7 @@
 port's users read them.
 """
 
+import gzip
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
 from common.data import records
-from wideresnet_tf import prepare_cifar
+from wideresnet_tf import cifar, prepare_cifar
 
 ROOT = pathlib.Path(prepare_cifar.__file__).resolve().parents[1]
 TRAIN, TEST = 15, 7
@@ -285,14 +286,11 @@ def small_is_official(monkeypatch, tmp_path):
     archive = packed(tmp_path, 'cifar10', 'python')
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
     monkeypatch.setattr(
-        prepare_cifar,
+        cifar,
         'FORMS',
-        [
-            form._replace(md5=md5) if form.archive == archive.name else form
-            for form in prepare_cifar.FORMS
-        ],
+        [form._replace(md5=md5) if form.archive == archive.name else form for form in cifar.FORMS],
     )
-    monkeypatch.setitem(prepare_cifar.COUNTS, 'cifar10', (TRAIN, TEST))
+    monkeypatch.setitem(prepare_cifar.COUNTS, 'cifar10', {'train': TRAIN, 'test': TEST})
     return archive
 
 
@@ -310,7 +308,7 @@ def test_wrong_md5(tmp_path, capsys):
 
 
 def test_the_other_dataset(small_is_official, tmp_path, capsys):
-    assert 'holds cifar10, --dataset says cifar100' in refused(
+    assert 'holds cifar-10-batches-py, --dataset says cifar100' in refused(
         capsys, 'cifar100', small_is_official, tmp_path / 'out'
     )
     assert 'no CIFAR archive' in refused(
@@ -331,18 +329,31 @@ def test_count_is_verified(tmp_path, capsys):
 def test_missing_files(tmp_path, capsys):
     folder = unpacked(tmp_path, 'cifar10', 'binary')
     (folder / 'data_batch_3.bin').unlink()
-    assert 'lacks data_batch_3.bin' in refused(capsys, 'cifar10', folder, tmp_path / 'out')
-    run(
-        'cifar10', folder, tmp_path / 'out', '--no_verify', '--shards', '1'
-    )  # what is there: all but the third of five
+    for flags in ([], ['--no_verify']):
+        message = refused(capsys, 'cifar10', folder, tmp_path / 'out', *flags)
+        assert 'lacks data_batch_3.bin' in message and '--allow_partial' in message
+    run('cifar10', folder, tmp_path / 'out', '--allow_partial', '--shards', '1')
+    warning = capsys.readouterr().err  # all but the third of five
+    assert 'warning: %s: lacks data_batch_3.bin' % folder in warning
+    assert 'found 12 train images, expected 50000' in warning
     images, fine, _ = port_reads(tmp_path / 'out' / 'train')
     rest = np.r_[0:6, 9:15]
     expected = truth('cifar10', 'train')
     assert np.array_equal(images, expected[0][rest]) and np.array_equal(fine, expected[1][rest])
     (folder / 'test_batch.bin').unlink()
-    assert 'lacks test_batch.bin' in refused(
-        capsys, 'cifar10', folder, tmp_path / 'other', '--no_verify'
+    assert 'lacks data_batch_3.bin, test_batch.bin' in refused(
+        capsys, 'cifar10', folder, tmp_path / 'other', '--allow_partial'
     )
+
+
+def test_an_archive_that_ends_early_is_not_whole(tmp_path, capsys):
+    """A damaged header ends a tar archive without an error of tarfile."""
+    archive = packed(tmp_path, 'cifar10', 'binary')
+    content = bytearray(gzip.decompress(archive.read_bytes()))
+    content[content.index(b'cifar-10-batches-bin/data_batch_3.bin')] ^= 0xFF
+    archive.write_bytes(gzip.compress(bytes(content)))
+    message = refused(capsys, 'cifar10', archive, tmp_path / 'out', '--no_verify')
+    assert 'not a readable tar archive (damaged or cut off at byte' in message
 
 
 def test_sources_that_are_none(tmp_path, capsys):
@@ -553,14 +564,3 @@ def test_digits(tmp_path):
         metadata = json.loads((tmp_path / 'a' / split / 'dataset.json').read_text())
         assert metadata['name'] == 'digits' and metadata['classes'] == [str(i) for i in range(10)]
     assert sorted(seen) == list(range(1797))
-
-
-def test_digits_are_written_in_the_official_layout(tmp_path):
-    prepare_cifar.write_digits(tmp_path / 'cifar-10-batches-bin')
-    sizes = {
-        file.name: file.stat().st_size for file in (tmp_path / 'cifar-10-batches-bin').iterdir()
-    }
-    assert sizes.pop('batches.meta.txt') == 20 and sizes['test_batch.bin'] == 360 * 3073
-    assert sum(sizes.values()) == 1797 * 3073 and len(sizes) == 6
-    run('cifar10', tmp_path, tmp_path / 'out', '--no_verify')
-    assert records.Folder.open(tmp_path / 'out' / 'train').count == 1437

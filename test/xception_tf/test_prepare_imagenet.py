@@ -19,7 +19,7 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from common.data import digits, record_writer, records
-from xception_tf import prepare_imagenet
+from xception_tf import imagenet, imagenet_labels, prepare_imagenet
 from xception_tf.config import XceptionConfig
 from xception_tf.task import Xception
 
@@ -49,8 +49,8 @@ def small_imagenet(monkeypatch):
     """An ImageNet of 3 classes, 12 images to train and 5 to validate. One worker, which saves the
     start of processes.
     """
-    monkeypatch.setattr(prepare_imagenet, 'CLASSES', 3)
-    monkeypatch.setattr(prepare_imagenet, 'COUNTS', {'train': 12, 'val': 5})
+    monkeypatch.setattr(imagenet_labels, 'CLASSES', 3)
+    monkeypatch.setattr(imagenet, 'COUNTS', {'train': 12, 'val': 5})
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0})
     with tf.Graph().as_default():
         yield
@@ -303,15 +303,15 @@ def test_the_same_source_gives_the_same_bytes(official, tmp_path):
 
 
 def test_number_of_files_of_the_whole_of_imagenet(official, tmp_path, monkeypatch):
-    found, one = {}, prepare_imagenet.File('x', 0, 0, 'x')
+    found, one = {}, imagenet.File('x', 0, 0, 'x')
     monkeypatch.setattr(
         record_writer,
         'write',
         lambda path, items, *_, split, shards, **__: found.update({split: (len(items), shards)}),
     )
-    monkeypatch.setattr(prepare_imagenet, 'check', lambda *_: None)
+    monkeypatch.setattr(imagenet, 'check', lambda *_: None)
     monkeypatch.setattr(
-        prepare_imagenet,
+        imagenet,
         'find',
         lambda source, split, _: (
             {'n%08d' % i: [one] * {'train': 1281, 'val': 50}[split] for i in range(1000)},
@@ -368,7 +368,7 @@ def test_classes_of_the_validation_images(tmp_path, form):
         data = write(other, kit()) / 'ILSVRC2012_devkit_t12'
         flags = [
             '--val_labels',
-            data if form == 'its data' else data / 'data' / prepare_imagenet.GROUND_TRUTH,
+            data if form == 'its data' else data / 'data' / imagenet_labels.GROUND_TRUTH,
         ]
     run(source, tmp_path / 'out', *flags)
     found = read(tmp_path / 'out' / 'val')
@@ -541,7 +541,7 @@ def test_unreadable_images_are_named(official, tmp_path, capsys):
     damage(official, 'n01443537_17.JPEG')
     line = refused(capsys, official, tmp_path / 'out', '--split', 'train')
     assert (
-        'ILSVRC2012_img_train.tar: n01443537_17.JPEG is no usable image (image file is truncated'
+        'ILSVRC2012_img_train.tar: n01443537_17.JPEG is not a usable image (image file is truncated'
         in line
         and '--skip_corrupt N' in line
     )
@@ -726,7 +726,7 @@ def test_holdout(tmp_path, capsys):
     'flags, message',
     [
         (['--holdout', '1'], '--holdout 1.0: give a share between 0 and 1'),
-        (['--limit_per_class', '0'], 'whole number above 0'),
+        (['--limit_per_class', '0'], '--limit_per_class: found 0, give a whole number, 1 or more'),
         ([], 'no image'),
         (['--source', 'absent'], 'absent: no such folder'),
     ],

@@ -1,0 +1,274 @@
+"""The official CIFAR archives (https://www.cs.toronto.edu/~kriz/cifar.html): finding, reading and
+decoding them in their python and binary forms, packed or unpacked.
+"""
+
+import hashlib
+import io
+import pathlib
+import pickle
+import tarfile
+import zlib
+from typing import Dict, List, NamedTuple, Tuple
+
+import numpy as np
+
+from common.data import preparation
+from common.errors import UserError
+
+CLASSES = {'cifar10': 10, 'cifar100': 100}
+SUPERCLASSES = {'cifar10': 1, 'cifar100': 20}
+
+
+class Form(NamedTuple):
+    """One official archive: its file name and MD5, the folder inside, the files in that folder, and
+    which of them has the class names.
+    """
+
+    dataset: str
+    archive: str
+    md5: str
+    folder: str
+    train: List[str]
+    test: str
+    names: str
+
+    @property
+    def files(self) -> List[str]:
+        return self.train + [self.test, self.names]
+
+    @property
+    def is_binary(self) -> bool:
+        return self.test.endswith('.bin')
+
+
+FORMS = [
+    Form(
+        'cifar10',
+        'cifar-10-python.tar.gz',
+        'c58f30108f718f92721af3b95e74349a',
+        'cifar-10-batches-py',
+        ['data_batch_%d' % i for i in range(1, 6)],
+        'test_batch',
+        'batches.meta',
+    ),
+    Form(
+        'cifar10',
+        'cifar-10-binary.tar.gz',
+        'c32a1d4ab5d03f1284b67883e8d87530',
+        'cifar-10-batches-bin',
+        ['data_batch_%d.bin' % i for i in range(1, 6)],
+        'test_batch.bin',
+        'batches.meta.txt',
+    ),
+    Form(
+        'cifar100',
+        'cifar-100-python.tar.gz',
+        'eb9058c3a382ffc7106e4002c42a8d85',
+        'cifar-100-python',
+        ['train'],
+        'test',
+        'meta',
+    ),
+    Form(
+        'cifar100',
+        'cifar-100-binary.tar.gz',
+        '03b5dce01913d631647c71ecec9e9cb8',
+        'cifar-100-binary',
+        ['train.bin'],
+        'test.bin',
+        'fine_label_names.txt',
+    ),
+]
+
+
+# ---- finding and reading the archive -------------------------------------------------------------
+
+
+def read(source: pathlib.Path, dataset: str, verify: bool) -> Tuple[Form, str, Dict[str, bytes]]:
+    """Returns the form of the data set at `source` or in it, where it is, and its files (name ->
+    content), those that are there; nothing is unpacked to disk. verify: checks an archive's MD5.
+    """
+    if source.is_file():
+        return read_archive(source, dataset, verify)
+    if not source.is_dir():
+        raise UserError(
+            '--source %s: no such file or folder; name the archive, or the folder that holds it'
+            % source
+        )
+    forms = [form for form in FORMS if form.dataset == dataset]
+    for form in forms:
+        if (source / form.archive).is_file():
+            return read_archive(source / form.archive, dataset, verify)
+    for form in forms:
+        for folder in (source, source / form.folder):
+            present = [name for name in form.files if (folder / name).is_file()]
+            if set(present) & set(form.train):
+                return form, str(folder), {name: (folder / name).read_bytes() for name in present}
+    raise UserError(
+        '--source %s: holds no %s; put %s there, or the folder %s'
+        % (
+            source,
+            dataset,
+            ' or '.join(form.archive for form in forms),
+            ' or '.join(form.folder for form in forms),
+        )
+    )
+
+
+def read_archive(
+    path: pathlib.Path, dataset: str, verify: bool
+) -> Tuple[Form, str, Dict[str, bytes]]:
+    """As `read`, of a packed archive. UserError if it is damaged or another one."""
+    if verify:
+        _check_md5(path, dataset)
+    wanted = {(form.folder, name): form for form in FORMS for name in form.files}
+    contents: Dict[Form, Dict[str, bytes]] = {}
+    try:
+        with tarfile.open(str(path)) as archive:
+            for member in preparation.members(archive):
+                place = tuple(pathlib.PurePosixPath(member.name).parts[-2:])
+                if place in wanted:
+                    files = contents.setdefault(wanted[place].archive, {})
+                    files[place[1]] = archive.extractfile(member).read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError('%s: not a readable tar archive (%s); download it again' % (path, error))
+    found = [form for form in FORMS if form.archive in contents]
+    if len(found) != 1 or found[0].dataset != dataset:
+        raise UserError(
+            '%s: holds %s, --dataset says %s; name the archive of that data set alone'
+            % (path, ' and '.join(form.folder for form in found) or 'no CIFAR archive', dataset)
+        )
+    return found[0], str(path), contents[found[0].archive]
+
+
+def _check_md5(path: pathlib.Path, dataset: str) -> None:
+    digest = hashlib.md5()
+    with open(str(path), 'rb') as archive:
+        for block in iter(lambda: archive.read(1 << 20), b''):
+            digest.update(block)
+    if digest.hexdigest() not in {form.md5 for form in FORMS}:
+        named = [form.md5 for form in FORMS if form.archive == path.name] or [
+            form.md5 for form in FORMS if form.dataset == dataset
+        ]
+        raise UserError(
+            '%s: found MD5 %s (%d bytes), expected %s; download it again, or use it as it is with'
+            ' --no_verify' % (path, digest.hexdigest(), path.stat().st_size, ' or '.join(named))
+        )
+
+
+# ---- decoding ------------------------------------------------------------------------------------
+
+
+class _Type:
+    """Stands in for numpy.dtype while unpickling."""
+
+    def __init__(self, name, *_):
+        self.name = name.decode() if isinstance(name, bytes) else name
+
+    def __setstate__(self, state):
+        self.name = (state[1].decode() if isinstance(state[1], bytes) else state[1]) + self.name
+
+
+class _Array:
+    """Stands in for numpy.ndarray while unpickling: its state becomes `array`, of numbers only."""
+
+    def __init__(self, *_):
+        self.array = None
+
+    def __setstate__(self, state):
+        _, shape, kind, is_fortran, content = state
+        if np.dtype(kind.name).kind not in 'biuf':
+            raise pickle.UnpicklingError('it holds an array of %s' % kind.name)
+        order = 'F' if is_fortran else 'C'
+        self.array = np.frombuffer(content, kind.name).reshape(shape, order=order)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds arrays of numbers and plain containers only: an archive must not run code."""
+
+    def find_class(self, module, name):
+        place = (module.replace('numpy._core', 'numpy.core'), name)
+        if place in (('numpy.core.multiarray', '_reconstruct'), ('numpy', 'ndarray')):
+            return _Array
+        if place == ('numpy', 'dtype'):
+            return _Type
+        if place == ('_codecs', 'encode'):  # how Python 3 spells bytes in protocol 2
+            return lambda text, encoding: text.encode('latin1')
+        raise pickle.UnpicklingError('it asks for %s.%s' % (module, name))
+
+
+def _unpickle(content: bytes, label: str) -> Dict[str, object]:
+    """A python archive's dict, keys as str. UserError if it is anything but a pickled dict of
+    arrays and containers.
+    """
+    try:
+        loaded = _Unpickler(io.BytesIO(content), encoding='bytes').load()
+        return {
+            key.decode() if isinstance(key, bytes) else key: (
+                value.array if isinstance(value, _Array) else value
+            )
+            for key, value in loaded.items()
+        }
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise UserError(
+            '%s: not a CIFAR file in python form (%s: %s)' % (label, type(error).__name__, error)
+        )
+
+
+def decode(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns images uint8 [n,32,32,3], fine labels [n] and coarse labels [n] (zeros for CIFAR-10)
+    of a data file. UserError, which names it as `label`, if it is damaged.
+    """
+    planes, fine, coarse = (_binary if form.is_binary else _python)(content, form, label)
+    for labels, count in ((fine, CLASSES[form.dataset]), (coarse, SUPERCLASSES[form.dataset])):
+        is_number = labels.dtype.kind in 'iu'
+        wrong = labels[(labels < 0) | (labels >= count)] if is_number else labels
+        if len(wrong):
+            raise UserError('%s: found label %s, legal are 0 to %d' % (label, wrong[0], count - 1))
+    return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), fine, coarse
+
+
+def _binary(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    two = form.dataset == 'cifar100'  # coarse and fine label
+    width = 3074 if two else 3073
+    if len(content) % width or not content:
+        raise UserError(
+            '%s: found %d bytes, not a multiple of the %d of one record; it is cut off or another'
+            ' file' % (label, len(content), width)
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(-1, width)
+    return rows[:, -3072:], rows[:, -3073], rows[:, 0] * two
+
+
+def _python(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    two = form.dataset == 'cifar100'
+    loaded = _unpickle(content, label)
+    try:
+        planes = np.asarray(loaded['data'])
+        fine = np.asarray(loaded['fine_labels' if two else 'labels'])
+        coarse = np.asarray(loaded['coarse_labels']) if two else np.zeros_like(fine)
+    except KeyError as error:
+        raise UserError(
+            '%s: lacks the key %s; found %s' % (label, error, ', '.join(map(str, loaded)))
+        )
+    whole = planes.dtype == np.uint8 and fine.ndim == 1 and fine.shape == coarse.shape
+    if not whole or planes.shape != (len(fine), 3072):
+        raise UserError(
+            '%s: found data %s %s and %d labels, expected uint8 (n, 3072) and n labels'
+            % (label, planes.dtype, planes.shape, fine.size)
+        )
+    return planes, fine, coarse
+
+
+def class_names(content: bytes, form: Form, label: str) -> List[str]:
+    """Returns the names of the (fine) classes; `content` is of the file form.names."""
+    if form.is_binary:
+        names = content.decode('utf-8', 'replace').split()
+    else:
+        key = 'fine_label_names' if form.dataset == 'cifar100' else 'label_names'
+        listed = _unpickle(content, label).get(key, [])
+        names = [name.decode() if isinstance(name, bytes) else str(name) for name in listed]
+    expected = CLASSES[form.dataset]
+    if len(names) != expected:
+        raise UserError('%s: found %d class names, expected %d' % (label, len(names), expected))
+    return names

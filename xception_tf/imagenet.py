@@ -1,0 +1,171 @@
+"""Where the images of ImageNet (ILSVRC2012) are: in the official archives, read in place, or in one
+folder a class.
+"""
+
+import hashlib
+import pathlib
+import re
+import sys
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+import tqdm
+
+from common.data import images, preparation
+from common.errors import UserError
+from xception_tf import imagenet_labels
+
+COUNTS = {'train': 1281167, 'val': 50000}  # of ILSVRC2012
+ARCHIVES = {'train': 'ILSVRC2012_img_train.tar', 'val': 'ILSVRC2012_img_val.tar'}
+
+
+class File(NamedTuple):
+    """An image: `size` bytes from `offset` of the file `path`, the whole file if size is -1."""
+
+    path: str
+    offset: int
+    size: int
+    name: str
+
+
+Split = Dict[str, List[File]]  # class -> its images
+
+
+def _members(path: pathlib.Path, start: int = 0) -> List[File]:
+    """The files in the tar archive that begins at byte `start` of `path`."""
+    try:
+        with open(str(path), 'rb') as source:
+            source.seek(start)
+            with tarfile.open(fileobj=source, mode='r:') as archive:
+                return [
+                    File(str(path), found.offset_data, found.size, pathlib.Path(found.name).name)
+                    for found in preparation.members(archive)
+                ]
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(
+            '%s: not a whole tar archive (%s, in the one at byte %d); download it again'
+            % (path, error, start)
+        )
+
+
+def train_archive(path: pathlib.Path) -> Split:
+    """Returns the images of ILSVRC2012_img_train.tar: a tar of one tar a class."""
+    inner = [file for file in _members(path) if file.name.endswith('.tar')]
+    if not inner:
+        raise UserError(
+            '%s: holds no n01440764.tar and the like; it is not the ILSVRC2012 training archive'
+            % path
+        )
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda file: _members(path, file.offset), inner)
+        bar = tqdm.tqdm(found, 'reading ' + path.name, len(inner), unit=' classes', disable=None)
+        return {pathlib.Path(outer.name).stem: files for outer, files in zip(inner, bar)}
+
+
+def class_folders(folder: pathlib.Path) -> Split:
+    """Returns the images of FOLDER/CLASS/. UserError for a class without images: the classes after
+    it would get other numbers elsewhere.
+    """
+    suffixes = ' '.join(images.SUFFIXES)
+    found: Split = {}
+    others = []
+    for place in sorted(folder.iterdir()):
+        if place.is_dir() and not place.name.startswith('.'):
+            found[place.name] = []
+            for file in sorted(place.iterdir()):
+                if file.suffix.lower() in images.SUFFIXES and not file.name.startswith('.'):
+                    found[place.name].append(File(str(file), 0, -1, file.name))
+                elif not file.name.startswith('.'):
+                    others.append(str(file))
+    if not found:
+        raise UserError(
+            '%s: holds no folder of a class; put images there in a folder for each class' % folder
+        )
+    empty = [name for name, content in found.items() if not content]
+    if empty:
+        raise UserError(
+            '%s: no image (%s) in %s; put images there, or remove such folders'
+            % (folder, suffixes, ', '.join(empty[:10]))
+        )
+    if others:
+        sys.stderr.write(
+            'warning: %d entries are not images (%s) and are left out, the first: %s\n'
+            % (len(others), suffixes, others[0])
+        )
+    return found
+
+
+def by_number(files: Iterable[File], synsets: Sequence[str]) -> Split:
+    """Returns the official validation images, ILSVRC2012_val_00000001.JPEG etc., whose number says
+    which line of `synsets` they belong to.
+    """
+    found: Split = {}
+    for file in files:
+        number = re.match(r'ILSVRC2012_val_(\d{8})\.', file.name)
+        if not number or not 0 < int(number.group(1)) <= len(synsets):
+            raise UserError(
+                '%s: %s is not one of ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_%08d.JPEG, for'
+                ' which there are labels' % (file.path, file.name, len(synsets))
+            )
+        found.setdefault(synsets[int(number.group(1)) - 1], []).append(file)
+    return found
+
+
+def find(
+    source: pathlib.Path, split: str, val_labels: pathlib.Path
+) -> Optional[Tuple[Split, bool]]:
+    """Returns (the split's images, whether it is the official archive or flat folder); None if the
+    source holds no such split.
+    """
+    archive, folder = source / ARCHIVES[split], source / split
+    if archive.is_file() and split == 'train':
+        return train_archive(archive), True
+    if archive.is_file():
+        return by_number(_members(archive), imagenet_labels.validation_synsets(val_labels)), True
+    if not folder.is_dir():
+        return None
+    flat = sorted(file for file in folder.iterdir() if file.name.startswith('ILSVRC2012_val_'))
+    if split == 'val' and flat:
+        files = [File(str(file), 0, -1, file.name) for file in flat]
+        return by_number(files, imagenet_labels.validation_synsets(val_labels)), True
+    return class_folders(folder), False
+
+
+def hold_out(found: Split, share: float) -> Dict[str, Split]:
+    """Splits each class: its round(share x n) images whose names have the smallest SHA-256 are val,
+    whatever their order or folder.
+    """
+    splits: Dict[str, Split] = {'train': {}, 'val': {}}
+    for name, files in found.items():
+        ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
+        count = int(round(share * len(files)))
+        for split, part in (('val', ordered[:count]), ('train', ordered[count:])):
+            if part:
+                splits[split][name] = part
+    return splits
+
+
+def is_imagenet(found: Split) -> bool:
+    """Whether these are the classes of ImageNet."""
+    return len(found) == imagenet_labels.CLASSES and all(map(imagenet_labels.SYNSET.match, found))
+
+
+def check(found: Split, split: str, source: pathlib.Path, words: Dict[str, str]) -> None:
+    """UserError if the split is not all of ImageNet's."""
+    count, classes = sum(map(len, found.values())), imagenet_labels.CLASSES
+    if not is_imagenet(found) or count != COUNTS[split]:
+        missing = sorted(set(words) - set(found)) if len(words) == classes else []
+        raise UserError(
+            '%s: found %d images of %d classes, ILSVRC2012 %s has %d of %d%s; complete it, or use'
+            ' what is there with --no_verify'
+            % (
+                source,
+                count,
+                len(found),
+                split,
+                COUNTS[split],
+                classes,
+                ' (missing: %s)' % ', '.join(missing[:10]) if missing else '',
+            )
+        )
