@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from common.checkpoints.importers import account
 from common.errors import UserError, some
-from resnest_tf import model
+from resnest_tf import backbone
 
 HEADS = ('head', 'auxiliary')  # scopes of the paper's variant that are not its backbone
 _LAYOUTS = {'ours': 'paper', 'backbone': 'paper', 'port': 'port'}  # layout: value of --variant
@@ -146,7 +146,7 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         raise UserError(
             "no ResNeSt of the authors' PyTorch code with %s layers: it would have conv1.0.weight,"
             ' layer1.0.conv2.conv.weight and layer4.0.conv3.weight, found %s'
-            % (' or '.join(map(str, sorted(model.BLOCKS))), some(state))
+            % (' or '.join(map(str, sorted(backbone.BLOCKS))), some(state))
         )
     wanted, sources = {}, {}
     for ours, shape in _backbone_shapes(depth, last.shape[0] / 2048).items():
@@ -174,16 +174,13 @@ def _depth(names: Iterable[str], block: str) -> Optional[int]:
     blocks = tuple(
         sum(1 for name in names if re.fullmatch(block % stage, name)) for stage in (1, 2, 3, 4)
     )
-    return {there: depth for depth, there in model.BLOCKS.items()}.get(blocks)
+    return {there: depth for depth, there in backbone.BLOCKS.items()}.get(blocks)
 
 
 def _backbone_shapes(depth: int, width: float) -> Dict[str, List[int]]:
     with tf.Graph().as_default():
-        model.backbone(
-            tf.placeholder(tf.float32, [1, model.SMALLEST, model.SMALLEST, 3]),
-            depth=depth,
-            width=width,
-        )
+        net = backbone.network(width, training=False, update_bn=False)
+        backbone.stages(net, tf.placeholder(tf.float32, [1, 32, 32, 3]), depth)
         return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
 
 
@@ -222,7 +219,7 @@ _LEAF = {
 
 
 def _torch_name(ours: str) -> Tuple[str, Optional[int]]:
-    """(their name, which half of that tensor or None for all of it) of a variable of our backbone."""
+    """(their name, which half of that tensor or None for all of it) of our backbone's variable."""
     layer, leaf = ours.rsplit('/', 1)
     if layer.startswith('stem/'):
         return '%s.%s' % (_STEM[layer[len('stem/') :]], _LEAF[leaf]), None

@@ -12,7 +12,9 @@ from common.config import option
 from common.errors import UserError
 from common.metrics.labels import Labels
 from common.settings import Config
-from resnest_tf import cityscapes, model
+from resnest_tf import cityscapes
+
+SMALLEST = 32  # pixels of a side: the backbone halves it five times at output stride 32
 
 
 @dataclasses.dataclass
@@ -138,10 +140,9 @@ class ResNeStConfig(Config):
             'slide_height',
             'slide_width',
         ):
-            if getattr(self, name) is not None and getattr(self, name) < model.SMALLEST:
+            if getattr(self, name) is not None and getattr(self, name) < SMALLEST:
                 raise UserError(
-                    '%s: %d is not legal; give at least %d'
-                    % (name, getattr(self, name), model.SMALLEST)
+                    '%s: %d is not legal; give at least %d' % (name, getattr(self, name), SMALLEST)
                 )
         if self.min_scale > self.max_scale:
             raise UserError(
@@ -161,6 +162,11 @@ class ResNeStConfig(Config):
                 'image_pooling: %s is not legal; give [height, width] in pixels of the features,'
                 ' such as [33, 65], or [] for the whole image' % self.image_pooling
             )
+        if self.variant == 'port' and self.image_pooling not in ([], [7, 7]):
+            raise UserError(
+                'image_pooling: %s is not legal with variant port, which pools over [7, 7]; leave'
+                ' it out or give variant paper' % self.image_pooling
+            )
         if self.ohem_threshold > 1:
             raise UserError(
                 'ohem_threshold: %g is not legal; it is a probability' % self.ohem_threshold
@@ -176,8 +182,8 @@ class ResNeStConfig(Config):
                 % self.slide_stride
             )
         sides = [scale * min(self.image_height, self.image_width) for scale in self.eval_scales]
-        if not sides or min(sides) < model.SMALLEST:
+        if not sides or min(sides) < SMALLEST:
             raise UserError(
                 'eval_scales: %s is not legal; give at least one, and none that makes a side'
-                ' shorter than %d pixels' % (self.eval_scales, model.SMALLEST)
+                ' shorter than %d pixels' % (self.eval_scales, SMALLEST)
             )

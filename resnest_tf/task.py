@@ -6,7 +6,7 @@ from common.errors import UserError
 from common.metrics import segmentation
 from common.task import Task
 from common.training import batch_norm
-from resnest_tf import checkpoints, input_pipeline, model, views
+from resnest_tf import checkpoints, input_pipeline, model, model_port, test_time_augmentation
 from resnest_tf.config import ResNeStConfig
 
 ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
@@ -55,7 +55,10 @@ class ResNeSt(Task):
         synchronised = (
             batch_norm.synchronised(device) if device and cfg.sync_bn is not False else None
         )
-        return model.build(images, cfg, training=training, dropout=dropout, batch_norm=synchronised)
+        network = model_port if cfg.variant == 'port' else model
+        return network.build(
+            images, cfg, training=training, dropout=dropout, batch_norm=synchronised
+        )
 
     def loss(self, outputs, features):
         return segmentation.loss(outputs, features, self.cfg)
@@ -81,7 +84,9 @@ class ResNeSt(Task):
         return []
 
     def inference(self, images):
-        return views.logits(lambda view: self.network(view, False), images, self.cfg)
+        return test_time_augmentation.inference(
+            lambda view: self.network(view, False), images, self.cfg
+        )
 
     def counts(self, logits, features):
         return segmentation.counts(logits, features, self.cfg)

@@ -1,4 +1,4 @@
-"""Losses for classification [B, C] and dense prediction [B, H, W, C]; always computed in float32."""
+"""Losses of classification [B, C] and dense prediction [B, H, W, C], computed in float32."""
 
 import math
 from typing import Optional

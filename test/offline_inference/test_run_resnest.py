@@ -25,7 +25,8 @@ from offline_inference import (
     score,
     to_onnx,
 )
-from resnest_tf.model import deeplab_resnest
+from resnest_tf import model, model_port
+from resnest_tf.config import ResNeStConfig
 
 COUNT, HEIGHT, WIDTH = 5, 64, 96
 NETWORKS = {
@@ -56,7 +57,8 @@ def weights_and_logits(variant, images, prefix):
     inputs = (images - mean) / deviation
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, HEIGHT, WIDTH, 3])
-        logits, _ = deeplab_resnest(x, aux_head=False, **NETWORKS[variant])
+        network = model_port if variant == 'port' else model
+        logits = network.build(x, ResNeStConfig(**NETWORKS[variant]))
         for variable in tf.global_variables():
             shape, name = variable.shape.as_list(), variable.op.name
             weights[name] = (

@@ -7,10 +7,10 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from resnest_networks import deeplab, resnest
 
 from common.errors import UserError
 from resnest_tf.checkpoints import dead, describe, from_torch, layout_of, may_be_missing
-from resnest_tf.model import backbone, deeplab_resnest
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 
@@ -23,7 +23,7 @@ def port_shapes():
 
 
 @functools.lru_cache(maxsize=None)
-def shapes_of(network=deeplab_resnest, **options):
+def shapes_of(network=deeplab, **options):
     with tf.Graph().as_default():
         network(tf.placeholder(tf.float32, [1, 64, 64, 3]), **options)
         return {v.op.name: v.shape.as_list() for v in tf.global_variables()}
@@ -71,7 +71,7 @@ def test_own_checkpoints_are_recognised_and_described(options):
 
 
 def test_backbone_is_described_and_lacks_both_heads():
-    shapes = shapes_of(backbone, depth=50)
+    shapes = shapes_of(resnest, depth=50)
     assert layout_of(shapes) == 'backbone'
     assert (
         str(describe(shapes))
@@ -166,7 +166,7 @@ def test_published_weights_make_every_variable_of_the_backbone():
         for name, shape in published
     }
     assert {name: list(value.shape) for name, value in from_torch(state).items()} == shapes_of(
-        backbone, depth=50
+        resnest, depth=50
     )
 
 
@@ -174,7 +174,7 @@ def test_weights_are_transposed_and_split():
     state = authors_state()
     variables = from_torch(state)
     assert {name: list(value.shape) for name, value in variables.items()} == shapes_of(
-        backbone, depth=26, width=1 / 16
+        resnest, depth=26, width=1 / 16
     )
     assert all(value.dtype == np.float32 for value in variables.values())
     assert (

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from resnest_networks import deeplab
 
 from common import config, export_weights
 from common.checkpoints import checkpoint
 from common.errors import UserError
 from common.evaluation import evaluation
 from common.training import experiment
-from resnest_tf import cityscapes, model
+from resnest_tf import cityscapes
 from resnest_tf.task import ResNeSt
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -151,7 +152,7 @@ def predictions(prefix, **network):
     images = np.stack([image[..., ::-1] for image, _ in blobs(3, 2)])  # RGB
     normal = (images / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     with tf.Graph().as_default(), tf.Session() as session:
-        logits, _ = model.deeplab_resnest(
+        logits, _ = deeplab(
             tf.constant(normal, tf.float32),
             **dict(dict(depth=14, width=1 / 16, aux_head=False), **network),
         )

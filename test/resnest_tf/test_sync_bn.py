@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from resnest_networks import deeplab
 
 from common import config, devices, settings
 from common.devices import npu
 from common.devices.cpu import CPU
 from common.metrics import losses
 from common.training import batch_norm, optimizer
-from resnest_tf.model import deeplab_resnest
 
 TWO_RANKS = pathlib.Path(__file__).resolve().parent.parent / 'common' / 'training' / 'two_ranks.py'
 STEPS = 3
@@ -70,7 +70,7 @@ def train(device, session_config, images, labels, synchronise):
     )
 
     def losses_of(_):
-        outputs = deeplab_resnest(
+        outputs = deeplab(
             tf.constant(images),
             depth=14,
             width=1 / 16,

@@ -1,0 +1,29 @@
+"""Builds ResNeSt's graphs for tests."""
+
+import tensorflow as tf
+
+from resnest_tf import backbone, model, model_port
+from resnest_tf.config import ResNeStConfig
+
+MODELS = {'paper': model, 'port': model_port}
+
+
+def deeplab(images, *, training=False, aux_head=True, dropout=None, batch_norm=None, **fields):
+    """Returns (logits, auxiliary logits or None); fields: of the configuration.
+
+    The auxiliary head without training is that of training on frozen batch norm.
+    """
+    if aux_head and not training:
+        training, fields = True, dict(fields, freeze_bn=True)
+    cfg = ResNeStConfig(aux_weight=0.4 if aux_head else 0.0, **fields)
+    outputs = MODELS[cfg.variant].build(images, cfg, training, dropout, batch_norm)
+    return outputs if training else (outputs, None)
+
+
+def resnest(images, *, depth=50, width=1.0, output_stride=8, num_classes=None):
+    """Returns the backbone's stages and, of num_classes, logits of the last one's mean."""
+    net = backbone.network(width, training=False, update_bn=False)
+    stages = backbone.stages(net, images, depth, output_stride)
+    if not num_classes:
+        return stages, None
+    return stages, tf.layers.dense(tf.reduce_mean(stages[3], [1, 2]), num_classes, name='fc')
