@@ -112,8 +112,8 @@ class ResNeStConfig(Config):
 
     @property
     def bgr(self) -> bool:
-        """Whether images reach the network as BGR."""
-        return False
+        """Whether images reach the network as BGR: the published port was trained on that."""
+        return self.variant == 'port'
 
     def validate(self) -> None:
         super().validate()

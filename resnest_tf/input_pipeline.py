@@ -46,11 +46,6 @@ _FEATURES = {
 # ---- records -------------------------------------------------------------------------------------
 
 
-def is_bgr(cfg) -> bool:
-    """Whether the network was trained on BGR: the published port was."""
-    return cfg.variant == 'port'
-
-
 def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> Dict[str, tf.Tensor]:
     """Turns a batch of sampling.batches into image uint8 [B,H,W,3], label uint8 [B,H,W] (255: not
     scored), mask; in evaluation also id int32 [B].
@@ -102,7 +97,7 @@ def _load(
 
 def _ordered(bgr: np.ndarray, cfg) -> np.ndarray:
     """The channels in the order that the network takes."""
-    return bgr if is_bgr(cfg) else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return bgr if cfg.bgr else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def _arrays(example: Dict, cfg) -> Tuple[np.ndarray, np.ndarray]:
@@ -226,7 +221,7 @@ def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
 
 def channel_statistics(cfg) -> Tuple[List[float], List[float]]:
     """Returns (mean, deviation) of the channels in units of 0..255, in the order of `parse`."""
-    order = -1 if is_bgr(cfg) else 1
+    order = -1 if cfg.bgr else 1
     return list(MEAN[::order]), list(STD[::order])
 
 
