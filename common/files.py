@@ -1,11 +1,18 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
+import platform
+import re
 import shutil
 from typing import Any, Dict, Iterator, Union
+
+from common.errors import UserError
+
+_HOST = hashlib.sha1(platform.node().encode()).hexdigest()[:6]
 
 
 @contextlib.contextmanager
@@ -13,22 +20,55 @@ def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`; it is renamed to `path` on success and removed on any
     error.
 
-    The temporary keeps the suffix, so that libraries that look at it (np.save, cv2.imwrite) do the
-    right thing. A file or a folder may be made there; parents are created.
+    A file or a folder may be made there; it is on the disk before it gets its name, so that a power
+    failure leaves the old or the new one. Parents are created. A file is replaced, a folder that is
+    not empty never: UserError. The temporary keeps the suffix, for libraries that look at it
+    (np.save, cv2.imwrite). What a killed process of this host left of `path` is removed.
     """
     path = pathlib.Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError('%s is a folder that is not empty; remove it or give another path' % path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name('.%s.%d.tmp%s' % (path.stem, os.getpid(), path.suffix))
+    _remove_leftovers(path)
+    stem = path.stem[:100]  # names have at most 255 bytes
+    temporary = path.with_name('.%s.%s-%d.tmp%s' % (stem, _HOST, os.getpid(), path.suffix))
     try:
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(str(path))
+        for file in [temporary, *temporary.rglob('*')]:
+            _sync(file)
+        if path.is_dir() and not temporary.is_dir():
+            raise UserError('%s is a folder; remove it or give another path' % path)
         os.replace(str(temporary), str(path))
+        _sync(path.parent)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(str(temporary))
-        elif temporary.exists():
-            temporary.unlink()
+        _remove(temporary)
+
+
+def _remove_leftovers(path: pathlib.Path) -> None:
+    """Removes the temporaries of `path` whose process has ended."""
+    name = r'\.%s\.%s-(\d+)\.tmp%s' % (re.escape(path.stem[:100]), _HOST, re.escape(path.suffix))
+    for file in list(path.parent.iterdir()):
+        match = re.fullmatch(name, file.name)
+        if match and not os.path.exists('/proc/' + match.group(1)):
+            _remove(file)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(str(path), ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Waits until a file or folder is on the disk, where the file system can say so."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(str(path), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Union[str, os.PathLike], content: Dict[str, Any]) -> None:
