@@ -24,6 +24,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> None:
+        message = message.replace('argument ', '', 1)
         raise UserError(message + '; --help lists all flags')
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from common.data import records
-from resnest_tf import draw_scenes, prepare_cityscapes
+from resnest_tf import draw_scenes, prepare_cityscapes, street
 
 DRAWN = {
     'road': 7,
@@ -126,7 +126,7 @@ def test_small_things_are_still_seen():
     def box(thing, z, seed=0):
         """(width, height) in pixels of a thing that stands alone."""
         scene = draw_scenes.Scene(np.random.RandomState(seed), 128, 256)
-        getattr(scene, thing)(0.0, z)
+        getattr(street, thing)(scene, 0.0, z)
         rows, columns = np.nonzero(scene.ids)
         return np.bincount(rows).max() if thing == 'pole' else np.ptp(columns) + 1, np.ptp(rows) + 1
 

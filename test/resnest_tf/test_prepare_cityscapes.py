@@ -19,7 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 from common.data import record_writer
-from resnest_tf import cityscapes, prepare_cityscapes
+from resnest_tf import cityscapes, cityscapes_files, prepare_cityscapes
 
 # The official list of labels: name, label id, train id (255: ignored).
 OFFICIAL = [
@@ -70,13 +70,14 @@ IMAGES = {
     'test': ['berlin_000000_000019', 'bonn_000045_000019', 'mainz_000000_000021'],
 }
 HEIGHT, WIDTH = 16, 32
+COUNTS = dict(cityscapes.COUNTS)
 
 
 @pytest.fixture(autouse=True)
 def small_cityscapes(monkeypatch):
     """A Cityscapes of 4, 2 and 3 images. One worker, which saves the start of processes."""
     monkeypatch.setattr(
-        prepare_cityscapes, 'COUNTS', {split: len(names) for split, names in IMAGES.items()}
+        cityscapes, 'COUNTS', {split: len(names) for split, names in IMAGES.items()}
     )
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0})
     with tf.Graph().as_default():
@@ -250,7 +251,7 @@ def test_constants_are_the_official_ones():
     for name, colour in official.items():
         assert tuple(cityscapes.PALETTE[cityscapes.CLASSES.index(name)]) == colour
     assert len({tuple(colour) for colour in cityscapes.PALETTE}) == 19
-    assert cityscapes.COUNTS == {'train': 2975, 'val': 500, 'test': 1525} and (
+    assert COUNTS == {'train': 2975, 'val': 500, 'test': 1525} and (
         cityscapes.HEIGHT,
         cityscapes.WIDTH,
     ) == (1024, 2048)
@@ -349,7 +350,7 @@ def test_archives_and_folders_give_the_same_bytes(zipped, extracted, tmp_path):
     sources = {
         'zipped': zipped,
         'extracted': extracted,
-        'files': [zipped / name for name in prepare_cityscapes.ARCHIVES.values()],
+        'files': [zipped / name for name in cityscapes_files.ARCHIVES.values()],
         'apart': apart,
         'inside': inside,
     }
@@ -381,10 +382,10 @@ def test_several_processes_give_the_same_bytes(zipped, tmp_path, monkeypatch):
 def test_files_of_the_whole_of_cityscapes(zipped, tmp_path, monkeypatch, capsys):
     """2975 images of 2048x1024: 25 GB, in files of 100 to 250 MB."""
     counts, shards = {'train': 2975, 'val': 500, 'test': 1525}, {}
-    one = prepare_cityscapes.File(None, 'x')
-    monkeypatch.setattr(prepare_cityscapes, 'COUNTS', counts)
+    one = cityscapes_files.File(None, 'x')
+    monkeypatch.setattr(cityscapes, 'COUNTS', counts)
     monkeypatch.setattr(
-        prepare_cityscapes,
+        cityscapes_files,
         'find',
         lambda _: {
             (kind, split): {'ulm_%06d_000019' % i: one for i in range(count)}
@@ -571,7 +572,7 @@ WRONG = {
         lambda: png(picture(NAME))[:500] + b'damage' + png(picture(NAME))[506:],
         ['damaged'],
     ),
-    'a JPEG': (left, lambda: cv2.imencode('.jpg', picture(NAME))[1].tobytes(), ['no PNG']),
+    'a JPEG': (left, lambda: cv2.imencode('.jpg', picture(NAME))[1].tobytes(), ['not a PNG']),
     'an empty image': (left, lambda: b'', ['is empty']),
 }
 
@@ -721,7 +722,7 @@ def test_sources_that_are_not_right(zipped, extracted, tmp_path, capsys):
     )
     line = refused(capsys, zipped / 'gtFine_trainvaltest.zip', out)
     assert 'holds no leftImg8bit/' in line and 'leftImg8bit_trainvaltest.zip' in line
-    assert '--workers 0' in refused(capsys, zipped, out, '--workers', 0)
+    assert '--workers: found 0' in refused(capsys, zipped, out, '--workers', 0)
 
 
 def test_disk_space(zipped, tmp_path, capsys, monkeypatch):

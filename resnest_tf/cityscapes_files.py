@@ -1,0 +1,250 @@
+"""The files of Cityscapes: finding them in the downloads, packed or not, and reading them."""
+
+import functools
+import pathlib
+import re
+import sys
+import zipfile
+import zlib
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from common.errors import UserError, some
+from resnest_tf import cityscapes
+from resnest_tf.cityscapes import IGNORE
+
+IMAGES, LABELS = 'leftImg8bit', 'gtFine'
+ARCHIVES = {IMAGES: 'leftImg8bit_trainvaltest.zip', LABELS: 'gtFine_trainvaltest.zip'}
+# CITY/CITY_SSSSSS_FFFFFF_leftImg8bit.png, CITY/CITY_SSSSSS_FFFFFF_gtFine_labelIds.png; _color,
+# _instanceIds and _polygons are not used.
+FILE = re.compile(
+    r'(?:.*/)?(leftImg8bit|gtFine)/(train|val|test)/([^/]+)/(\3_\d{6}_\d{6})'
+    r'_\1(?:(?<=8bit)|(?<=Fine)_labelIds)\.png'
+)
+PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey and alpha', 6: 'RGB and alpha'}
+
+
+class File(NamedTuple):
+    """The file `path`, or the member `path` of the zip file `archive`."""
+
+    archive: Optional[str]
+    path: str
+
+    def __str__(self):
+        return '%s: %s' % self if self.archive else self.path
+
+
+Item = Tuple[str, File, Optional[File]]  # name, image, label
+Found = Dict[Tuple[str, str], Dict[str, File]]  # (leftImg8bit or gtFine, split) -> {name: file}
+
+
+def listed(place: pathlib.Path) -> List[File]:
+    """Returns all files in a zip file, or the PNGs in a folder leftImg8bit/ or gtFine/."""
+    if place.is_dir():
+        return [File(None, str(path)) for path in sorted(place.glob('*/*/*.png'))]
+    try:
+        with zipfile.ZipFile(str(place)) as archive:
+            return [File(str(place), name) for name in archive.namelist() if not name.endswith('/')]
+    except zipfile.BadZipFile as error:
+        with open(str(place), 'rb') as source:
+            is_page = source.read(100).lstrip()[:1] == b'<'
+        raise UserError(
+            '%s: %s; download it again'
+            % (
+                place,
+                'a web page, not a zip archive: the download needs a login'
+                if is_page
+                else 'not a whole zip archive (%s)' % error,
+            )
+        )
+
+
+def places(source: pathlib.Path) -> List[pathlib.Path]:
+    """Returns the zip files and extracted folders that --source means; a zip file, which is whole,
+    goes before the folder beside it.
+    """
+    if source.is_file() or source.name in ARCHIVES and source.is_dir():
+        return [source]
+    if not source.is_dir():
+        raise UserError(
+            '--source %s: no such file or folder; name the zip files, or the folder that holds them'
+            % source
+        )
+    found = [
+        source / archive if (source / archive).is_file() else source / kind
+        for kind, archive in ARCHIVES.items()
+    ]
+    found = [place for place in found if place.exists()]
+    if not found:
+        inside = [entry.name for entry in source.iterdir()]
+        raise UserError(
+            '--source %s: holds neither %s nor %s nor %s/ nor %s/ (found: %s); name the folder that'
+            ' does, or the zip files'
+            % ((source,) + tuple(ARCHIVES.values()) + tuple(ARCHIVES) + (some(inside),))
+        )
+    return found
+
+
+def find(sources: Sequence[pathlib.Path]) -> Found:
+    """Returns every image and every label file. UserError for a source of something else."""
+    found: Found = {(kind, split): {} for kind in ARCHIVES for split in cityscapes.COUNTS}
+    for place in [place for source in sources for place in places(source)]:
+        files = listed(place)
+        matches = [
+            (match, file)
+            for match, file in ((FILE.fullmatch(file.path), file) for file in files)
+            if match
+        ]
+        if not matches:
+            inside = (
+                {'/'.join(pathlib.PurePosixPath(file.path).parts[:2]) for file in files}
+                if place.is_file()
+                else ()
+            )
+            raise UserError(
+                '%s: holds no SPLIT/CITY/*_leftImg8bit.png or *_gtFine_labelIds.png (found: %s); of'
+                ' the downloads of Cityscapes give %s'
+                % (
+                    place,
+                    some(inside) if inside else '%d other images' % len(files),
+                    ' and '.join(ARCHIVES.values()),
+                )
+            )
+        for match, file in matches:
+            kind, split, _, name = match.groups()
+            if name in found[kind, split]:
+                raise UserError(
+                    '%s: is also in %s; name one of them' % (file, found[kind, split][name])
+                )
+            found[kind, split][name] = file
+    return found
+
+
+def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, List[Item]]:
+    """Returns the images of each split with their labels, sorted by name. UserError, or a warning,
+    if Cityscapes has more or less.
+    """
+    for kind in ARCHIVES:
+        if not any(found[kind, split] for split in cityscapes.COUNTS) and (
+            kind == IMAGES or set(splits) != {'test'}
+        ):
+            raise UserError(
+                '--source: holds no %s/{train,val,test}; add %s' % (kind, ARCHIVES[kind])
+            )
+    items: Dict[str, List[Item]] = {}
+    problems = []
+    for split in splits:
+        images = found[IMAGES, split]
+        labels = (
+            found[LABELS, split] if split != 'test' else dict.fromkeys(images)
+        )  # the labels that gtFine has for test are dummies
+        for these, others, what in (
+            (images, labels, 'images have no label'),
+            (labels, images, 'labels have no image'),
+        ):
+            alone = set(these) - set(others)
+            problems += ['%d %s %s (%s)' % (len(alone), split, what, some(alone))] if alone else []
+        items[split] = [
+            (name, images[name], labels[name]) for name in sorted(set(images) & set(labels))
+        ]
+        more = len(items[split]) - cityscapes.COUNTS[split]
+        if more:
+            problems.append(
+                'found %d %s images%s, %d are %s'
+                % (
+                    len(items[split]),
+                    split,
+                    '' if split == 'test' else ' with labels',
+                    abs(more),
+                    'too many' if more > 0 else 'missing',
+                )
+            )
+    if problems and not (allow_partial and any(items.values())):
+        raise UserError(
+            'not all of Cityscapes: %s; complete it%s'
+            % (
+                '; '.join(problems),
+                '' if allow_partial else ', or use what is there with --allow_partial',
+            )
+        )
+    for problem in problems:
+        sys.stderr.write('warning: %s\n' % problem)
+    return {split: content for split, content in items.items() if content}
+
+
+@functools.lru_cache(maxsize=None)
+def opened(archive: str) -> zipfile.ZipFile:
+    """Opens an archive, once a process: it takes a while to read the list of 20000 members."""
+    return zipfile.ZipFile(archive)
+
+
+def unusable(file: File, why: str) -> UserError:
+    return UserError(
+        '%s is not usable: %s; replace it, or leave out up to N images with --skip_corrupt N'
+        % (file, why)
+    )
+
+
+def decode(file: File, is_label: bool) -> np.ndarray:
+    """Returns the uint8 pixels of a PNG file: an image [H,W,3] in BGR order, or a label [H,W].
+
+    UserError names a file that is not whole or of another kind.
+    """
+    try:
+        data = (
+            opened(file.archive).read(file.path)
+            if file.archive
+            else pathlib.Path(file.path).read_bytes()
+        )
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
+        raise unusable(file, 'it cannot be read: %s' % error)
+    if data[:8] != b'\x89PNG\r\n\x1a\n' or len(data) < 33:
+        raise unusable(file, 'it is not a PNG' if data else 'it is empty')
+    if b'IEND\xaeB`\x82' not in data:
+        raise unusable(file, 'it is cut off')
+    depth, kind = data[24], data[25]  # of the PNG header; OpenCV would scale 4 bits to 8
+    if is_label and (depth, kind) != (8, 0):
+        raise unusable(
+            file,
+            'it has %d bits %s, where label ids have 8 bits grey'
+            % (depth, PNG_KINDS.get(kind, 'of an unknown kind')),
+        )
+    try:
+        pixels = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if is_label else cv2.IMREAD_COLOR
+        )
+    except cv2.error as error:
+        raise unusable(file, ' '.join(str(error).split()))
+    if pixels is None:
+        raise unusable(file, 'it is damaged')
+    return pixels
+
+
+def train_ids(file: File) -> np.ndarray:
+    """Returns a labelIds file as uint8 [H,W] train ids. UserError if it is something else."""
+    label = decode(file, True)
+    present = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
+    wrong = [int(id) for id in present if id >= cityscapes.LABELS and id != IGNORE]
+    if wrong:
+        raise unusable(
+            file,
+            'it holds the ids %s, where label ids are 0 to %d'
+            % (some(wrong), cityscapes.LABELS - 1),
+        )
+    if IGNORE in present and all(present[:-1] < len(cityscapes.CLASSES)):
+        # Label ids have 255 hardly ever, and plants, sky or cars, which are above 20, nearly
+        # always.
+        raise unusable(
+            file,
+            'it looks like train ids (255, and else nothing above 18), where label ids are needed',
+        )
+    return cityscapes.TRAIN_IDS[label]
