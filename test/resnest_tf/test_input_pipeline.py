@@ -3,7 +3,6 @@ images scaled by OpenCV and then cropped.
 """
 
 import colorsys
-import types
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import tensorflow as tf
 from common import benchmark
 from common.data import records, sampling
 from resnest_tf import input_pipeline
+from resnest_tf.config import ResNeStConfig
 from resnest_tf.input_pipeline import DRAWS, Draws
 
 MEAN, STD = (
@@ -29,22 +29,15 @@ def graph():
 
 
 def cfg(**changes):
-    return types.SimpleNamespace(
+    return ResNeStConfig(
         **dict(
             dict(
                 crop_height=48,
                 crop_width=96,
                 image_height=128,
                 image_width=256,
-                num_classes=19,
-                variant='paper',
-                min_scale=0.5,
-                max_scale=2.0,
-                flip=True,
-                photometric=True,
                 data_path='DATA',
                 batch_size=2,
-                skip_corrupt=0,
             ),
             **changes,
         )
@@ -655,7 +648,7 @@ def test_normalize(dtype):
 
 
 def test_baseline_is_the_ports_way(tmp_path):
-    """Fixed size crops of both schemas, float32; the label is mirrored and cropped with the image."""
+    """Fixed size crops of both schemas, float32; image and label are cropped and mirrored alike."""
     labels = [np.random.RandomState(i).randint(0, 2, (60, 110)).astype(np.uint8) for i in range(4)]
     pairs = [
         (np.repeat(200 * label[..., None] + 20, 3, -1).astype(np.uint8), label) for label in labels
