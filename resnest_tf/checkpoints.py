@@ -1,127 +1,92 @@
-"""The checkpoint layouts of DeepLabV3-ResNeSt: whose variables are these, and which flags fit them?
+"""The checkpoints of DeepLabV3-ResNeSt: which flags fit them, and how its authors name variables.
 
 Layouts are told apart by variable names alone; whatever else a training checkpoint holds (optimizer
-slots, averages, global_step) is overlooked. A backbone is the paper's network without its heads:
-what `from_torch` makes of ImageNet weights.
+slots, averages, global_step) is ignored. A backbone is the paper's network without its heads: what
+`from_torch` makes of ImageNet weights.
 """
 
 import re
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from common.checkpoints.description import Description
 from common.checkpoints.importers import account
+from common.checkpoints.importers.torch import to_tensorflow, torch_shape
 from common.errors import UserError, some
+from common.training.layers import variable_shapes
 from resnest_tf import backbone
 
-HEADS = ('head', 'auxiliary')  # scopes of the paper's variant that are not its backbone
-_LAYOUTS = {'ours': 'paper', 'backbone': 'paper', 'port': 'port'}  # layout: value of --variant
-_DEAD = frozenset(
-    'Conv_%d' % (4 * block + 1) for block in range(16)
-)  # the second conv of each of the port's blocks
+_HEADS = ('head', 'auxiliary')  # scopes of the paper's network that are not its backbone
+# The second conv of each of the port's blocks fed nothing: its graph here leaves them out.
+_UNUSED = frozenset('Conv_%d' % (4 * block + 1) for block in range(16))
 
 
-class Description(NamedTuple):
-    """What a checkpoint holds; str() is the phrase for an error: "a DeepLabV3-ResNeSt-50 with 19
-    classes of ...; use --variant ...".
-    """
-
-    layout: str
-    variant: str
-    depth: int
-    width: float
-    num_classes: Optional[int]  # None: a backbone
-    aux_head: bool
-
-    def __str__(self) -> str:
-        flags = '--variant %s --depth %d' % (self.variant, self.depth) + (
-            ' --width %g' % self.width if self.width != 1 else ''
-        )
-        if self.layout == 'backbone':
-            return (
-                "a ResNeSt-%d backbone of the paper's graph, without head: to train one on it, use"
-                ' %s --do_train True' % (self.depth, flags)
-            )
-        whose = "the published port's graph" if self.layout == 'port' else "the paper's graph"
-        return 'a DeepLabV3-ResNeSt-%d with %d classes of %s; use %s --num_classes %d' % (
-            self.depth,
-            self.num_classes,
-            whose,
-            flags,
-            self.num_classes,
-        )
+def _is_paper(names: Iterable[str]) -> bool:
+    return {'stem/conv1/kernel', 'stage1/block1/split/conv1/kernel'} <= set(names)
 
 
-def layout_of(names: Iterable[str]) -> str:
-    """Returns 'ours', 'backbone', 'port' or 'unknown' for a checkpoint's variable names."""
-    names = set(names)
-    if {'stem/conv1/kernel', 'stage1/block1/split/conv1/kernel'} <= names:
-        return 'ours' if 'head/logits/kernel' in names else 'backbone'
-    return (
-        'port'
-        if {'conv1_1/weights', 'resnest1_0/Conv/weights', 'Conv_71/weights'} <= names
-        else 'unknown'
-    )
+def _is_port(names: Iterable[str]) -> bool:
+    return {'conv1_1/weights', 'resnest1_0/Conv/weights', 'Conv_71/weights'} <= set(names)
 
 
 def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
-    """Returns depth, width and classes of a checkpoint, or None if it is no (whole) ResNeSt of a
-    depth that can be built.
+    """Returns what a checkpoint holds, or None unless it is a whole ResNeSt of a known depth.
 
     shapes: {variable name: shape}.
     """
-    names = set(shapes)
-    layout = layout_of(names)
-    if layout == 'unknown':
-        return None
-    if layout == 'port':
-        splits = sum(1 for name in names if re.fullmatch(r'resnest\d_\d/Conv_3/weights', name))
-        depth = 50 if splits == 16 else None
+    if _is_port(shapes):
+        splits = [name for name in shapes if re.fullmatch(r'resnest\d_\d/Conv_3/weights', name)]
+        variant, whose, depth = 'port', "the published port's graph", 50
         last, classifier = shapes.get('Conv_63/weights', ()), shapes['Conv_71/weights']
+        whole = len(splits) == 16
+    elif _is_paper(shapes):
+        variant, whose = 'paper', "the paper's graph"
+        depth = _depth(shapes, r'stage%d/block(\d+)/conv3/kernel')
+        last = shapes.get('stage4/block1/conv3/kernel', ())
+        classifier = shapes.get('head/logits/kernel', ())
+        whole = depth is not None
     else:
-        depth = _depth(names, r'stage%d/block(\d+)/conv3/kernel')
-        last, classifier = (
-            shapes.get('stage4/block1/conv3/kernel', ()),
-            shapes.get('head/logits/kernel', (1, 1, 1, None)),
-        )
-    if depth is None or len(last) != 4 or len(classifier) != 4:
         return None
+    if not whole or len(last) != 4:
+        return None
+    flags = {'variant': variant, 'depth': depth}
+    if last[3] != 2048:
+        flags['width'] = last[3] / 2048
+    if len(classifier) != 4:
+        return Description(
+            'a ResNeSt-%d backbone of %s, without a head, to train one on' % (depth, whose),
+            dict(flags, do_train=True),
+        )
+    classes = classifier[3]
     return Description(
-        layout,
-        _LAYOUTS[layout],
-        depth,
-        last[3] / 2048,
-        classifier[3],
-        'auxiliary/logits/kernel' in names,
+        'a DeepLabV3-ResNeSt-%d with %d classes of %s' % (depth, classes, whose),
+        dict(flags, num_classes=classes),
     )
 
 
-def may_be_missing(names: Iterable[str]) -> Tuple[str, ...]:
-    """The scopes that a warm start from this checkpoint initialises anew by design, because it has
-    nothing of them.
+def classifier_scopes(cfg) -> Sequence[str]:
+    """The scopes that --reinit_head may initialise anew."""
+    return ('Conv_71',) if cfg.variant == 'port' else ('head/logits', 'auxiliary/logits')
 
-    Both heads for a backbone, the auxiliary one for a network that was exported without; () for the
-    port, which must be whole.
+
+def may_be_missing(shapes: Iterable[str]) -> Sequence[str]:
+    """The scopes that a warm start from this checkpoint initialises anew by design: those of the
+    paper's heads that it lacks. The port's checkpoint must be whole.
     """
-    names = set(names)
-    if layout_of(names) not in ('ours', 'backbone'):
+    if not _is_paper(shapes):
         return ()
     return tuple(
-        scope for scope in HEADS if not any(name.startswith(scope + '/') for name in names)
+        scope for scope in _HEADS if not any(name.startswith(scope + '/') for name in shapes)
     )
 
 
-def dead(names: Iterable[str]) -> List[str]:
-    """Those variables of a port's checkpoint (and their slots) whose convs fed nothing: the graph
-    here leaves them out.
-    """
-    names = list(names)
-    return (
-        [name for name in names if name.split('/')[0] in _DEAD]
-        if layout_of(names) == 'port'
-        else []
-    )
+def unused_variables(shapes: Iterable[str]) -> List[str]:
+    """The variables of this checkpoint (and their slots) that had no effect on its output."""
+    if not _is_port(shapes):
+        return []
+    return [name for name in shapes if name.split('/')[0] in _UNUSED]
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
@@ -130,40 +95,32 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
 
     Args:
       state: conv1.0.weight, layer1.0.conv2.fc1.weight, ... (kernels OIHW). The classifier `fc` and
-      the counters
-        `num_batches_tracked` have no place in a segmentation network and are left out.
+      the counters `num_batches_tracked` have no place in a segmentation network and are left out.
     Returns:
-      Our variable names -> float32 arrays (kernels HWIO); the heads' are not among them, see
-      `may_be_missing`.
+      Our variable names -> float32 arrays (kernels HWIO); the heads' are not among them.
     Raises:
       UserError: naming the tensors, if any is missing, left over or of another shape.
     """
-    depth, last = (
-        _depth(state, r'layer%d\.(\d+)\.conv3\.weight'),
-        state.get('layer4.0.conv3.weight'),
-    )
+    depth = _depth(state, r'layer%d\.(\d+)\.conv3\.weight')
+    last = state.get('layer4.0.conv3.weight')
     if depth is None or last is None or last.ndim != 4 or 'layer1.0.conv2.conv.weight' not in state:
         raise UserError(
-            "no ResNeSt of the authors' PyTorch code with %s layers: it would have conv1.0.weight,"
-            ' layer1.0.conv2.conv.weight and layer4.0.conv3.weight, found %s'
+            "not a ResNeSt of the authors' PyTorch code with %s layers: that would have"
+            ' conv1.0.weight, layer1.0.conv2.conv.weight and layer4.0.conv3.weight, found %s'
             % (' or '.join(map(str, sorted(backbone.BLOCKS))), some(state))
         )
     wanted, sources = {}, {}
     for ours, shape in _backbone_shapes(depth, last.shape[0] / 2048).items():
-        theirs, part = sources[ours] = _torch_name(ours)
-        shape = [shape[3], shape[2], shape[0], shape[1]] if len(shape) == 4 else shape
-        wanted[theirs] = tuple(shape) if part is None else (2 * shape[0],) + tuple(shape[1:])
-    state = {
-        name: value
-        for name, value in state.items()
-        if name not in ('fc.weight', 'fc.bias') and not name.endswith('.num_batches_tracked')
-    }
+        theirs, half = sources[ours] = _torch_name(ours)
+        shape = torch_shape(shape)
+        wanted[theirs] = shape if half is None else (2 * shape[0],) + shape[1:]
+    ignored = re.compile(r'fc\.(weight|bias)|.*\.num_batches_tracked')
+    state = {name: value for name, value in state.items() if not ignored.fullmatch(name)}
     arrays = account(state, wanted, 'the PyTorch weights do not make a ResNeSt-%d' % depth)
-    variables = {}
-    for ours, (theirs, part) in sources.items():
-        array = arrays[theirs] if part is None else np.split(arrays[theirs], 2)[part]
-        variables[ours] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
-    return variables
+    return {
+        ours: to_tensorflow(arrays[theirs] if half is None else np.split(arrays[theirs], 2)[half])
+        for ours, (theirs, half) in sources.items()
+    }
 
 
 def _depth(names: Iterable[str], block: str) -> Optional[int]:
@@ -174,14 +131,14 @@ def _depth(names: Iterable[str], block: str) -> Optional[int]:
     blocks = tuple(
         sum(1 for name in names if re.fullmatch(block % stage, name)) for stage in (1, 2, 3, 4)
     )
-    return {there: depth for depth, there in backbone.BLOCKS.items()}.get(blocks)
+    return next((depth for depth in backbone.BLOCKS if backbone.BLOCKS[depth] == blocks), None)
 
 
 def _backbone_shapes(depth: int, width: float) -> Dict[str, List[int]]:
-    with tf.Graph().as_default():
-        net = backbone.network(width, training=False, update_bn=False)
-        backbone.stages(net, tf.placeholder(tf.float32, [1, 32, 32, 3]), depth)
-        return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+    net = backbone.network(width, training=False, update_bn=False)
+    return variable_shapes(
+        lambda: backbone.stages(net, tf.placeholder(tf.float32, [1, 32, 32, 3]), depth)
+    )
 
 
 _STEM = {

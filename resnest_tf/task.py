@@ -34,7 +34,7 @@ class ResNeSt(Task):
 
     @property
     def heads(self):
-        return ('Conv_71',) if self.cfg.variant == 'port' else ('head/logits', 'auxiliary/logits')
+        return checkpoints.classifier_scopes(self.cfg)
 
     @property
     def input_shape(self):
@@ -114,7 +114,7 @@ class ResNeSt(Task):
         return checkpoints.may_be_missing(shapes)
 
     def dead(self, shapes):
-        return checkpoints.dead(shapes)
+        return checkpoints.unused_variables(shapes)
 
 
 TASK = ResNeSt

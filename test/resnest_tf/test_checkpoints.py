@@ -10,7 +10,7 @@ import tensorflow as tf
 from resnest_networks import deeplab, resnest
 
 from common.errors import UserError
-from resnest_tf.checkpoints import dead, describe, from_torch, layout_of, may_be_missing
+from resnest_tf.checkpoints import describe, from_torch, may_be_missing, unused_variables
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 
@@ -55,28 +55,22 @@ OURS = [
 
 
 @pytest.mark.parametrize('options', OURS)
-def test_own_checkpoints_are_recognised_and_described(options):
+def test_own_checkpoints_are_described_with_the_flags_that_build_them(options):
     shapes = shapes_of(**options)
+    aux_head = options.get('aux_head', True)
     for there in (shapes, with_company(shapes)):
-        assert layout_of(there) == 'ours'
-        found = describe(there)
-        assert (found.layout, found.variant, found.depth) == ('ours', 'paper', options['depth'])
-        assert (found.num_classes, found.aux_head) == (
-            options['num_classes'],
-            options.get('aux_head', True),
-        )
-        assert shapes_of(**dict(options, width=found.width)) == shapes
-        assert may_be_missing(there) == (() if found.aux_head else ('auxiliary',))
-        assert dead(there) == []
+        flags = describe(there).flags
+        assert (flags['variant'], flags['depth']) == ('paper', options['depth'])
+        assert shapes_of(aux_head=aux_head, **flags) == shapes
+        assert may_be_missing(there) == (() if aux_head else ('auxiliary',))
+        assert unused_variables(there) == []
 
 
 def test_backbone_is_described_and_lacks_both_heads():
     shapes = shapes_of(resnest, depth=50)
-    assert layout_of(shapes) == 'backbone'
-    assert (
-        str(describe(shapes))
-        == "a ResNeSt-50 backbone of the paper's graph, without head: to train one on it, use "
-        '--variant paper --depth 50 --do_train True'
+    assert str(describe(shapes)) == (
+        "a ResNeSt-50 backbone of the paper's graph, without a head, to train one on; use"
+        ' --variant paper --depth 50 --do_train True'
     )
     assert may_be_missing(shapes) == ('head', 'auxiliary')
     assert {
@@ -87,39 +81,29 @@ def test_backbone_is_described_and_lacks_both_heads():
 
 
 def test_published_checkpoint_is_described_with_the_flags_it_needs():
-    shapes = port_shapes()
-    assert layout_of(shapes) == 'port'
-    assert (
-        str(describe(shapes))
-        == "a DeepLabV3-ResNeSt-50 with 19 classes of the published port's graph; use --variant"
-        ' port '
-        '--depth 50 --num_classes 19'
+    assert str(describe(port_shapes())) == (
+        "a DeepLabV3-ResNeSt-50 with 19 classes of the published port's graph; use --variant port"
+        ' --depth 50 --num_classes 19'
     )
-    assert may_be_missing(shapes) == ()
+    assert may_be_missing(port_shapes()) == ()
 
 
 def test_narrow_port_is_described():
-    shapes = shapes_of(variant='port', width=1 / 32, num_classes=5)
-    found = describe(with_company(shapes))
-    assert (found.layout, found.variant, found.width, found.num_classes) == (
-        'port',
-        'port',
-        1 / 32,
-        5,
-    )
+    options = dict(variant='port', width=1 / 32, num_classes=5)
+    assert describe(with_company(shapes_of(**options))).flags == dict(options, depth=50)
 
 
-def test_dead_convs_of_the_port_are_what_its_graph_does_not_take():
+def test_unused_convs_of_the_port_are_what_its_graph_does_not_take():
     shapes = port_shapes()
     live = shapes_of(variant='port', width=1 / 32, num_classes=5)
-    gone = dead(shapes)
+    gone = unused_variables(shapes)
     assert len(gone) == len(set(gone)) == 16 * 5
     assert set(shapes) - set(gone) == set(live)
     kernels = [name for name in gone if name.endswith('/weights')]
     assert len(kernels) == 16 and all(
         shapes[name][:2] == [3, 3] and shapes[name][2] == shapes[name][3] for name in kernels
     )
-    assert len(dead(dict(shapes, **{'Conv_1/weights/Adam': [3, 3, 64, 64]}))) == 81
+    assert len(unused_variables(dict(shapes, **{'Conv_1/weights/Adam': [3, 3, 64, 64]}))) == 81
 
 
 @pytest.mark.parametrize(
@@ -138,9 +122,8 @@ def test_dead_convs_of_the_port_are_what_its_graph_does_not_take():
     ],
 )
 def test_other_checkpoints_are_unknown(names):
-    assert layout_of(names) == 'unknown'
     assert describe({name: [3, 3, 16, 16] for name in names}) is None
-    assert dead(names) == [] and may_be_missing(names) == ()
+    assert unused_variables(names) == [] and may_be_missing(names) == ()
 
 
 @pytest.mark.parametrize(
@@ -214,14 +197,14 @@ def test_weights_without_classifier_are_enough():
         ),
         (
             lambda: authors_state(('layer2.1.conv3.weight',)),
-            'no ResNeSt .* with 14 or 26 or 50 or 101 layers.*and .* more',
+            'not a ResNeSt .* with 14 or 26 or 50 or 101 layers.*and .* more',
         ),
-        (lambda: {}, 'no ResNeSt.*found nothing'),
+        (lambda: {}, 'not a ResNeSt.*found nothing'),
         (
             lambda: {
                 name: value for name, value in authors_state().items() if '.conv2.' not in name
             },
-            'no ResNeSt',
+            'not a ResNeSt',
         ),  # a plain ResNet
     ],
 )

@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 from resnest_networks import deeplab, resnest
 
-from resnest_tf.checkpoints import dead, describe, from_torch
+from resnest_tf.checkpoints import describe, from_torch, unused_variables
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 TINY = dict(depth=14, width=1 / 32, num_classes=3)
@@ -128,7 +128,7 @@ def test_parameters_are_those_of_the_authors_networks(depth):
     )
     assert round(published['resnest50'] / 1e6, 1) == 27.5
     shapes = {name: shape for name, shape, _ in variables()}
-    assert describe(shapes).depth == depth
+    assert describe(shapes).flags['depth'] == depth
 
 
 def test_initial_kernels_are_drawn_as_the_authors_do():
@@ -318,7 +318,7 @@ def test_variables_of_the_port_are_those_of_its_checkpoint_in_their_order():
         len(published) == 596
         and sum(np.prod(shape) for _, shape, trainable in published if trainable) == 67563539
     )
-    left_out = set(dead(name for name, _, _ in published))
+    left_out = set(unused_variables([name for name, _, _ in published]))
     assert variables() == [row for row in published if row[0] not in left_out]
     assert len(variables()) == 596 - 16 * 5
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
