@@ -143,9 +143,25 @@ def ohem(
     hard = tf.greater(known, -math.log(threshold) if threshold else math.inf)
     kept = min(min_kept * labels.shape[0].value, labels.shape.num_elements())
     if kept:
-        least = tf.nn.top_k(tf.reshape(known, [-1]), kept).values[-1]
-        hard = tf.logical_or(hard, tf.greater_equal(known, least))
+        hard = tf.logical_or(hard, tf.greater_equal(known, _kth_largest(known, kept)))
     return _mean(loss, tf.where(hard, valid, tf.zeros_like(valid)), 'valid')
+
+
+def _kth_largest(values: tf.Tensor, k: int, steps: int = 24) -> tf.Tensor:
+    """A number that is at most the k-th largest of `values`, and less by 2^-steps of the largest at
+    most; 0 if fewer than k are 0 or more.
+
+    Bisection, unrolled: tf.nn.top_k of so many is slow everywhere, and an Ascend device has it in
+    float16 or on its AI CPU only. Counts are exact up to 2^24 values.
+    """
+    low = tf.zeros([], values.dtype)
+    high = tf.maximum(tf.reduce_max(values), low)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        count = tf.reduce_sum(tf.cast(tf.greater_equal(values, middle), tf.float32))
+        enough = tf.greater_equal(count, float(k))
+        low, high = tf.where(enough, middle, low), tf.where(enough, high, middle)
+    return low
 
 
 def _split_ignored(labels, mask, ignore_label):

@@ -175,6 +175,20 @@ def test_ohem_of_everything_is_cross_entropy():
     )
 
 
+@pytest.mark.parametrize('spread', [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize('kept', [1, 999, 20000, 40000])
+def test_ohem_of_many_pixels_is_that_of_a_sort(spread, kept):
+    """Beside the hardest it may keep pixels whose loss is less by 2^-24 of the largest."""
+    random = np.random.RandomState(0)
+    logits = random.normal(0, spread, [1, 200, 200, 3]).astype(np.float32)
+    labels = random.choice([0, 1, 2, 255], [1, 200, 200], p=[0.3, 0.3, 0.3, 0.1]).astype(np.int32)
+    true = np.where(labels == 255, 0, labels)
+    pixels = -np.log(of_labels(logits.astype(np.float64), true))[labels != 255]
+    hardest = np.sort(pixels)[::-1][:kept]
+    loss = run(lambda x, y: losses.ohem(x, y, 0.0, kept, 255), logits, labels)
+    assert loss == pytest.approx(hardest.mean(), rel=1e-5)
+
+
 def test_ohem_keeps_enough_of_equals():
     """All logits are 0, so none is harder than another; none is below the threshold."""
     assert run(
