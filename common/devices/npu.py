@@ -19,6 +19,7 @@ from common.devices.base import Device
 from common.devices.npu_session import (
     adapter_options,
     dump_options,
+    host_config,
     is_mixed,
     profiling_options,
     session_config,
@@ -69,6 +70,8 @@ class NPU(Device):
                 "--device npu: npu_bridge does not import (%s); it comes with CANN's tfplugin:"
                 ' source set_env.sh of ascend-toolkit and tfplugin, or give --device cpu' % error
             )
+        # The first session of a process sizes the thread pool of all.
+        tf.Session(config=host_config()).close()
         if self.rank < 0:
             from npu_bridge.estimator.npu.npu_config import NPURunConfig
 
@@ -127,7 +130,7 @@ class NPU(Device):
                     save_checkpoints_steps=save_steps if self.is_chief else 0,
                     keep_checkpoint_max=cfg.keep_checkpoints,
                     log_step_count_steps=None,
-                    session_config=tf.ConfigProto(allow_soft_placement=True),
+                    session_config=host_config(),
                 ),
             )
         )

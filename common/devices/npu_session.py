@@ -4,6 +4,7 @@ ConfigProto for those who keep a training loop of their own (`session_config()`)
 
 import inspect
 import json
+import os
 import sys
 from typing import Any, Dict
 
@@ -92,6 +93,16 @@ def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
     return {name: value for name, value in arguments.items() if name in known}
 
 
+def host_config() -> tf.ConfigProto:
+    """ConfigProto of a session whose options the adapter writes itself.
+
+    The adapter's iterator blocks an inter-op thread and waits for another one of the same pool, so
+    with one thread, the default on one core, it would wait for ever.
+    """
+    threads = max(2, len(os.sched_getaffinity(0)))
+    return tf.ConfigProto(allow_soft_placement=True, inter_op_parallelism_threads=threads)
+
+
 def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
     """ConfigProto for a training loop of one's own (no Estimator): a complete NpuOptimizer entry,
     remapping and memory optimisation off.
@@ -105,7 +116,7 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
 
     cfg = cfg or Config()
     cfg.validate_npu()
-    config = tf.ConfigProto(allow_soft_placement=True)
+    config = host_config()
     config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
     config.graph_options.rewrite_options.memory_optimization = RewriterConfig.OFF
     entry = config.graph_options.rewrite_options.custom_optimizers.add()

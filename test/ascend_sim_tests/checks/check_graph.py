@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from ascend_sim import device, graph_check
+from ascend_sim import session as sessions
 from npu_bridge.estimator.npu.npu_config import NPURunConfig
 from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
 from npu_bridge.hccl import hccl_ops
@@ -107,6 +108,20 @@ def check_what_a_step_may_not_contain(npu_session, name, change, reason):
         run(session, initializer)
         session.run(train)
     assert name in str(caught.value).split('\n')[0]
+
+
+@pytest.mark.parametrize('threads, hangs', [(1, True), (2, False)])
+def check_iterator_needs_a_second_thread(monkeypatch, make_config, threads, hangs):
+    monkeypatch.setattr(sessions, 'pool', None)  # as in a new process
+    initializer, _ = build()
+    config = make_config()
+    config.inter_op_parallelism_threads = threads
+    with tf.Session(config=config) as session:
+        if hangs:
+            with pytest.raises(tf.errors.InternalError, match='MakeIterator hangs'):
+                session.run(initializer)
+        else:
+            session.run(initializer)
 
 
 def check_partial_batch_and_feeds_are_refused(npu_session):

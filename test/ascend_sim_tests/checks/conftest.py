@@ -18,13 +18,14 @@ def server(tmp_path, monkeypatch):
     """A server of its own for every check: no locks, no rank table, nothing initialised."""
     import npu_bridge  # noqa: F401  patches tf.Session
     import tensorflow.compat.v1 as tf
-    from ascend_sim import device, overflow
+    from ascend_sim import device, overflow, session
 
     for name in list(os.environ):
         if re.match(r'(RANK_|DEVICE_|ASCEND_|CM_|HCCL_|HOROVOD_|POD_NAME|TF_CONFIG)', name):
             monkeypatch.delenv(name)
     monkeypatch.setenv('JOB_ID', '1')
     monkeypatch.setenv('ASCEND_SIM_DIR', str(tmp_path / 'sim'))
+    monkeypatch.setattr(session, 'pool', 2)
     monkeypatch.setattr(overflow, '_steps', 0)
     monkeypatch.setattr(overflow, '_flag', False)
     tf.reset_default_graph()

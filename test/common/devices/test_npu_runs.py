@@ -52,7 +52,12 @@ def launch(start):
 
     def call(folder, *flags, devices=None, more=(), script=RUN, **environment):
         folder.mkdir(parents=True, exist_ok=True)
-        variables = dict(ASCEND_SIM_DIR=folder / 'sim', OMP_NUM_THREADS='1', **environment)
+        variables = dict(
+            ASCEND_SIM_DIR=folder / 'sim',
+            OMP_NUM_THREADS='1',
+            TF_NUM_INTEROP_THREADS='1',  # as on one core, where the adapter's iterator hangs
+            **environment,
+        )
         words = ['env'] + ['%s=%s' % item for item in variables.items()] + [WITH_SIM]
         if devices:
             wrapper = folder / 'wrapper.py'

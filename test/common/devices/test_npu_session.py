@@ -57,6 +57,15 @@ def entry(session_config):
     }
 
 
+def test_one_core_gets_two_threads(monkeypatch):
+    """The adapter's iterator blocks one and waits for another."""
+    monkeypatch.setattr(npu_session.os, 'sched_getaffinity', lambda _: {5})
+    for config in (npu_session.host_config(), npu_session.session_config()):
+        assert config.inter_op_parallelism_threads == 2
+    monkeypatch.setattr(npu_session.os, 'sched_getaffinity', lambda _: set(range(24)))
+    assert npu_session.session_config().inter_op_parallelism_threads == 24
+
+
 def test_a_plain_session():
     assert entry(npu_session.session_config()) == {
         'use_off_line': ('b', True),

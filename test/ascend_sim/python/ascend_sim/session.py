@@ -7,6 +7,7 @@ iterations_per_loop times per call. Other sessions run as ever. The graph itself
 on the CPU, in float32.
 """
 
+import os
 import weakref
 
 from tensorflow.python.client import session as session_lib
@@ -14,7 +15,10 @@ from tensorflow.python.client import session as session_lib
 from ascend_sim import device, errors, graph_check, marks, options
 
 LOOP_VARIABLE = 'npu_runconfig_iterations_per_loop'  # its collection
-_run, _close = session_lib.BaseSession.run, session_lib.BaseSession.close
+_init, _run, _close = (
+    getattr(session_lib.BaseSession, name) for name in ('__init__', 'run', 'close')
+)
+pool = None  # inter-op threads of this process, by the config of its first session
 
 
 class _Token:
@@ -35,6 +39,7 @@ class _Plan:
         self.fused = sum(marks.is_hccl(op) and marks.fusion(op) == 1 for op in ops)
         self.roots = [op for op in fetched if graph_check.trains(op)]
         self.loop = next((op for op in ops if op.name == 'IterationOp'), None)
+        self.iterator = next((op for op in ops if op.type == 'MakeIterator'), None)
         self.checked = False
 
 
@@ -54,6 +59,16 @@ def _plan(session, state, fetches) -> _Plan:
     if key not in state.plans:
         state.plans[key] = _Plan(list({op.name: op for op in fetched}.values()))
     return state.plans[key]
+
+
+def init(self, target='', graph=None, config=None):
+    """Session.__init__ of every session: the first one sizes the pool that all share."""
+    global pool
+    if pool is None:
+        pool = (config.inter_op_parallelism_threads if config else 0) or int(
+            os.environ.get('TF_NUM_INTEROP_THREADS') or len(os.sched_getaffinity(0))
+        )
+    _init(self, target, graph, config)
 
 
 def run(self, fetches, feed_dict=None, options=None, run_metadata=None):
@@ -77,6 +92,12 @@ def run(self, fetches, feed_dict=None, options=None, run_metadata=None):
         )
     if state.options is not None and not plan.only_control:
         _take_device(state, plan)
+        if plan.iterator and pool < 2:
+            raise errors.internal(
+                '%s hangs: the adapter blocks an inter-op thread and waits for that same pool,'
+                ' which has 1 thread (inter_op_parallelism_threads of the first session)'
+                % plan.iterator.name
+            )
         if plan.roots:
             _check_step(self, state, plan, feed_dict)
             for _ in range(state.options.iterations_per_loop - 1):
@@ -159,5 +180,6 @@ def close(self):
 
 def install() -> None:
     """Patches tf.Session; called once, on import of npu_bridge."""
+    session_lib.BaseSession.__init__ = init
     session_lib.BaseSession.run = run
     session_lib.BaseSession.close = close
