@@ -31,6 +31,7 @@ PrecisionMode = Literal[
 PrecisionModeV2 = Literal[
     'fp16', 'origin', 'cube_fp16in_fp32out', 'mixed_float16', 'mixed_bfloat16'
 ]
+FILES = ('fusion_switch_file', 'op_precision_mode', 'customize_dtypes')
 MIXED = (
     'allow_mix_precision',
     'allow_mix_precision_fp16',
@@ -81,6 +82,19 @@ class NPUOptions:
     aoe_mode: Optional[Literal['1', '2', '4', 'mdat']] = option(
         None, 'npu: tuning: 1 subgraph, 2 operator, 4 gradient split'
     )
+    jit_compile: Optional[Literal['true', 'false', 'auto']] = option(
+        None, "npu: compile operators at run time, for shapes that change; None: the adapter's own"
+    )
+    enable_small_channel: bool = option(
+        False, 'npu: faster first convolution of images with few channels, for some networks'
+    )
+    fusion_switch_file: Optional[str] = option(None, 'npu: JSON file that switches fusions off')
+    op_precision_mode: Optional[str] = option(
+        None, 'npu: .ini file with high_precision or high_performance by operator'
+    )
+    customize_dtypes: Optional[str] = option(
+        None, 'npu: .cfg file with the types of single operators'
+    )
     deterministic: NonNegativeInt = option(0, 'npu: 1 makes operators deterministic, slower')
     profiling: Optional[str] = option(None, 'npu: folder for a profile of the run')
     over_dump: Optional[str] = option(
@@ -103,6 +117,10 @@ class NPUOptions:
                     % (', '.join(MIXED), mode(self))
                 )
             _mixlist(self.modify_mixlist)
+        for name in FILES:
+            path = getattr(self, name)
+            if path and not os.path.isfile(path):
+                raise UserError('%s %s: no such file' % (name, path))
         if self.over_dump and self.data_dump:
             raise UserError(
                 'over_dump and data_dump: give one of the two, the adapter takes no both'

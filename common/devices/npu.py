@@ -94,9 +94,12 @@ class NPU(Device):
                 ' every interval is %d' % (loop, culprit, intervals[culprit], longest)
             )
         if loop == 1 and not cfg.iterations_per_loop:
+            reason = '%s have no common divisor' % ', '.join(
+                '%s (%d)' % item for item in intervals.items()
+            )
             sys.stderr.write(
-                'warning: 1 step per call of the device: %s have no common divisor; more would be'
-                ' faster\n' % ', '.join('%s (%d)' % item for item in intervals.items())
+                'warning: 1 step per call of the device: %s; more would be faster\n'
+                % (reason if cfg.enable_data_pre_proc else '--enable_data_pre_proc False')
             )
         return loop
 

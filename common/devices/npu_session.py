@@ -6,11 +6,20 @@ import inspect
 import json
 import os
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 import tensorflow as tf
 
 from common.ascend import options as npu_options
+from common.errors import UserError
+
+# precision_mode_v2 -> precision_mode, for adapters before r1.13.0.
+OLD_MODES = {
+    'fp16': 'force_fp16',
+    'origin': 'must_keep_origin_dtype',
+    'cube_fp16in_fp32out': 'cube_fp16in_fp32out',
+    'mixed_float16': 'allow_mix_precision',
+}
 
 
 def precision(cfg) -> Dict[str, str]:
@@ -29,10 +38,15 @@ def adapter_options(cfg) -> Dict[str, Any]:
     left out.
     """
     options: Dict[str, Any] = precision(cfg)
-    options.update(enable_data_pre_proc=cfg.enable_data_pre_proc, hcom_parallel=cfg.hcom_parallel)
-    for name in ('modify_mixlist', 'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode'):
+    options['hcom_parallel'] = cfg.hcom_parallel
+    if not cfg.enable_data_pre_proc:  # deprecated; True is the default of NPURunConfig
+        options['enable_data_pre_proc'] = False
+    names = ('modify_mixlist', 'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode')
+    for name in names + ('jit_compile',) + npu_options.FILES:
         if getattr(cfg, name):
             options[name] = getattr(cfg, name)
+    if cfg.enable_small_channel:
+        options['enable_small_channel'] = 1
     for name in (
         'graph_memory_max_size',
         'variable_memory_max_size',
@@ -84,13 +98,41 @@ def dump_options(cfg) -> Dict[str, Any]:
 
 def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
     """The arguments that the installed adapter's signature has; a one-line warning names the
-    others.
+    others. What an older adapter calls differently is translated.
     """
     known = inspect.signature(function).parameters
+    arguments = translated(arguments, known)
     missing = sorted(set(arguments) - set(known))
     if missing:
         sys.stderr.write('warning: this adapter has no %s; left out\n' % ', '.join(missing))
     return {name: value for name, value in arguments.items() if name in known}
+
+
+def translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str, Any]:
+    """Options in the words of the installed adapter, whose NPURunConfig has the parameters `known`.
+
+    UserError for a precision mode that it does not have: without it, precision would silently be
+    another.
+    """
+    arguments = dict(arguments)
+    mode = arguments.get('precision_mode_v2')
+    if mode and 'precision_mode_v2' not in known:
+        if mode not in OLD_MODES:
+            raise UserError(
+                'precision_mode_v2 %s: this adapter is older than r1.13.0 and has only the modes of'
+                ' --precision_mode; give one of those, or install a newer CANN' % mode
+            )
+        arguments['precision_mode'] = OLD_MODES[arguments.pop('precision_mode_v2')]
+        sys.stderr.write(
+            'precision_mode_v2 %s is precision_mode %s on this adapter\n'
+            % (mode, arguments['precision_mode'])
+        )
+    if 'jit_compile' in arguments and 'jit_compile' in known:
+        if isinstance(known['jit_compile'].default, bool):  # r1.10.0 and r1.11.0
+            compiled = arguments.pop('jit_compile')
+            if compiled != 'auto':
+                arguments['jit_compile'] = compiled == 'true'
+    return arguments
 
 
 def host_config() -> tf.ConfigProto:
@@ -128,6 +170,12 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
         graph_run_mode=1,
         **dump_options(cfg),
     )
+    if iterations_per_loop > 1:
+        values.setdefault('enable_data_pre_proc', True)  # False in a session, unlike NPURunConfig
+    if cfg.precision_mode_v2 or cfg.jit_compile:
+        from npu_bridge.estimator.npu.npu_config import NPURunConfig
+
+        values = translated(values, inspect.signature(NPURunConfig.__init__).parameters)
     if cfg.profiling:
         values.update(profiling_mode=True, profiling_options=profiling_options(cfg))
     for name, value in values.items():

@@ -42,6 +42,11 @@ def parsed(*flags):
             'modify_mixlist: needs mixed precision .*found fp16',
         ),
         (['--modify_mixlist', '/no/such.json'], 'modify_mixlist /no/such.json: No such file'),
+        (
+            ['--fusion_switch_file', '/no/such.json'],
+            'fusion_switch_file /no/such.json: no such file',
+        ),
+        (['--jit_compile', 'yes'], 'jit_compile: .yes. is not legal; give true or false or auto'),
         (['--over_dump', 'a', '--data_dump', 'b'], 'over_dump and data_dump: give one'),
         (['--dump_step', '5'], 'dump_step: it chooses steps of --data_dump'),
         (

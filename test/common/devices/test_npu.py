@@ -31,9 +31,8 @@ def test_single_steps_are_explained(capsys):
     assert (
         found == 1 and warning.count('\n') == 1 and 'log_interval (10), checkpoints (7)' in warning
     )
-    assert (
-        loops({'log_interval': 10, 'checkpoints': 20}, capsys, enable_data_pre_proc=False)[0] == 1
-    )
+    found, warning = loops({'log_interval': 10}, capsys, enable_data_pre_proc=False)
+    assert found == 1 and '--enable_data_pre_proc False' in warning and 'divisor' not in warning
 
 
 def test_a_loop_that_an_interval_does_not_admit_names_it(capsys):

@@ -1,6 +1,8 @@
 """What the TF adapter is told: precision, and the ConfigProto of a training loop of one's own."""
 
 import json
+import sys
+import types
 
 import pytest
 
@@ -60,8 +62,8 @@ def entry(session_config):
 def test_one_core_gets_two_threads(monkeypatch):
     """The adapter's iterator blocks one and waits for another."""
     monkeypatch.setattr(npu_session.os, 'sched_getaffinity', lambda _: {5})
-    for config in (npu_session.host_config(), npu_session.session_config()):
-        assert config.inter_op_parallelism_threads == 2
+    for made in (npu_session.host_config(), npu_session.session_config()):
+        assert made.inter_op_parallelism_threads == 2
     monkeypatch.setattr(npu_session.os, 'sched_getaffinity', lambda _: set(range(24)))
     assert npu_session.session_config().inter_op_parallelism_threads == 24
 
@@ -72,14 +74,24 @@ def test_a_plain_session():
         'iterations_per_loop': ('i', 1),
         'graph_run_mode': ('i', 1),
         'precision_mode': ('s', b'allow_mix_precision'),
-        'enable_data_pre_proc': ('b', True),
         'hcom_parallel': ('b', True),
     }
+    looped = entry(npu_session.session_config(iterations_per_loop=2))
+    assert looped['enable_data_pre_proc'] == ('b', True)  # loops need it
 
 
 def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
-    (tmp_path / 'mixlist.json').write_text('{}')
+    for name in ('mixlist.json', 'fusion.json', 'precision.ini', 'types.cfg'):
+        (tmp_path / name).write_text('{}')
     cfg = parsed(
+        '--fusion_switch_file',
+        tmp_path / 'fusion.json',
+        '--op_precision_mode',
+        tmp_path / 'precision.ini',
+        '--customize_dtypes',
+        tmp_path / 'types.cfg',
+        '--enable_small_channel',
+        'True',
         '--modify_mixlist',
         tmp_path / 'mixlist.json',
         '--op_select_implmode',
@@ -117,6 +129,10 @@ def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
         'graph_run_mode': ('i', 1),
         'precision_mode': ('s', b'allow_mix_precision'),
         'modify_mixlist': ('s', bytes(tmp_path / 'mixlist.json')),
+        'fusion_switch_file': ('s', bytes(tmp_path / 'fusion.json')),
+        'op_precision_mode': ('s', bytes(tmp_path / 'precision.ini')),
+        'customize_dtypes': ('s', bytes(tmp_path / 'types.cfg')),
+        'enable_small_channel': ('i', 1),
         'op_select_implmode': ('s', b'high_precision'),
         'op_compiler_cache_mode': ('s', b'enable'),
         'op_compiler_cache_dir': ('s', bytes(tmp_path / 'cache')),
@@ -141,7 +157,68 @@ def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
     )  # the adapter wants them to exist
 
 
-def test_overflow_dumps_and_the_other_precision(tmp_path):
+@pytest.fixture
+def adapter(monkeypatch):
+    """adapter(constructor): an npu_bridge whose NPURunConfig has this constructor."""
+
+    def install(constructor):
+        module = types.ModuleType('npu_config')
+        module.NPURunConfig = type('NPURunConfig', (), {'__init__': constructor})
+        for name in ('', '.estimator', '.estimator.npu', '.estimator.npu.npu_config'):
+            monkeypatch.setitem(sys.modules, 'npu_bridge' + name, module)
+
+    return install
+
+
+def r1_11_0(self, precision_mode=None, jit_compile=False):
+    pass
+
+
+def r1_13_0(self, precision_mode=None, precision_mode_v2=None, jit_compile='auto'):
+    pass
+
+
+@pytest.mark.parametrize(
+    'mode, expected',
+    [
+        ('fp16', 'force_fp16'),
+        ('origin', 'must_keep_origin_dtype'),
+        ('cube_fp16in_fp32out', 'cube_fp16in_fp32out'),
+        ('mixed_float16', 'allow_mix_precision'),
+    ],
+)
+def test_an_older_adapter_gets_the_older_name_of_a_precision(mode, expected, adapter, capsys):
+    adapter(r1_11_0)
+    found = entry(npu_session.session_config(parsed('--precision_mode_v2', mode)))
+    assert found['precision_mode'] == ('s', expected.encode()) and 'precision_mode_v2' not in found
+    assert capsys.readouterr().err == (
+        'precision_mode_v2 %s is precision_mode %s on this adapter\n' % (mode, expected)
+    )
+    assert npu_session.supported(r1_11_0, {'precision_mode_v2': mode}) == {
+        'precision_mode': expected
+    }
+
+
+def test_a_precision_that_an_older_adapter_lacks_is_refused(adapter):
+    adapter(r1_11_0)
+    with pytest.raises(UserError, match='precision_mode_v2 mixed_bfloat16: .*older than r1.13.0'):
+        npu_session.session_config(parsed('--precision_mode_v2', 'mixed_bfloat16'))
+
+
+def test_jit_compile_is_a_bool_to_some_adapters(adapter):
+    for constructor, mode, expected in (
+        (r1_13_0, 'false', ('s', b'false')),
+        (r1_13_0, 'auto', ('s', b'auto')),
+        (r1_11_0, 'true', ('b', True)),
+        (r1_11_0, 'auto', None),
+    ):
+        adapter(constructor)
+        found = entry(npu_session.session_config(parsed('--jit_compile', mode)))
+        assert found.get('jit_compile') == expected
+
+
+def test_overflow_dumps_and_the_other_precision(tmp_path, adapter):
+    adapter(r1_13_0)
     found = entry(
         npu_session.session_config(
             parsed('--over_dump', tmp_path / 'over', '--precision_mode_v2', 'mixed_float16')
