@@ -443,10 +443,17 @@ def test_scripts_pass_everything_on_from_any_folder(house, tmp_path, script, tra
 
 
 def test_scripts_without_a_recipe_leave_it_to_the_model(house):
-    assert "['--do_train', 'True']" in house('train_1p.sh')
     assert "['--do_train', 'False', '--batch_size', '4']" in house(
         'test_1p.sh', '--batch_size', '4'
     )
+
+
+def test_scripts_without_arguments_use_the_folders_of_the_port(house):
+    folders = ['--model_path', 'model/wideresnet.ckpt', '--data_path', 'train_data']
+    words = ['--do_train', 'True', *folders, '--output_path', 'model_save']
+    assert str(words) in house('train_1p.sh')
+    folders = ['--model_path', 'model_save/wideresnet.ckpt', '--data_path', 'test_data']
+    assert str(['--do_train', 'False', *folders, '--batch_size', '100']) in house('test_1p.sh')
 
 
 @pytest.mark.parametrize('model', ['wideresnet', 'xception', 'resnest'])

@@ -1,0 +1,143 @@
+"""Trains as ModelZoo's own test scripts do, and prints the lines that its checks look for.
+
+Behind <model>_tf/test/train_full_1p.sh, train_performance_1p.sh and the same for 8 devices. Results
+go to output/<device> below the current folder; flags that are not listed go to the run script.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+from common.errors import UserError, entry_point
+from hccl import launch
+
+NETWORKS = {
+    'wideresnet': 'WideResNet_ID0175_for_TensorFlow',
+    'xception': 'Xception_ID0178_for_TensorFlow',
+    'resnest': 'resnest_ID0181_for_TensorFlow',
+}
+# train_performance_*.sh: enough steps for a steady rate
+PERFORMANCE = ['--steps', '100', '--log_interval', '10', '--eval_interval', '0']
+FIGURES = ('top1', 'miou')
+
+
+def _parser() -> argparse.ArgumentParser:
+    def switch(text: str) -> bool:
+        if text.lower() not in ('true', 'false'):
+            raise argparse.ArgumentTypeError("'%s' is neither True nor False" % text)
+        return text.lower() == 'true'
+
+    parser = argparse.ArgumentParser(
+        prog='train_full_1p.sh', description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument('model', choices=sorted(NETWORKS), help=argparse.SUPPRESS)
+    parser.add_argument('kind', choices=['full', 'performance'], help=argparse.SUPPRESS)
+    parser.add_argument('devices', type=int, choices=[1, 8], help=argparse.SUPPRESS)
+    parser.add_argument('--data_path', help='folder of the data, needed')
+    parser.add_argument('--precision_mode', help='such as allow_mix_precision')
+    for name, folder in (('over_dump', 'overflow_dump'), ('profiling', 'profiling')):
+        parser.add_argument('--' + name, type=switch, help='True writes output/*/' + folder)
+    parser.add_argument('--data_dump_flag', type=switch, help='True writes output/*/data_dump')
+    parser.add_argument('--data_dump_step', default='10', help='the step to dump')
+    return parser
+
+
+def _run_flags(args: argparse.Namespace, output: pathlib.Path) -> List[str]:
+    """The flags of the run script for those of ModelZoo."""
+    flags = ['--do_train', 'True', '--data_path', args.data_path]
+    flags += ['--output_path', str(output / 'ckpt')]
+    if args.kind == 'performance':
+        flags += PERFORMANCE
+    if args.precision_mode:
+        flags += ['--precision_mode', args.precision_mode]
+    if args.over_dump:
+        flags += ['--over_dump', str(output / 'overflow_dump')]
+    if args.data_dump_flag:
+        flags += ['--data_dump', str(output / 'data_dump'), '--dump_step', args.data_dump_step]
+    if args.profiling:
+        flags += ['--profiling', str(output / 'profiling')]
+    return flags
+
+
+def _train(args: argparse.Namespace, more: List[str], device: str, output: pathlib.Path) -> None:
+    for name in ('RANK_ID', 'RANK_SIZE', 'DEVICE_ID', 'ASCEND_DEVICE_ID'):
+        os.environ.pop(name, None)  # ModelZoo sets them for one process; the launcher does for each
+    root = pathlib.Path(__file__).resolve().parent.parent
+    script = root / (args.model + '_tf') / ('run_%s.py' % args.model)
+    devices = os.environ.get('DEVICES') or (device if args.devices == 1 else '0-7')
+    words = ['--devices', devices, '--log_dir', str(output), '--', sys.executable, str(script)]
+    try:
+        launch.main(words + _run_flags(args, output) + more)
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def _results(run: pathlib.Path) -> Dict[str, Any]:
+    """What a run has written: its size, speed, losses and final figure."""
+    path = run / 'metrics.jsonl'
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    last = {row['kind']: row for row in rows}
+    figures = json.loads((run / 'eval.json').read_text())
+    return {
+        'ranks': last['run']['ranks'],
+        'global_batch': last['run']['global_batch'],
+        'images_per_second': last['end']['images_per_second'] or 0.0,
+        'losses': [row['loss'] for row in rows if row['kind'] == 'train'],
+        'figure': next((figures[name] for name in FIGURES if name in figures), ''),
+    }
+
+
+def _report(args: argparse.Namespace, device: str, output: pathlib.Path, seconds: int) -> None:
+    results = _results(output / 'ckpt')
+    ranks, batch = results['ranks'], results['global_batch']
+    kind = 'acc' if args.kind == 'full' else 'perf'
+    network = NETWORKS[args.model]
+    case = '%s_bs%d_%dp_%s' % (network, batch // ranks, ranks, kind)
+    rate, losses = results['images_per_second'], results['losses']
+    lines = {
+        'Network': network,
+        'RankSize': ranks,
+        'BatchSize': batch // ranks,
+        'DeviceType': platform.machine(),
+        'CaseName': case,
+        'ActualFPS': rate,
+        'TrainAccuracy': results['figure'],
+        'TrainingTime': '%.2f' % (1000 * batch / rate) if rate else '',
+        'ActualLoss': losses[-1] if losses else '',
+        'E2ETrainingTime': seconds,
+    }
+    shutil.copyfile(str(output / 'rank_0.log'), str(output / ('train_%s.log' % device)))
+    text = ''.join('%s = %s\n' % item for item in lines.items())
+    (output / (case + '.log')).write_text(text)
+    (output / ('train_%s_loss.txt' % case)).write_text(''.join('%s\n' % loss for loss in losses))
+    print('------------------ Final result ------------------')
+    print('Final Performance images/sec : %s' % rate)
+    print('Final Train Accuracy : %s' % results['figure'])
+    print('E2E Training Duration sec : %d' % seconds)
+    print(text, end='')
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args, more = _parser().parse_known_args(argv)
+    if not args.data_path:
+        raise UserError('--data_path is missing: give the folder of the data, --data_path=DATA')
+    device = os.environ.get('ASCEND_DEVICE_ID') or '0'
+    output = pathlib.Path('output', device).resolve()
+    if output.exists():  # each start is a new training; the last one is kept beside it
+        output.rename(output.with_name('%s.%d' % (device, time.time() * 1000)))
+    output.mkdir(parents=True)
+    start = time.time()
+    _train(args, more, device, output)
+    _report(args, device, output, int(time.time() - start))
+
+
+if __name__ == '__main__':
+    main()
