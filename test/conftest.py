@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from tensorflow.python.util import deprecation
 
+# Without it, every call of a deprecated function is inspected for a notice that nobody reads.
+deprecation._PRINT_DEPRECATION_WARNINGS = False
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLASSES = 4
 
@@ -132,7 +135,7 @@ def images_and_labels():
 
 @pytest.fixture(scope='session')
 def data(tmp_path_factory):
-    """A folder with train/ (64 records) and test/ (21 records, which no batch of 8 or 16 divides)."""
+    """A folder with train/ (64 records) and test/ (21, which no batch of 8 or 16 divides)."""
     folder = tmp_path_factory.mktemp('data')
     write_port_records(folder / 'train' / 'train.tfrecord', *tiny_images(64, seed=1))
     write_port_records(folder / 'test' / 'test.tfrecord', *tiny_images(21, seed=2))

@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom (the diagram in README.md), and how long things are."""
+"""Who may import whom (the diagram in README.md), and how long files and functions may be."""
 
 import ast
 import pathlib
@@ -110,7 +110,7 @@ def test_imports_point_down_in_the_diagram():
 
 
 def test_models_and_launcher_stand_beside_each_other():
-    """A model imports no other, nor what is built for all; the launcher starts without TensorFlow."""
+    """A model imports no other model; the launcher starts without TensorFlow."""
     allowed = {model: {model, 'common'} for model in MODELS}
     allowed['offline_inference'] = {'offline_inference', 'common'}
     wrong = [

@@ -8,8 +8,8 @@ from common.errors import UserError
 
 
 class CheckpointSaver(tf.train.CheckpointSaverHook):
-    """TensorFlow's saver, which writes neither the checkpoint that was just restored once more nor
-    weights that are no numbers.
+    """TensorFlow's saver, which skips the checkpoint that was just restored and refuses weights that
+    are not finite.
     """
 
     def __init__(self, checkpoint_dir: str, save_steps: int, scaffold: tf.train.Scaffold):
@@ -24,6 +24,13 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
                 if v.dtype.base_dtype.is_floating
             ]
         )
+
+    def after_create_session(self, session, coord):
+        """As TensorFlow's, without graph.pbtxt: writing the text takes seconds at every start."""
+        step = session.run(self._global_step_tensor)
+        self._summary_writer.add_graph(session.graph)
+        self._save(session, step)
+        self._timer.update_last_triggered_step(step)
 
     def _save(self, session, step):
         newest = tf.train.latest_checkpoint(self._checkpoint_dir)
