@@ -8,7 +8,7 @@ from common.errors import UserError
 
 
 class CheckpointSaver(tf.train.CheckpointSaverHook):
-    """TensorFlow's saver, which skips the checkpoint that was just restored and refuses weights that
+    """TensorFlow's saver, which skips a checkpoint that was just restored and refuses weights that
     are not finite.
     """
 
