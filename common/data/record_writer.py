@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import tqdm
@@ -44,25 +44,19 @@ def write(
     skip_corrupt: int = 0,
 ) -> None:
     """Writes the folder `path` with the records encode(item), in order, in `shards` files of
-    (nearly) equal count. The folder appears whole, or (after an error or Ctrl-C) not at all.
+    (nearly) equal count. It appears whole, or (after an error or Ctrl-C) not at all.
 
-    Args:
-      items: a sequence of small picklable things, say (file name, label); each is turned into a
-        record inside a worker.
-      encode: item -> {feature: value} (see tfrecord.make_example); a function of a module, so that
-        it can be sent to the workers. UserError: the item cannot be used.
-      schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype': of the content, 'shape': of the
-        content}.
-      workers: processes, at most one a shard; default: one a core; 1 writes inside this process.
-        The bytes do not depend on it.
-      metadata: more keys of dataset.json.
-      restartable: files that were finished before an error or a kill are kept, hidden, for the next
-        call with equal arguments.
-      skip_corrupt: at most so many items that cannot be used are left out, with a warning each.
+    items: small picklable things, say (file name, label). encode: item -> {feature: value}, see
+    tfrecord.make_example; a function of a module, so that it can be sent to the workers; UserError:
+    the item cannot be used. schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype' and
+    'shape' of the content}. workers: processes, at most one a shard, default one a core; 1 writes
+    inside this process; the bytes do not depend on it. metadata: more keys of dataset.json.
+    restartable: files that were finished before an error or a kill are kept, hidden, for the next
+    call with equal arguments. skip_corrupt: at most so many items that cannot be used are left out,
+    with a warning each.
     """
     path = pathlib.Path(path)
     _check(path, len(items), shards)
-    workers = min(workers or len(os.sched_getaffinity(0)), shards)
     began = time.monotonic()
     content = {
         'format_version': FORMAT_VERSION,
@@ -72,22 +66,26 @@ def write(
         **(metadata or {}),
         'schema': schema,
     }
-    names = ['%s-%05d-of-%05d.tfrecord' % (split, shard, shards) for shard in range(shards)]
-    bounds = [len(items) * shard // shards for shard in range(shards + 1)]
-    parts = [items[first:last] for first, last in zip(bounds, bounds[1:])]
-    plan = _digest(content, shards, items) if restartable else ''
+    plan = _digest(content, shards, items) if restartable else None
+    workers = min(workers or len(os.sched_getaffinity(0)), shards)
+    with _explained(path, workers), _kept(path, plan) if plan else files.atomic(path) as folder:
+        folder.mkdir(exist_ok=True)
+        jobs = _jobs(folder, items, encode, content, shards, skip_corrupt)
+        _run(jobs, workers, split)
+        notes = _notes(jobs, skip_corrupt)
+        _describe(folder, content, notes)
+    seconds = time.monotonic() - began
+    count, size = (sum(note[key] for note in notes.values()) for key in ('records', 'bytes'))
+    sys.stderr.write(
+        '%s: %d records in %d files, %.1f s, %.0f MB/s\n'
+        % (path, count, shards, seconds, size / 1e6 / seconds)
+    )
+
+
+@contextlib.contextmanager
+def _explained(path: pathlib.Path, workers: int) -> Iterator[None]:
     try:
-        with _kept(path, plan) if restartable else files.atomic(path) as folder:
-            folder.mkdir(exist_ok=True)
-            jobs = [
-                _Job(folder / file, part, encode, set(schema), skip_corrupt)
-                for file, part in zip(names, parts)
-            ]
-            _run(jobs, workers, split)
-            notes = _notes(jobs, skip_corrupt)
-            for file in folder.glob('.*.tfrecord*'):  # notes, and what a killed process left
-                file.unlink()
-            _describe(folder, content, notes)
+        yield
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError(
             '%s: a writing process died (out of memory?); free some, or use less than %d workers'
@@ -95,12 +93,6 @@ def write(
         )
     except OSError as error:
         raise UserError('%s could not be written: %s' % (path, error))
-    seconds = time.monotonic() - began
-    count, size = (sum(note[key] for note in notes.values()) for key in ('records', 'bytes'))
-    sys.stderr.write(
-        '%s: %d records in %d files, %.1f s, %.0f MB/s\n'
-        % (path, count, shards, seconds, size / 1e6 / seconds)
-    )
 
 
 def _check(path: pathlib.Path, count: int, shards: int) -> None:
@@ -165,7 +157,9 @@ def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
 
 
 def _describe(folder: pathlib.Path, content: Dict[str, Any], notes: Dict[str, Dict]) -> None:
-    """Writes index.npy and dataset.json."""
+    """Writes index.npy and dataset.json, and removes what is not part of the result."""
+    for file in folder.glob('.*.tfrecord*'):  # notes, and what a killed process left
+        file.unlink()
     starts = [np.array(note['starts'], np.int64) for note in notes.values()]
     np.save(str(folder / 'index.npy'), np.concatenate(starts))
     shards = [
@@ -193,6 +187,27 @@ class _Job(NamedTuple):
     @property
     def note(self) -> pathlib.Path:
         return self.path.with_name('.' + self.path.name + '.json')
+
+
+def _jobs(
+    folder: pathlib.Path,
+    items: Sequence,
+    encode: Callable,
+    content: Dict[str, Any],
+    shards: int,
+    skip_corrupt: int,
+) -> List[_Job]:
+    bounds = [len(items) * shard // shards for shard in range(shards + 1)]
+    return [
+        _Job(
+            folder / ('%s-%05d-of-%05d.tfrecord' % (content['split'], shard, shards)),
+            items[bounds[shard] : bounds[shard + 1]],
+            encode,
+            set(content['schema']),
+            skip_corrupt,
+        )
+        for shard in range(shards)
+    ]
 
 
 def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
