@@ -19,7 +19,7 @@ OK, MISSING, BROKEN = 'ok', '-', 'BROKEN'
 
 
 class Finding(NamedTuple):
-    """One line of the report. state: 'ok', '-' (missing, needed for some uses only) or 'BROKEN'."""
+    """One line of the report. state: 'ok', '-' (missing, needed for some uses) or 'BROKEN'."""
 
     state: str
     what: str
@@ -42,6 +42,10 @@ USES = {
 }
 
 
+def _finding(what: str, works: bool, found: str, fix: str, otherwise: str = BROKEN) -> Finding:
+    return Finding(OK, what, found) if works else Finding(otherwise, what, found, fix)
+
+
 def _ask(code: str) -> Tuple[bool, str]:
     """Runs code in a Python of its own, because a broken package may take the process with it.
     Returns (it worked, its last line).
@@ -61,8 +65,6 @@ def _ask(code: str) -> Tuple[bool, str]:
 
 def _package(name: str, wanted: str) -> Finding:
     works, found = _ask('import %s as package; print(package.__version__)' % name)
-    if works and found.startswith(wanted):
-        return Finding(OK, name, found)
     fix = './setup.sh installs the pinned version'
     if name == 'tensorflow' and platform.machine() == 'aarch64':
         fix = (
@@ -70,17 +72,13 @@ def _package(name: str, wanted: str) -> Finding:
             ' PYTHON=/path/to/python3.7 SYSTEM_SITE_PACKAGES=1 ./setup.sh'
         )
     found = found if works else 'does not import: ' + found
-    return Finding(BROKEN, name, found, 'want %s: %s' % (wanted, fix))
+    return _finding(name, found.startswith(wanted), found, 'want %s: %s' % (wanted, fix))
 
 
 def _python() -> Finding:
-    right = sys.version_info[:2] == (3, 7)
-    return Finding(
-        OK if right else BROKEN,
-        'python',
-        '%s on %s, %d cores' % (platform.python_version(), platform.machine(), os.cpu_count()),
-        '' if right else 'TensorFlow 1.15 needs Python 3.7: ./setup.sh, then .venv/bin/python',
-    )
+    machine = platform.python_version(), platform.machine(), os.cpu_count()
+    fix = 'TensorFlow 1.15 needs Python 3.7: ./setup.sh, then .venv/bin/python'
+    return _finding('python', sys.version_info[:2] == (3, 7), '%s on %s, %d cores' % machine, fix)
 
 
 def _horovod() -> Finding:
@@ -88,22 +86,15 @@ def _horovod() -> Finding:
         'import horovod.tensorflow as h; print("gloo=%s nccl=%s" % (bool(h.gloo_built()),'
         ' bool(h.nccl_built())))'
     )
-    return Finding(
-        OK if works else MISSING,
-        'horovod',
-        found,
-        '' if works else 'several processes on CPU or GPU: ./setup.sh --horovod',
-    )
+    return _finding('horovod', works, found, './setup.sh --horovod', MISSING)
 
 
 def _gpu() -> Finding:
     from common.devices import gpu
 
-    return (
-        Finding(OK, 'gpu', 'seen by TensorFlow')
-        if gpu.available()
-        else Finding(MISSING, 'gpu', 'none', 'tensorflow-gpu==1.15.0 with CUDA 10.0 and cuDNN 7.6')
-    )
+    fix = 'install tensorflow-gpu==1.15.0 with CUDA 10.0 and cuDNN 7.6'
+    there = gpu.available()
+    return _finding('gpu', there, 'found' if there else 'TensorFlow sees none', fix, MISSING)
 
 
 def _driver(root: str = cann.ROOT) -> Finding:
@@ -146,32 +137,22 @@ def _cann() -> Finding:
 
 def _adapter() -> Finding:
     if importlib.util.find_spec('npu_bridge') is None:
-        return Finding(
-            MISSING,
-            'npu_bridge',
-            'not found',
-            "training on Ascend: source CANN's tfplugin/set_env.sh",
-        )
+        return Finding(MISSING, 'npu_bridge', 'not found', "source CANN's tfplugin/set_env.sh")
     works, found = _ask(
         'from common.ascend import cann; from npu_bridge.estimator.npu.npu_config import'
-        ' NPURunConfig; print(cann.adapter_release(NPURunConfig.__init__))'
+        ' NPURunConfig; print("adapter", cann.adapter_release(NPURunConfig.__init__))'
     )
-    return Finding(
-        OK if works else BROKEN,
-        'npu_bridge',
-        'adapter ' + found if works else found,
-        '' if works else "source CANN's set_env.sh; TensorFlow must be 1.15.0",
-    )
+    fix = "source CANN's set_env.sh; TensorFlow must be 1.15.0"
+    return _finding('npu_bridge', works, found, fix)
 
 
 def _job() -> Finding:
     try:
         rank, size = environment.read_rank()
     except UserError as error:
-        return Finding(BROKEN, 'rank settings', str(error))
-    return Finding(
-        OK, 'rank settings', 'rank %s of %d' % (rank if rank >= 0 else 'from HCCL', size)
-    )
+        return Finding(BROKEN, 'rank settings', str(error), 'unset them, or use hccl.launch')
+    name = rank if rank >= 0 else 'from HCCL'
+    return Finding(OK, 'rank settings', 'rank %s of %d' % (name, size))
 
 
 def _compiler() -> Finding:
@@ -179,17 +160,15 @@ def _compiler() -> Finding:
     if not cann.installations():
         return Finding(MISSING, 'compiler', 'not needed without CANN')
     missing = [name for name in cann.COMPILER_IMPORTS if not _ask('import ' + name)[0]]
-    if not missing:
-        return Finding(OK, 'compiler', 'all packages that CANN imports are there')
-    found = "CANN's compiler cannot import " + ', '.join(missing)
-    return Finding(BROKEN, 'compiler', found, './setup.sh installs them where CANN is installed')
+    found = 'CANN cannot import ' + ', '.join(missing) if missing else 'its imports are there'
+    fix = './setup.sh installs them where CANN is installed'
+    return _finding('compiler', not missing, found, fix)
 
 
 def _libpython() -> Finding:
     """CANN loads this Python into its own compiler, which needs it as a shared library."""
     name = 'libpython%s.so' % sysconfig.get_config_var('LDVERSION')
-    folders = [sysconfig.get_config_var('LIBDIR') or '', os.path.join(sys.base_prefix, 'lib')]
-    for folder in folders:
+    for folder in (sysconfig.get_config_var('LIBDIR') or '', os.path.join(sys.base_prefix, 'lib')):
         if glob.glob(os.path.join(folder, name + '*')):
             return Finding(OK, 'libpython', os.path.join(folder, name))
     state = BROKEN if cann.installations() else MISSING
@@ -199,16 +178,16 @@ def _libpython() -> Finding:
 
 def _tool(fix: str, *names: str) -> Finding:
     """A program on PATH; any of several will do."""
-    for name in names:
-        if shutil.which(name):
-            return Finding(OK, names[0], shutil.which(name))
-    return Finding(MISSING, names[0], 'not on PATH', fix)
+    path = next(filter(None, map(shutil.which, names)), None)
+    return _finding(names[0], path is not None, path or 'not on PATH', fix, MISSING)
 
 
 def _moxing() -> Finding:
-    if importlib.util.find_spec('moxing'):
-        return Finding(OK, 'moxing', 'installed')
-    return Finding(MISSING, 'moxing', 'not found', 'it exists on ModelArts only: start a job there')
+    there = importlib.util.find_spec('moxing') is not None
+    found = 'installed' if there else 'not installed'
+    return _finding(
+        'moxing', there, found, 'it exists on ModelArts only: start a job there', MISSING
+    )
 
 
 def examine() -> List[Finding]:

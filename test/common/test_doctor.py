@@ -215,7 +215,7 @@ def test_packages_of_the_compiler_of_cann_are_each_imported(monkeypatch, tmp_pat
     (tmp_path / 'sim_a.py').write_text('')
     (tmp_path / 'sim_b.py').write_text('import os; os.abort()')
     finding = doctor._compiler()
-    assert finding.state == BROKEN and finding.found.endswith('cannot import sim_b')
+    assert finding.state == BROKEN and finding.found.endswith('CANN cannot import sim_b')
     assert './setup.sh' in finding.fix
     (tmp_path / 'sim_b.py').write_text('')
     assert doctor._compiler().state == OK
