@@ -34,10 +34,14 @@ def _fan_out(convs):
     return tf.variance_scaling_initializer(2.0 / convs, 'fan_out', 'untruncated_normal')
 
 
-def stages(net: Layers, x: tf.Tensor, depth: int, output_stride: int = 8):
+def stages(
+    net: Layers, x: tf.Tensor, depth: int, output_stride: int = 8, smooth_dilated: bool = True
+):
     """ResNeSt, table 1: the features of stages 1 to 4.
 
     output_stride: 8 by dilation as for segmentation, or 32 as for classification.
+    smooth_dilated: whether a stage that dilation made of stride 1 pools as the strided one does; it
+    does in the authors' code, not in mmsegmentation's.
     """
     stem = net.filters(64 if depth == 101 else 32)
     x = net.conv_bn_relu(pad(x, 1), stem, 3, 'stem/conv1', stride=2, padding='VALID')
@@ -50,7 +54,8 @@ def stages(net: Layers, x: tf.Tensor, depth: int, output_stride: int = 8):
         for block in range(1, blocks + 1):
             first = block == 1 and stage > 1
             stride = 2 if first and not dilated else 1
-            x = _block(net, x, filters, 'stage%d/block%d' % (stage, block), stride, rate, first)
+            smooth = first and (smooth_dilated or not dilated)
+            x = _block(net, x, filters, 'stage%d/block%d' % (stage, block), stride, rate, smooth)
             if block == 1 and dilated:  # the first block has the dilation of the stage before
                 rate *= 2
         outputs.append(x)
@@ -58,9 +63,7 @@ def stages(net: Layers, x: tf.Tensor, depth: int, output_stride: int = 8):
 
 
 def _block(net, x, filters, name, stride, rate, smooth):
-    """A bottleneck with split attention. In the first block of a stage 3x3 average pooling takes
-    the place of a strided conv; it stays where dilation made the stride 1.
-    """
+    """A bottleneck with split attention; smooth: average pooling takes the place of a stride."""
     y = net.conv_bn_relu(x, filters, 1, name + '/conv1')
     y = _split_attention(net, y, filters, name + '/split', rate)
     if smooth:
@@ -82,7 +85,11 @@ def _split_attention(net, x, filters, name, rate):
         for half, conv in zip(tf.split(x, 2, 3), ('/conv1', '/conv2'))
     ]
     gap = tf.reduce_mean(tf.add(a, b), [1, 2], keepdims=True)
-    gap = net.conv_bn_relu(gap, max(filters // 2, 32), 1, name + '/fc1', bias=True)
-    for_a, for_b = tf.split(net.conv(gap, 2 * filters, 1, name + '/fc2', bias=True), 2, 3)
+    gap = net.conv_bn_relu(
+        gap, max(filters // 2, 32), 1, name + '/fc1', bias=tf.zeros_initializer()
+    )
+    for_a, for_b = tf.split(
+        net.conv(gap, 2 * filters, 1, name + '/fc2', bias=tf.zeros_initializer()), 2, 3
+    )
     # Equation 2: the r-softmax of two numbers is a sigmoid of their difference.
     return tf.add(tf.sigmoid(for_a - for_b) * a, tf.sigmoid(for_b - for_a) * b)

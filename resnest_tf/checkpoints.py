@@ -43,6 +43,8 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
         whole = len(splits) == 16
     elif _is_paper(shapes):
         variant, whose = 'paper', "the paper's graph"
+        if 'head/bottleneck/kernel' in shapes:
+            variant, whose = 'mmsegmentation', "mmsegmentation's graph"
         depth = _depth(shapes, r'stage%d/block(\d+)/conv3/kernel')
         last = shapes.get('stage4/block1/conv3/kernel', ())
         classifier = shapes.get('head/logits/kernel', ())

@@ -27,10 +27,10 @@ class ResNeStConfig(Config):
         1.0, 'multiplies the number of filters; below 1 for small tasks and tests'
     )
     num_classes: PositiveInt = option(19, 'classes')
-    variant: Literal['paper', 'port'] = option(
+    variant: Literal['paper', 'mmsegmentation', 'port'] = option(
         'paper',
-        "paper: the authors' network; port: the published Ascend port's, whose softmax runs over"
-        ' the channels',
+        "paper: the authors' network; mmsegmentation: with that library's head; port: the published"
+        " Ascend port's",
     )
     image_pooling: List[int] = option(
         [],
@@ -38,6 +38,9 @@ class ResNeStConfig(Config):
         ' []: the whole image',
     )
     dropout_rate: NonNegativeFloat = option(0.0, 'before the classifiers')
+    aspp_dropout: NonNegativeFloat = option(
+        0.0, 'share of the channels dropped after ASPP (variant paper; the authors: 0.5)'
+    )
     sync_bn: Optional[bool] = option(
         None, 'batch norm over the images of all devices; None: if there is more than one'
     )
@@ -148,9 +151,15 @@ class ResNeStConfig(Config):
             raise UserError(
                 'min_scale: %g is above max_scale, %g' % (self.min_scale, self.max_scale)
             )
-        if self.dropout_rate >= 1:
+        for name in ('dropout_rate', 'aspp_dropout'):
+            if getattr(self, name) >= 1:
+                raise UserError(
+                    '%s: %g is not legal; 0 <= %s < 1' % (name, getattr(self, name), name)
+                )
+        if self.aspp_dropout and self.variant != 'paper':
             raise UserError(
-                'dropout_rate: %g is not legal; 0 <= dropout_rate < 1' % self.dropout_rate
+                'aspp_dropout: %g is not legal with variant %s, which drops nothing there; give 0'
+                % (self.aspp_dropout, self.variant)
             )
         if self.variant == 'port' and self.depth != 50:
             raise UserError(

@@ -51,8 +51,8 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
     scored), mask; in evaluation also id int32 [B].
 
     H x W is the crop's size in training and cfg.image_height x cfg.image_width in evaluation; the
-    channels are in RGB order, or BGR if `cfg.bgr`. The records are ours or the published port's, which
-    have no `filename`. UserError (see records.user_error) names a record that cannot be used.
+    channels are in RGB order, or BGR if `cfg.bgr`. The records are ours or the published port's,
+    which have no `filename`. UserError names a record that cannot be used.
     """
     batch_size = batch['mask'].shape.as_list()[0]
     size = (cfg.crop_height, cfg.crop_width) if training else (cfg.image_height, cfg.image_width)

@@ -34,9 +34,11 @@ class Layers:
         return scaled(published, self._width, divisor=256, multiple=2)
 
     def conv(
-        self, x, filters, size, name, stride=1, rate=1, bias=False, padding='SAME', initializer=None
+        self, x, filters, size, name, stride=1, rate=1, bias=None, padding='SAME', initializer=None
     ) -> tf.Tensor:
-        """x: [N, H, W, C], H and W known. size: of the kernel, size x size. rate: dilation."""
+        """x: [N, H, W, C], H and W known. size: of the kernel, size x size. rate: dilation. bias:
+        its initial values; None: there is none.
+        """
         with tf.variable_scope(name):
             kernel = tf.get_variable(
                 self._kernel,
@@ -46,16 +48,22 @@ class Layers:
             override = {'Conv2D': 'DilatedConv2D'} if self._training and rate > 1 else {}
             with tf.get_default_graph().gradient_override_map(override):
                 x = tf.nn.conv2d(x, kernel, stride, padding, dilations=rate)
-            if not bias:
+            if bias is None:
                 return x
-            zeros = tf.zeros_initializer()
-            return tf.nn.bias_add(x, tf.get_variable(self._bias, [filters], initializer=zeros))
+            return tf.nn.bias_add(x, tf.get_variable(self._bias, [filters], initializer=bias))
 
     def conv_bn(self, x, filters, size, name, **options) -> tf.Tensor:
         return self.norm(self.conv(x, filters, size, name, **options), name + self._suffix)
 
     def conv_bn_relu(self, x, filters, size, name, **options) -> tf.Tensor:
         return tf.nn.relu(self.conv_bn(x, filters, size, name, **options))
+
+
+def dropout_channels(dropout, x: tf.Tensor, rate: float, index: int) -> tf.Tensor:
+    """PyTorch's Dropout2d: `dropout` (x, rate, index) -> x of whole channels of an image."""
+    if not rate:
+        return x
+    return x * dropout(tf.ones_like(x[:, :1, :1, :]), rate, index)
 
 
 @tf.RegisterGradient('DilatedConv2D')

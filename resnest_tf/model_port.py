@@ -10,7 +10,8 @@ It differs from the paper's network in model.py:
   - the stem has 64, 64 and 128 filters;
   - padding is TensorFlow's "same": at stride 2, one row and column after an even image only;
   - image pooling averages the 7x7 pixels around each one; there is no auxiliary head;
-  - batch norm has a decay of 0.997; kernels are Glorot uniform.
+  - batch norm has a decay of 0.997;
+  - kernels are drawn by slim's variance scaling: truncated normal, fan in, factor 2.
 
 Convs are numbered in the order in which tf.contrib.slim makes them: Conv, Conv_1, ...
 """
@@ -21,6 +22,11 @@ from common.training.layers import batch_norm_layers, dropout_layers
 from resnest_tf.layers import Layers
 from resnest_tf.model import ASPP_RATES
 
+# slim draws with a deviation of sqrt(1.3 x 2 / fan in) before it truncates; TensorFlow's own
+# initializer takes the one after it.
+_KERNEL = tf.variance_scaling_initializer(
+    2.6 * 0.87962566103423978**2, 'fan_in', 'truncated_normal'
+)
 # Scope, filters and stride of the split attention of each block.
 _BLOCKS = (
     [('resnest1_0', 64, 1), ('resnest1_1', 64, 1), ('resnest1_2', 64, 1)]
@@ -34,8 +40,7 @@ _BLOCKS = (
 def build(images, cfg, training=False, dropout=None, batch_norm=None):
     """Builds the network; arguments and result are those of `model.build`."""
     norm = batch_norm_layers(batch_norm, 0.997, 1e-5, training and not cfg.freeze_bn)
-    glorot = tf.glorot_uniform_initializer()
-    net = Layers(norm, cfg.width, training, glorot, 'weights', 'biases', '/BatchNorm')
+    net = Layers(norm, cfg.width, training, _KERNEL, 'weights', 'biases', '/BatchNorm')
 
     x = images
     for number, (filters, stride) in enumerate([(64, 2), (64, 1), (128, 1)], start=1):
@@ -46,7 +51,7 @@ def build(images, cfg, training=False, dropout=None, batch_norm=None):
     x = _aspp(net, x)
     x = net.conv_bn_relu(x, net.filters(256), 3, 'Conv_70')
     x = dropout_layers(dropout, cfg.dropout_rate, training)(x)
-    x = net.conv(x, cfg.num_classes, 1, 'Conv_71', bias=True)
+    x = net.conv(x, cfg.num_classes, 1, 'Conv_71', bias=tf.zeros_initializer())
     logits = tf.image.resize_bilinear(x, images.shape[1:3], name='resize/ResizeBilinear')
     return (logits, None) if training else logits
 
@@ -63,7 +68,7 @@ def _block(net, x, filters, stride, number, scope):
 
 def _split_attention(net, x, filters, scope):
     halves = [
-        net.conv(half, filters, 3, scope + name, bias=True)
+        net.conv(half, filters, 3, scope + name, bias=tf.zeros_initializer())
         for half, name in zip(tf.split(x, 2, 3), ('/Conv', '/Conv_1'))
     ]
     halves = tf.split(tf.nn.relu(net.norm(tf.concat(halves, 3), scope + '/BatchNorm')), 2, 3)

@@ -6,10 +6,20 @@ from common.errors import UserError
 from common.metrics import segmentation
 from common.task import Task
 from common.training import batch_norm
-from resnest_tf import checkpoints, input_pipeline, model, model_port, test_time_augmentation
+from resnest_tf import (
+    checkpoints,
+    input_pipeline,
+    model,
+    model_mmsegmentation,
+    model_port,
+    test_time_augmentation,
+)
 from resnest_tf.config import ResNeStConfig
 
 ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
+
+
+MODELS = {'paper': model, 'mmsegmentation': model_mmsegmentation, 'port': model_port}
 
 
 class ResNeSt(Task):
@@ -55,8 +65,7 @@ class ResNeSt(Task):
         synchronised = (
             batch_norm.synchronised(device) if device and cfg.sync_bn is not False else None
         )
-        network = model_port if cfg.variant == 'port' else model
-        return network.build(
+        return MODELS[cfg.variant].build(
             images, cfg, training=training, dropout=dropout, batch_norm=synchronised
         )
 

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from resnest_tf import backbone, model, model_port
+from resnest_tf import backbone, model, model_mmsegmentation, model_port
 from resnest_tf.config import ResNeStConfig
 
-MODELS = {'paper': model, 'port': model_port}
+MODELS = {'paper': model, 'mmsegmentation': model_mmsegmentation, 'port': model_port}
 
 
 def deeplab(images, *, training=False, aux_head=True, dropout=None, batch_norm=None, **fields):
@@ -20,10 +20,10 @@ def deeplab(images, *, training=False, aux_head=True, dropout=None, batch_norm=N
     return outputs if training else (outputs, None)
 
 
-def resnest(images, *, depth=50, width=1.0, output_stride=8, num_classes=None):
+def resnest(images, *, depth=50, width=1.0, num_classes=None, **options):
     """Returns the backbone's stages and, of num_classes, logits of the last one's mean."""
     net = backbone.network(width, training=False, update_bn=False)
-    stages = backbone.stages(net, images, depth, output_stride)
+    stages = backbone.stages(net, images, depth, **options)
     if not num_classes:
         return stages, None
     return stages, tf.layers.dense(tf.reduce_mean(stages[3], [1, 2]), num_classes, name='fc')

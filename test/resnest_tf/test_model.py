@@ -131,23 +131,60 @@ def test_parameters_are_those_of_the_authors_networks(depth):
     assert describe(shapes).flags['depth'] == depth
 
 
+def moments(wanted):
+    """Compares variables of the graph with {name: (standard deviation, largest or None)}."""
+    chosen = {v.op.name: v for v in tf.global_variables() if v.op.name in wanted}
+    with tf.Session() as session:
+        session.run(tf.variables_initializer(list(chosen.values())))
+        for name, value in session.run(chosen).items():
+            deviation, largest = wanted[name]
+            assert abs(value.std() / deviation - 1) < 0.05 and abs(value.mean()) < deviation / 20
+            if largest:
+                assert 0.9 < np.abs(value).max() / largest < 1.0001, name
+    assert set(chosen) == set(wanted)
+
+
 def test_initial_kernels_are_drawn_as_the_authors_do():
-    """Standard deviation sqrt(2 / (size^2 x filters)); split attention's halves are one conv of
-    twice the filters there.
+    """The backbone's with deviation sqrt(2 / (size^2 x filters)); split attention's halves are one
+    conv of twice the filters there. The head's are PyTorch's, uniform within 1 / sqrt(fan in).
     """
-    resnest(tf.placeholder(tf.float32, [1, 32, 32, 3]), depth=14)
-    wanted = {
+    build(64, 64, depth=14, num_classes=100)
+    backbones = {
         'stem/conv2/kernel': 2 / (9 * 32),
         'stage3/block1/conv1/kernel': 2 / 256,
         'stage3/block1/split/conv2/kernel': 2 / (9 * 512),
         'stage3/block1/split/fc2/kernel': 2 / 512,
         'stage4/block1/shortcut/kernel': 2 / 2048,
     }
-    chosen = {v.op.name: v for v in tf.global_variables() if v.op.name in wanted}
-    with tf.Session() as session:
-        session.run(tf.variables_initializer(list(chosen.values())))
-        for name, value in session.run(chosen).items():
-            assert abs(value.std() / np.sqrt(wanted[name]) - 1) < 0.05, name
+    heads = {
+        'head/aspp2/kernel': 9 * 2048,
+        'head/project/kernel': 5 * 256,
+        'head/logits/kernel': 256,
+        'auxiliary/conv/kernel': 9 * 1024,
+    }
+    moments({name: (np.sqrt(variance), None) for name, variance in backbones.items()})
+    moments({name: (1 / np.sqrt(3 * fan), fan**-0.5) for name, fan in heads.items()})
+
+
+def test_initial_kernels_are_drawn_as_mmsegmentation_does():
+    build(64, 64, depth=14, num_classes=100, variant='mmsegmentation')
+    moments(
+        {
+            'head/aspp1/kernel': (np.sqrt(2 / 512), None),
+            'head/bottleneck/kernel': (np.sqrt(2 / (9 * 512)), None),
+            'head/logits/kernel': (0.01, None),
+            'auxiliary/conv/kernel': (np.sqrt(2 / (9 * 256)), None),
+        }
+    )
+
+
+def test_initial_kernels_of_the_port_are_those_of_slims_variance_scaling():
+    build(64, 64, depth=50, num_classes=100, variant='port', width=0.25)
+    initializer = tf.contrib.layers.variance_scaling_initializer()
+    shapes = {'conv1_3/weights': [3, 3, 16, 32 * 8], 'Conv_64/weights': [1, 1, 512, 64]}
+    with tf.Session() as session:  # with more filters the deviation is known more exactly
+        theirs = {name: session.run(initializer(shape)) for name, shape in shapes.items()}
+    moments({name: (value.std(), np.abs(value).max()) for name, value in theirs.items()})
 
 
 # NumPy
@@ -196,10 +233,15 @@ def softmax(x):
     return x / x.sum(-1, keepdims=True)
 
 
-def resize(x, height, width):
-    """Bilinear; output pixel p lies on input p x in / out."""
+def resize(x, height, width, variant):
+    """Bilinear; where output pixel p lies in the input is the variant's."""
     for axis, size in ((1, height), (2, width)):
-        position = np.arange(size) * x.shape[axis] / size
+        pixels, before = np.arange(size), x.shape[axis]
+        position = {
+            'port': pixels * before / size,
+            'paper': pixels * (before - 1) / (size - 1),
+            'mmsegmentation': np.clip((pixels + 0.5) * before / size - 0.5, 0, before - 1),
+        }[variant]
         low = position.astype(int)
         share = (position - low).reshape([-1, 1] if axis == 2 else [-1, 1, 1])
         x = (
@@ -240,13 +282,15 @@ class Reference:
     def layer(self, x, name, **options):
         return relu(self.norm(self.conv(x, name, **options), name + self.leaves[2]))
 
-    def head(self, x, names, pool):
-        branches = [
-            self.layer(x, name, rate=rate) for name, rate in zip(names, (1, 12, 24, 36))
-        ] + [self.layer(pool(x), names[4])]
-        branches[4] = branches[4] + np.zeros_like(branches[0])
-        x = self.layer(self.layer(np.concatenate(branches, 3), names[5]), names[6])
-        return self.conv(x, names[7], bias=True)
+    def head(self, x, names, pool, pool_first=False):
+        """names: of four convs, image pooling, the convs after the concatenation, classifier."""
+        branches = [self.layer(x, name, rate=rate) for name, rate in zip(names, (1, 12, 24, 36))]
+        pooled = self.layer(pool(x), names[4]) + np.zeros_like(branches[0])
+        branches = [pooled] + branches if pool_first else branches + [pooled]
+        x = np.concatenate(branches, 3)
+        for name in names[5:-1]:
+            x = self.layer(x, name)
+        return self.conv(x, names[-1], bias=True)
 
 
 def port_in_numpy(net, x):
@@ -281,31 +325,41 @@ def test_port_computes_its_published_graph(height, width):
     weights = random_weights(1)
     image = np.random.RandomState(2).normal(0, 1, (2, height, width, 3)).astype(np.float32)
     net = Reference(weights, 'weights', 'biases', '/BatchNorm')
-    expected = resize(port_in_numpy(net, image), height, width)
+    expected = resize(port_in_numpy(net, image), height, width, 'port')
     assert net.used == set(weights)
     with session_with(weights) as session:
         close(session.run(logits, {x: image}), expected)
 
 
 @pytest.mark.parametrize('pooling', [[], [3, 3]])
-def test_heads_of_the_paper_compute_deeplab_and_fcn(graph, pooling):
-    x, logits, aux = build(64, 80, image_pooling=pooling, **TINY)
+@pytest.mark.parametrize('variant', ['paper', 'mmsegmentation'])
+def test_heads_compute_deeplab_and_fcn(graph, pooling, variant):
+    x, logits, aux = build(64, 80, image_pooling=pooling, variant=variant, **TINY)
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-        stages, _ = resnest(x, depth=14, width=1 / 32)
+        stages, _ = resnest(x, depth=14, width=1 / 32, smooth_dilated=variant == 'paper')
     weights = random_weights(3)
     with session_with(weights) as session:
         image = np.random.RandomState(4).normal(0, 1, (2, 64, 80, 3))
         found, found_aux, third, fourth = session.run([logits, aux] + stages[2:], {x: image})
     assert third.shape[1:3] == fourth.shape[1:3] == (8, 10)
     net = Reference(weights, 'kernel', 'bias', '_bn')
-    names = ['head/' + name for name in 'aspp1 aspp2 aspp3 aspp4 pool project conv logits'.split()]
+    last = 'project conv logits' if variant == 'paper' else 'bottleneck logits'
+    names = ['head/' + name for name in ('aspp1 aspp2 aspp3 aspp4 pool ' + last).split()]
     pool = (lambda y: y.mean((1, 2), keepdims=True)) if not pooling else (lambda y: average(y, 3))
-    close(found, resize(net.head(fourth, names, pool), 64, 80))
-    close(
-        found_aux,
-        resize(net.conv(net.layer(third, 'auxiliary/conv'), 'auxiliary/logits', bias=True), 64, 80),
-    )
+    scores = net.head(fourth, names, pool, pool_first=variant == 'mmsegmentation')
+    close(found, resize(scores, 64, 80, variant))
+    scores = net.conv(net.layer(third, 'auxiliary/conv'), 'auxiliary/logits', bias=True)
+    close(found_aux, resize(scores, 64, 80, variant))
     assert net.used == {name for name in weights if name.startswith(('head/', 'auxiliary/'))}
+
+
+def test_mmsegmentation_pools_nothing_where_dilation_took_the_stride(graph):
+    def pools(**options):
+        with tf.Graph().as_default() as plain:
+            resnest(tf.placeholder(tf.float32, [1, 64, 64, 3]), depth=14, width=1 / 32, **options)
+            return sum(op.type == 'AvgPool' for op in plain.get_operations())
+
+    assert (pools(), pools(smooth_dilated=False)) == (4, 2)  # two of them in stage 2
 
 
 # Variables
