@@ -46,7 +46,7 @@ def read(table: Table, chip: str = '910A') -> Tuple[List[Device], List[str]]:
         if found.is_complete and found.devices:
             _check_together(found, chip)
         if not found.lines and not found.devices:
-            found.add('', 'EI0004', FORMAT, 'there is no device in it')
+            found.add('', 'EI0004', FORMAT, 'it has no devices')
     return sorted(found.devices, key=lambda device: device.rank_id), found.lines
 
 

@@ -107,8 +107,7 @@ class NPUOptions:
         """Raises UserError for what the adapter would refuse, ignore or abort on."""
         if self.precision_mode and self.precision_mode_v2:
             raise UserError(
-                'precision_mode and precision_mode_v2: give one of the two, the adapter takes no'
-                ' both'
+                'precision_mode and precision_mode_v2: give one, the adapter does not take both'
             )
         if self.modify_mixlist:
             if mode(self) not in MIXED:
@@ -122,9 +121,7 @@ class NPUOptions:
             if path and not os.path.isfile(path):
                 raise UserError('%s %s: no such file' % (name, path))
         if self.over_dump and self.data_dump:
-            raise UserError(
-                'over_dump and data_dump: give one of the two, the adapter takes no both'
-            )
+            raise UserError('over_dump and data_dump: give one, the adapter does not take both')
         if self.deterministic > 1:
             raise UserError('deterministic: %d is not legal; give 0 or 1' % self.deterministic)
         if self.dump_step:
@@ -170,7 +167,7 @@ def _mixlist(path: str) -> None:
         raise UserError('modify_mixlist %s: %s' % (path, error.strerror))
     except ValueError as error:
         raise UserError(
-            'modify_mixlist %s is no JSON (%s); comments are not allowed' % (path, error)
+            'modify_mixlist %s is not JSON (%s); comments are not allowed' % (path, error)
         )
     for name, lists in (
         content.items() if isinstance(content, dict) else [(type(content).__name__, None)]
@@ -201,7 +198,7 @@ def split(text: str, gradients: Optional[int] = None) -> Union[List[int], List[f
     try:
         numbers = [(int if kind == 'index' else float)(word) for word in words]
     except ValueError:
-        raise UserError('hccl_split: %r: not all of it are numbers' % text)
+        raise UserError('hccl_split: %r: it holds something that is not a number' % text)
     if len(numbers) > 8:
         raise UserError('hccl_split: %d segments; HCCL takes at most 8' % len(numbers))
     if kind == 'index' and any(b <= a for a, b in zip(numbers, numbers[1:])):

@@ -87,7 +87,7 @@ class Launcher:
 
 @pytest.fixture(name='alive')
 def alive_fixture():
-    """alive(pid): True if this process exists and is no zombie."""
+    """alive(pid): True if this process exists and is not a zombie."""
     return alive
 
 
