@@ -1,0 +1,62 @@
+"""The pages at the top: commands that run as written, the same in both languages, links."""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = sorted(ROOT.glob('*.md')) + sorted(ROOT.glob('*/README.md'))
+
+
+def commands(page):
+    """Lines of the ```bash blocks without their comments."""
+    blocks = re.findall(r'```bash\n(.*?)```', (ROOT / page).read_text(), re.S)
+    lines = [re.sub(r'(^|\s+)#.*', '', line) for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_both_languages_have_the_same_commands_links_and_tables():
+    english, chinese = ((ROOT / name).read_text() for name in ('README.md', 'README.zh-CN.md'))
+    assert commands('README.md') == commands('README.zh-CN.md')
+    links = [sorted(set(re.findall(r'\]\(([^)]+)\)', text))) for text in (english, chinese)]
+    assert set(links[0]) - {'README.zh-CN.md'} == set(links[1]) - {'README.md'}
+    drawn = [
+        re.findall(r'^.*\|(.*)\|.*$', text.split('```')[-2], re.M) for text in (english, chinese)
+    ]
+    assert drawn[0] == drawn[1] and len(drawn[0]) > 5
+    flags = [sorted(set(re.findall(r'--\w+', text))) for text in (english, chinese)]
+    assert flags[0] == flags[1]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    targets = re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text())
+    missing = [
+        target for target in targets if '://' not in target and not (page.parent / target).exists()
+    ]
+    assert not missing
+
+
+def test_commands_of_the_readme_run_as_written(tmp_path):
+    """Pasted into a shell one after the other, in a copy of the tree; the training is shortened."""
+    for path in ROOT.iterdir():
+        if path.name not in ('.git', 'runs', 'data'):
+            (tmp_path / path.name).symlink_to(path)
+    lines = [line for line in commands('README.md') if not line.startswith('./')]
+    assert lines[0] == '. .venv/bin/activate'
+    lines = [re.sub('(--do_train True)$', r'\1 --steps 2', line) for line in lines]
+    env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    result = subprocess.run(
+        ['bash', '-e'],
+        input='\n'.join(lines),
+        cwd=str(tmp_path),
+        env=dict(env, PWD=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
+    assert result.returncode == 0, result.stdout
+    assert 'ONNX' in result.stdout and (tmp_path / 'runs/digits/offline/offline.json').exists()
