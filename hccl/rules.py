@@ -39,14 +39,17 @@ def read(table: Table, chip: str = '910A') -> Tuple[List[Device], List[str]]:
     if chip not in CHIPS:
         raise UserError('chip %s: legal are %s%s' % (chip, ', '.join(CHIPS), suggest(chip, CHIPS)))
     found = Violations()
-    document = table if isinstance(table, dict) else _read_file(os.fspath(table), found)
-    if document is not None:
-        found.check_strings(document, '', '')
-        _check_table(Fields(document, '', found), found, chip)
-        if found.is_complete and found.devices:
-            _check_together(found, chip)
-        if not found.lines and not found.devices:
-            found.add('', 'EI0004', FORMAT, 'it has no devices')
+    try:
+        document = table if isinstance(table, dict) else _read_file(os.fspath(table), found)
+        if document is not None:
+            found.check_strings(document, '', '')
+            _check_table(Fields(document, '', found), found, chip)
+    except RecursionError:
+        found.add('', 'EI0004', FORMAT, 'it is nested too deeply')
+    if found.is_complete and found.devices:
+        _check_together(found, chip)
+    if not found.lines and not found.devices:
+        found.add('', 'EI0004', FORMAT, 'it has no devices')
     return sorted(found.devices, key=lambda device: device.rank_id), found.lines
 
 
@@ -61,7 +64,7 @@ def _read_file(path: str, found: Violations) -> Optional[Dict[str, Any]]:
     except OSError as error:
         found.add(path, 'plog', 'open file %s failed' % path, error.strerror)
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         found.add(path, 'EI0004', FORMAT, 'not JSON, %s (JSON has no comments)' % error)
         return None
     if not isinstance(document, dict):

@@ -118,6 +118,14 @@ def test_files_that_are_not_tables(tmp_path, text):
         rank_table.load(path)
 
 
+def test_any_depth(tmp_path):
+    path = tmp_path / 'table.json'
+    for depth in list(range(800, 1005)) + [100000]:
+        path.write_text('{"a":' + '[' * depth + '1' + ']' * depth + '}')
+        with pytest.raises(UserError):
+            rank_table.load(path)
+
+
 @pytest.mark.parametrize(
     'key, value, message',
     [
