@@ -6,8 +6,6 @@ epoch) determine, whatever ran before. A folder that common/data/record_writer.p
 open at once); a folder without them is scanned.
 """
 
-import concurrent.futures
-import functools
 import itertools
 import json
 import os
@@ -17,14 +15,13 @@ import sys
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
-import tqdm
 
-from common.data import tfrecord
+from common.data import scanning, tfrecord
 from common.errors import UserError, some
 
 FORMAT_VERSION = 1
+_OPTIONAL = {'name': str, 'split': str, 'classes': list, 'label_offset': int}  # in dataset.json
 _AGAIN = 'remove the folder and prepare it again'
-_SKIP = '; restore the file, or leave out up to N corrupt records with --skip_corrupt N'
 
 
 def split_path(data_path, split: str) -> pathlib.Path:
@@ -38,6 +35,24 @@ def split_path(data_path, split: str) -> pathlib.Path:
 def has_split(data_path, split: str) -> bool:
     """Whether there is a folder data_path/<split>."""
     return (pathlib.Path(data_path) / split).is_dir()
+
+
+def open_split(data_path, split: str, skip_corrupt: int = 0) -> 'Folder':
+    """Opens the records of a split. UserError if the folder of that name holds another split by its
+    dataset.json, a warning if --data_path is a folder of another split.
+    """
+    folder = Folder.open(split_path(data_path, split), skip_corrupt)
+    stated = folder.metadata.get('split', split)
+    if stated != split:
+        if has_split(data_path, split):
+            raise UserError(
+                '%s: its dataset.json says that it is the split %s; put the records of %s there'
+                % (folder.path, stated, split)
+            )
+        sys.stderr.write(
+            'warning: %s: these are the records of %s, used as %s\n' % (folder.path, stated, split)
+        )
+    return folder
 
 
 class Folder:
@@ -91,7 +106,7 @@ class Folder:
         if metadata and not skip_corrupt and (path / 'index.npy').exists():
             frames = _load_index(path / 'index.npy', metadata['shards'])
         else:
-            frames = _scan_all(files, skip_corrupt, distinct=not metadata)
+            frames = scanning.scan(files, skip_corrupt, distinct=not metadata)
         count = sum(map(len, frames))
         if metadata and not skip_corrupt and count != metadata['count']:
             raise UserError(
@@ -131,7 +146,9 @@ class Folder:
             -tfrecord.FOOTER :
         ] != tfrecord.checksum(payload):
             file = self.files[self._file[id]]
-            raise UserError(tfrecord.corrupt(file, start, size, tfrecord.BAD_CONTENT) + _SKIP)
+            raise UserError(
+                tfrecord.corrupt(file, start, size, tfrecord.BAD_CONTENT) + scanning.SKIP
+            )
         return payload
 
     def examples(self, ids: Sequence[int], kinds: Dict[str, type]) -> List[Dict[str, Any]]:
@@ -178,10 +195,13 @@ def _metadata(path: pathlib.Path) -> Dict:
         metadata = json.loads(file.read_text())
         version, count = metadata['format_version'], metadata['count']
         shards = {
-            str(shard['file']): (int(shard['bytes']), int(shard['records']))
-            for shard in metadata['shards']
+            _plain(shard, 'file', str): (_plain(shard, 'bytes', int), _plain(shard, 'records', int))
+            for shard in _plain(metadata, 'shards', list)
         }
-    except (ValueError, KeyError, TypeError) as error:
+        for key, kind in _OPTIONAL.items():
+            if key in metadata:
+                _plain(metadata, key, kind)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             '%s: not a description of a dataset (%s: %s); restore it, or remove it to read the'
             ' records as they are' % (file, type(error).__name__, error)
@@ -196,6 +216,18 @@ def _metadata(path: pathlib.Path) -> Dict:
         _check_shards(path, {name: size for name, (size, _) in shards.items()})
         return metadata
     raise UserError('%s: found %s; %s' % (file, found, _AGAIN))
+
+
+def _plain(content: Dict, key: str, kind: type) -> Any:
+    """content[key]. TypeError or ValueError if it is not what the writer gives."""
+    value = content[key]
+    if type(value) is not kind:
+        raise TypeError('%s is %r, expected %s' % (key, value, kind.__name__))
+    if kind is int and value < 0 or key == 'file' and (pathlib.PurePath(value).name != value):
+        raise ValueError('%s is %r' % (key, value))
+    if key == 'file' and '\0' in value or key == 'classes' and set(map(type, value)) - {str}:
+        raise ValueError('%s is %r' % (key, value))
+    return value
 
 
 def _check_shards(path: pathlib.Path, sizes: Dict[str, int]) -> None:
@@ -228,8 +260,8 @@ def _load_index(file: pathlib.Path, shards: List[Dict]) -> List[np.ndarray]:
     """[records, 2] (start, length) for each shard, from the stored starts."""
     fix = 'remove it and the records are scanned instead'
     try:
-        starts = np.load(str(file))
-    except (ValueError, OSError) as error:
+        starts = np.asarray(np.load(str(file)))
+    except Exception as error:  # a damaged file raises nearly anything
         raise UserError('%s: not readable (%s); %s' % (file, error, fix))
     ends = np.cumsum([shard['records'] for shard in shards])
     if starts.dtype == np.int64 and starts.shape == (ends[-1],):
@@ -241,32 +273,3 @@ def _load_index(file: pathlib.Path, shards: List[Dict]) -> List[np.ndarray]:
         if all((frame >= 0).all() for frame in frames):
             return frames
     raise UserError('%s: does not belong to dataset.json; %s' % (file, fix))
-
-
-def _scan_all(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[np.ndarray]:
-    """Scans files, several at once. UserError if they have more than `skip_corrupt` problems, or if
-    `distinct` ones are equal.
-    """
-    frames, problems, seen = [], [], {}
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        scans = pool.map(functools.partial(tfrecord.scan, payloads=skip_corrupt > 0), files)
-        bar = tqdm.tqdm(scans, 'checking', len(files), unit=' files', disable=None, delay=2)
-        for file, found in zip(files, bar):
-            if distinct and len(found.frames) and found.identity in seen:
-                raise UserError(
-                    '%s and %s hold the same %d records; remove one of them'
-                    % (seen[found.identity], file, len(found.frames))
-                )
-            seen[found.identity] = file
-            frames.append(found.frames)
-            problems += found.problems
-    if len(problems) > skip_corrupt:
-        raise UserError(
-            '%d corrupt records, more than --skip_corrupt %d allows; the first: %s'
-            % (len(problems), skip_corrupt, problems[0])
-            if skip_corrupt
-            else problems[0] + _SKIP
-        )
-    for problem in problems:
-        sys.stderr.write('warning: left out: %s\n' % problem)
-    return frames

@@ -155,10 +155,14 @@ def parse_example(payload: bytes, kinds: Dict[str, type]) -> Dict[str, Any]:
     from google.protobuf.message import DecodeError
     from tensorflow.core.example import example_pb2
 
+    example = example_pb2.Example()
     try:
-        features = example_pb2.Example.FromString(payload).features.feature
+        whole = example.ParseFromString(payload) == len(payload)
     except DecodeError:
+        whole = False
+    if not whole:
         raise ValueError('it is not a tf.train.Example; another program wrote it')
+    features = example.features.feature
     values = {}
     for name, kind in kinds.items():
         present = name in features and features[name].WhichOneof('kind')

@@ -1,65 +1,18 @@
-"""common.records against TensorFlow's own TFRecord code, plain arithmetic and damaged files."""
+"""common.data.records against TensorFlow's own TFRecord code, and damaged files."""
 
 import concurrent.futures
-import hashlib
 import json
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.data import record_writer, records, sampling, tfrecord
+from common.data import records, sampling, tfrecord
 from common.errors import UserError
 
-SCHEMA = {
-    'image': {'kind': 'bytes', 'dtype': 'uint8', 'shape': [4]},
-    'label': {'kind': 'int64', 'dtype': 'int64', 'shape': []},
-}
 LENGTHS = [5, 0, 300, 17, 40]  # payloads of the foreign files
 PAYLOADS = [bytes((7 * i + j) % 256 for j in range(length)) for i, length in enumerate(LENGTHS)]
 STARTS = [0, 21, 37, 353, 386]  # each record takes 16 bytes more than its payload
-
-
-WORKER = """
-import os
-from common.errors import UserError
-
-def encode(item):
-    kind, n = item
-    if kind == 'bad' and n == 9:
-        raise UserError('item-9.jpg: not an image')
-    if kind == 'dead' and n == 9:
-        os._exit(1)
-    return {'image': bytes([n]) * (n % 50), 'label': n}
-"""
-
-
-@pytest.fixture(scope='module', autouse=True)
-def worker_module(tmp_path_factory):
-    """Other processes cannot import a test file, so what they run is a module of its own."""
-    folder = tmp_path_factory.mktemp('modules')
-    (folder / 'things_worker.py').write_text(WORKER)
-    sys.path.insert(0, str(folder))
-    yield
-    sys.path.remove(str(folder))
-
-
-def write(path, count=23, kind='good', **options):
-    """Record n: n % 50 bytes of value n, label n."""
-    from things_worker import encode
-
-    options = dict(
-        dict(name='things', split='train', schema=SCHEMA, classes=['a', 'b'], shards=3, workers=1),
-        **options,
-    )
-    record_writer.write(path, [(kind, n) for n in range(count)], encode, **options)
-    return path
 
 
 def write_foreign(path, payloads=PAYLOADS):
@@ -95,13 +48,18 @@ def tensorflow_reads(paths):
 
 
 @pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+
+
+@pytest.fixture(autouse=True)
 def graph():
     with tf.Graph().as_default():
         yield
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, write):
     """100 records in 7 files; record n has label n."""
     return records.Folder.open(write(tmp_path_factory.mktemp('records') / 'train', 100, shards=7))
 
@@ -114,215 +72,6 @@ def refusal(path, *parts, **options):
         assert str(part) in message, message
     assert '\n' not in message
     return message
-
-
-# ---- records and writing -------------------------------------------------------------------------
-
-
-def test_example_equals_tensorflows():
-    features = {
-        'z': b'\x00\xff',
-        'many': [b'', b'ab'],
-        'int': -3,
-        'big': 2**62,
-        'ints': [0, 127, 128, np.int64(300)],
-        'float': 0.25,
-        'floats': (1.5, -2.0),
-        'é': 1,
-    }
-    expected = tf.train.Example()
-    for key, value in features.items():
-        values = list(value) if isinstance(value, (list, tuple)) else [value]
-        kind = {bytes: 'bytes_list', float: 'float_list'}.get(type(values[0]), 'int64_list')
-        getattr(expected.features.feature[key], kind).value.extend(values)
-    assert tf.train.Example.FromString(tfrecord.make_example(features)) == expected
-    assert tfrecord.make_example(features) == tfrecord.make_example(
-        dict(reversed(list(features.items())))
-    )
-    with pytest.raises(TypeError, match='name'):
-        tfrecord.make_example({'name': 'text'})
-
-
-def test_tensorflow_reads_what_we_write(tmp_path):
-    path = write(tmp_path / 'train', 23, shards=3)
-    found = tensorflow_reads(sorted(path.glob('*.tfrecord')))
-    found = [tf.train.Example.FromString(record).features.feature for record in found]
-    assert [feature['label'].int64_list.value[0] for feature in found] == list(range(23))
-    assert [feature['image'].bytes_list.value[0] for feature in found] == [
-        bytes([n]) * n for n in range(23)
-    ]
-
-
-def test_dataset_json_describes_the_files(tmp_path):
-    path = write(tmp_path / 'train', 23, shards=3)
-    metadata = json.loads((path / 'dataset.json').read_text())
-    assert (metadata['name'], metadata['split'], metadata['count']) == ('things', 'train', 23)
-    assert (metadata['classes'], metadata['schema'], metadata['format_version']) == (
-        ['a', 'b'],
-        SCHEMA,
-        1,
-    )
-    assert [shard['records'] for shard in metadata['shards']] == [7, 8, 8]
-    assert [shard['file'] for shard in metadata['shards']] == [
-        'train-%05d-of-00003.tfrecord' % i for i in range(3)
-    ]
-    for shard in metadata['shards']:
-        content = (path / shard['file']).read_bytes()
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (
-            shard['bytes'],
-            shard['sha256'],
-        )
-
-
-def test_bytes_do_not_depend_on_workers(tmp_path):
-    one, two = write(tmp_path / '1', workers=1), write(tmp_path / '2', workers=2)
-    assert sorted(file.name for file in one.iterdir()) == sorted(
-        file.name for file in two.iterdir()
-    )
-    for file in one.iterdir():
-        assert file.read_bytes() == (two / file.name).read_bytes()
-
-
-@pytest.mark.parametrize(
-    'kind, workers, message',
-    [
-        ('bad', 1, 'item-9.jpg: not an image'),
-        ('bad', 2, 'item-9.jpg: not an image'),
-        ('dead', 2, 'process died'),
-    ],
-)
-def test_nothing_remains_after_an_error(tmp_path, kind, workers, message):
-    with pytest.raises(UserError, match=message):
-        write(tmp_path / 'train', kind=kind, workers=workers)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize('workers', [1, 2])
-def test_nothing_remains_after_ctrl_c(tmp_path, workers):
-    (tmp_path / 'slow.py').write_text(
-        'import sys, time\nfrom common.data import record_writer, records\ndef encode(n):\n   '
-        ' time.sleep(0.01)\n    return {"label": n}\nif __name__ == "__main__":\n   '
-        ' record_writer.write(sys.argv[1], range(20000), encode, name="x", split="x",'
-        ' schema={"label": {}}, shards=4,\n                  workers=%d)\n' % workers
-    )
-    output = tmp_path / 'output'
-    root = pathlib.Path(records.__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / 'slow.py'), str(output / 'train')],
-        start_new_session=True,
-        env=dict(os.environ, PYTHONPATH=str(root)),
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.time() + 30
-    while not list(output.glob('.*/*.tfrecord')) and time.time() < deadline:
-        time.sleep(0.05)
-    assert process.poll() is None and not (output / 'train').exists()
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode and b'KeyboardInterrupt' in errors
-    assert list(output.iterdir()) == []
-    with pytest.raises(
-        ProcessLookupError
-    ):  # no worker is left, once multiprocessing's own helper has seen the end
-        while time.time() < deadline:
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
-
-
-def test_write_refuses(tmp_path):
-    write(tmp_path / 'train')
-    before = (tmp_path / 'train' / 'dataset.json').read_bytes()
-    with pytest.raises(UserError, match='already exists'):
-        write(tmp_path / 'train', 5)
-    assert (tmp_path / 'train' / 'dataset.json').read_bytes() == before
-    with pytest.raises(UserError, match='found 6 shards for 5 records; legal are 1 to 5'):
-        write(tmp_path / 'other', 5, shards=6)
-    with pytest.raises(UserError, match='no records'):
-        write(tmp_path / 'other', 0)
-    with pytest.raises(ValueError, match='schema'):
-        write(tmp_path / 'other', 5, schema={'image': {}})
-    (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match='could not be written'):
-        write(tmp_path / 'file' / 'train', 5)
-
-
-def test_corrupt_items_are_left_out_if_allowed(tmp_path, capsys):
-    path = write(tmp_path / 'train', kind='bad', skip_corrupt=1, metadata={'label_offset': 1})
-    assert 'warning: left out: item-9.jpg: not an image' in capsys.readouterr().err
-    folder = records.Folder.open(path)
-    assert (folder.count, folder.metadata['count'], folder.metadata['label_offset']) == (22, 22, 1)
-    assert [shard['records'] for shard in folder.metadata['shards']] == [7, 7, 8]
-    found = tensorflow_reads(folder.files)
-    assert folder.read(range(22)) == found
-    labels = [
-        tf.train.Example.FromString(record).features.feature['label'].int64_list.value[0]
-        for record in found
-    ]
-    assert labels == [n for n in range(23) if n != 9]
-
-
-RESTARTABLE = """
-import pathlib, sys, time
-from common.data import record_writer, records
-
-def encode(n):
-    time.sleep(0.02 if SLOW else 0)
-    return {'label': n}
-
-SLOW = len(sys.argv) > 2
-if __name__ == '__main__':
-    record_writer.write(sys.argv[1], range(100), encode, name='x', split='train', schema={'label': {}}, shards=10, workers=1, restartable=True)
-"""
-
-
-def test_a_killed_preparation_goes_on(tmp_path):
-    (tmp_path / 'restartable.py').write_text(RESTARTABLE)
-    environment = dict(
-        os.environ, PYTHONPATH=str(pathlib.Path(records.__file__).resolve().parents[2])
-    )
-    start = [sys.executable, str(tmp_path / 'restartable.py')]
-    subprocess.run(start + [str(tmp_path / 'clean')], env=environment, check=True)
-    process = subprocess.Popen(start + [str(tmp_path / 'train'), 'slow'], env=environment)
-    deadline = time.time() + 30
-    unfinished = tmp_path / '.train.unfinished'
-    while not list(unfinished.glob('train-00002-*')) and time.time() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    kept = {path.name: path.stat().st_ino for path in unfinished.glob('train-*.tfrecord')}
-    assert 3 <= len(kept) < 10 and not (tmp_path / 'train').exists()
-    subprocess.run(start + [str(tmp_path / 'train')], env=environment, check=True)
-    assert {path.name: path.read_bytes() for path in (tmp_path / 'train').iterdir()} == {
-        path.name: path.read_bytes() for path in (tmp_path / 'clean').iterdir()
-    }
-    assert {
-        name: (tmp_path / 'train' / name).stat().st_ino for name in kept
-    } == kept and not unfinished.exists()
-
-
-def test_what_is_kept_is_of_the_same_items(tmp_path, capsys):
-    options = dict(shards=5, restartable=True)
-    with pytest.raises(UserError, match='item-9.jpg'):
-        write(tmp_path / 'train', kind='bad', **options)
-    unfinished = tmp_path / '.train.unfinished'
-    assert str(unfinished) in capsys.readouterr().err
-    kept = {path.name: path.stat().st_mtime_ns for path in unfinished.glob('train-*')}
-    # Other workers may have finished the shards behind the bad one as well.
-    assert {'train-00000-of-00005.tfrecord', 'train-00001-of-00005.tfrecord'} <= set(
-        kept
-    ) and 'train-00002-of-00005.tfrecord' not in kept
-    with pytest.raises(UserError, match='item-9.jpg'):
-        write(tmp_path / 'train', kind='bad', **options)
-    again = {path.name: path.stat().st_mtime_ns for path in unfinished.glob('train-*')}
-    assert {name: again[name] for name in kept} == kept
-    path, other = write(tmp_path / 'train', 20, **options), write(tmp_path / 'other', 20, **options)
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == {
-        file.name: file.read_bytes() for file in other.iterdir()
-    }
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ['other', 'train']
-
-
-# ---- opening and reading -------------------------------------------------------------------------
 
 
 def test_reads_what_tensorflow_writes(tmp_path):
@@ -488,7 +237,7 @@ def test_more_corrupt_records_than_allowed(tmp_path, capsys):
     assert capsys.readouterr().err.count('warning: left out') == 3
 
 
-def test_own_folder_that_is_damaged(tmp_path, capsys):
+def test_own_folder_that_is_damaged(tmp_path, capsys, write):
     path = write(tmp_path / 'train')
     last = path / 'train-00002-of-00003.tfrecord'
     whole = last.read_bytes()
@@ -526,7 +275,7 @@ def test_own_folder_that_is_damaged(tmp_path, capsys):
 @pytest.mark.parametrize(
     'content, part', [(b'', 'index.npy'), (b'junk', 'index.npy'), (None, None)]
 )
-def test_own_folder_with_a_damaged_index(tmp_path, content, part):
+def test_own_folder_with_a_damaged_index(tmp_path, content, part, write):
     path = write(tmp_path / 'train')
     expected = records.Folder.open(path).read(range(23))
     (path / 'index.npy').unlink()
@@ -537,7 +286,7 @@ def test_own_folder_with_a_damaged_index(tmp_path, content, part):
         assert records.Folder.open(path).read(range(23)) == expected
 
 
-def test_index_of_another_dataset(tmp_path):
+def test_index_of_another_dataset(tmp_path, write):
     path = write(tmp_path / 'train')
     (path / 'index.npy').write_bytes((write(tmp_path / 'other', 24) / 'index.npy').read_bytes())
     refusal(path, path / 'index.npy', 'does not belong')
@@ -550,6 +299,12 @@ def test_index_of_another_dataset(tmp_path):
     [
         (lambda m: '{', 'not a description'),
         (lambda m: '[]', 'not a description'),
+        (lambda m: '[' * 10**5, 'not a description'),
+        (lambda m: json.dumps(dict(m, shards=5)), 'not a description'),
+        (lambda m: json.dumps(dict(m, shards=[dict(m['shards'][0], file='../a')])), 'not a desc'),
+        (lambda m: json.dumps(dict(m, shards=[dict(m['shards'][0], bytes=1e400)])), 'not a desc'),
+        (lambda m: json.dumps(dict(m, classes=[1])), 'not a description'),
+        (lambda m: json.dumps(dict(m, split=['train'])), 'not a description'),
         (lambda m: '{"my": "own"}', 'format_version'),
         (lambda m: json.dumps(dict(m, format_version=2)), 'found format_version 2, legal is 1'),
         (lambda m: json.dumps(dict(m, count=24)), 'found count 24'),
@@ -557,7 +312,7 @@ def test_index_of_another_dataset(tmp_path):
         (lambda m: json.dumps(dict(m, shards=m['shards'] + m['shards'], count=46)), 'twice'),
     ],
 )
-def test_damaged_dataset_json(tmp_path, change, part):
+def test_damaged_dataset_json(tmp_path, change, part, write):
     path = write(tmp_path / 'train')
     (path / 'dataset.json').write_text(change(json.loads((path / 'dataset.json').read_text())))
     refusal(path, path / 'dataset.json', part)
@@ -581,3 +336,44 @@ def test_a_readers_error_survives_tensorflow(tmp_path):
     assert 'byte 37 ' in str(direct.value)
     assert records.user_error(direct.value) is direct.value
     assert records.user_error(ValueError('something else')) is None
+
+
+def test_a_record_that_is_not_an_example_is_named(tmp_path):
+    """Its checksum is right, so that only its content tells."""
+    good = tfrecord.make_example({'label': 3})
+    path = write_foreign(tmp_path / 'a.tfrecord', [good, b'\xff' * 50, good])
+    folder = records.Folder.open(tmp_path)
+    assert folder.examples([0, 2], {'label': int}) == [{'label': 3}] * 2
+    with pytest.raises(UserError) as caught:
+        folder.examples([2, 1], {'label': int})
+    line = '%s: record 1 at byte %d: it is not a tf.train.Example; another program wrote it'
+    assert str(caught.value) == line % (path, len(good) + 16)
+
+
+def test_another_split_is_noticed(tmp_path, write, capsys):
+    write(tmp_path / 'data' / 'train', split='train')
+    write(tmp_path / 'data' / 'val', split='train')
+    assert records.open_split(tmp_path / 'data', 'train').count == 23
+    with pytest.raises(UserError, match='data/val: its dataset.json says that it is the split tr'):
+        records.open_split(tmp_path / 'data', 'val')
+    assert 'warning' not in capsys.readouterr().err
+    assert records.open_split(tmp_path / 'data' / 'train', 'val').count == 23
+    assert 'these are the records of train, used as val' in capsys.readouterr().err
+
+
+def test_every_byte_is_checked_once(tmp_path, monkeypatch, capsys):
+    """--skip_corrupt on several ranks and at each start."""
+    path = write_foreign(tmp_path / 'records' / 'a.tfrecord')
+    flip(path, STARTS[2] + 20)
+    scans, scan = [], tfrecord.scan
+    monkeypatch.setattr(tfrecord, 'scan', lambda *a, **k: scans.append(a) or scan(*a, **k))
+    with concurrent.futures.ThreadPoolExecutor(4) as ranks:
+        opened = list(ranks.map(lambda _: records.Folder.open(path.parent, 1), range(4)))
+    for folder in opened + [records.Folder.open(path.parent, skip_corrupt=2)]:
+        assert folder.count == 4 and folder.read(range(4)) == PAYLOADS[:2] + PAYLOADS[3:]
+    assert len(scans) == 1 and capsys.readouterr().err.count('byte 37 does not match') == 5
+    flip(path, STARTS[0] + 14)  # another time of change
+    refusal(path.parent, '2 corrupt records, more than --skip_corrupt 1 allows', skip_corrupt=1)
+    assert len(scans) == 2
+    monkeypatch.setenv('XDG_CACHE_HOME', str(path))  # no folder can be made there
+    assert records.Folder.open(path.parent, skip_corrupt=2).count == 3 and len(scans) == 3

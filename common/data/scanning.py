@@ -1,0 +1,104 @@
+"""Finds the records of files that have no index, and the corrupt ones, once."""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import pathlib
+import sys
+from typing import Callable, Iterator, List, Tuple
+
+import numpy as np
+import tqdm
+
+from common.data import tfrecord
+from common.errors import UserError
+from common.files import atomic
+
+SKIP = '; restore the file, or leave out up to N corrupt records with --skip_corrupt N'
+
+Found = Tuple[List[np.ndarray], List[str]]  # frames of each file, problems
+
+
+def scan(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[np.ndarray]:
+    """Returns the frames of each file, see tfrecord.Scan.
+
+    skip_corrupt: above 0 payloads are checked too, and at most so many corrupt records left out
+    with a warning. UserError if there are more, or if `distinct` files are equal.
+    """
+    work = functools.partial(_scan_all, files, skip_corrupt > 0, distinct)
+    frames, problems = _remembered(files, work) if skip_corrupt else work()
+    if len(problems) > skip_corrupt:
+        raise UserError(
+            '%d corrupt records, more than --skip_corrupt %d allows; the first: %s'
+            % (len(problems), skip_corrupt, problems[0])
+            if skip_corrupt
+            else problems[0] + SKIP
+        )
+    for problem in problems:
+        sys.stderr.write('warning: left out: %s\n' % problem)
+    return frames
+
+
+def _scan_all(files: List[pathlib.Path], payloads: bool, distinct: bool) -> Found:
+    frames, problems, seen = [], [], {}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        scans = pool.map(functools.partial(tfrecord.scan, payloads=payloads), files)
+        bar = tqdm.tqdm(scans, 'checking', len(files), unit=' files', disable=None, delay=2)
+        for file, found in zip(files, bar):
+            if distinct and len(found.frames) and found.identity in seen:
+                raise UserError(
+                    '%s and %s hold the same %d records; remove one of them'
+                    % (seen[found.identity], file, len(found.frames))
+                )
+            seen[found.identity] = file
+            frames.append(found.frames)
+            problems += found.problems
+    return frames, problems
+
+
+def _remembered(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
+    """scan_all(), or what it returned for these files before, as long as they have the same sizes
+    and times. Of the processes of a machine one scans and the others wait for it.
+
+    The memory is in the user's cache ($XDG_CACHE_HOME); without a place to write to, each scans.
+    """
+    key = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        key.update(repr((str(path.resolve()), status.st_size, status.st_mtime_ns)).encode())
+    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    place = cache / 'checked_records' / (key.hexdigest() + '.npz')
+    with _locked(place) as writable:
+        try:
+            with np.load(str(place)) as stored:
+                ends = np.cumsum(stored['counts'])[:-1]
+                return np.split(stored['frames'], ends), stored['problems'].tolist()
+        except Exception:  # not there, or damaged
+            frames, problems = scan_all()
+        if writable:
+            counts = np.array([len(part) for part in frames])
+            with contextlib.suppress(OSError), atomic(place) as temporary:
+                np.savez(
+                    str(temporary),
+                    counts=counts,
+                    frames=np.concatenate(frames),
+                    problems=np.array(problems, 'U'),
+                )
+    return frames, problems
+
+
+@contextlib.contextmanager
+def _locked(place: pathlib.Path) -> Iterator[bool]:
+    """Waits for other processes that scan the same; False where there is no place for a lock."""
+    with contextlib.ExitStack() as stack:
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = stack.enter_context(open(str(place.with_suffix('.lock')), 'w'))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,53 @@
+"""Folders of records for the tests of common.data."""
+
+import sys
+
+import pytest
+
+from common.data import record_writer
+
+SCHEMA = {
+    'image': {'kind': 'bytes', 'dtype': 'uint8', 'shape': [4]},
+    'label': {'kind': 'int64', 'dtype': 'int64', 'shape': []},
+}
+WORKER = """
+import os
+from common.errors import UserError
+
+def encode(item):
+    kind, n = item
+    if kind == 'bad' and n == 9:
+        raise UserError('item-9.jpg: not an image')
+    if kind == 'dead' and n == 9:
+        os._exit(1)
+    return {'image': bytes([n]) * (n % 50), 'label': n}
+"""
+
+
+@pytest.fixture(scope='session', autouse=True)
+def worker_module(tmp_path_factory):
+    """Other processes cannot import a test file, so what they run is a module of its own."""
+    folder = tmp_path_factory.mktemp('modules')
+    (folder / 'things_worker.py').write_text(WORKER)
+    sys.path.insert(0, str(folder))
+    yield
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope='session')
+def write():
+    """write(path, count, kind, **options): a folder of records; record n holds n % 50 bytes of
+    value n, and label n.
+    """
+
+    def call(path, count=23, kind='good', **options):
+        from things_worker import encode
+
+        defaults = dict(
+            name='things', split='train', schema=SCHEMA, classes=['a', 'b'], shards=3, workers=1
+        )
+        items = [(kind, n) for n in range(count)]
+        record_writer.write(path, items, encode, **{**defaults, **options})
+        return path
+
+    return call
