@@ -4,6 +4,7 @@ checkpoints.
 
 import logging
 import os
+import sys
 import warnings
 
 # TensorFlow 1.15 on a current NumPy greets with pages of deprecation notices; they hide the lines
@@ -12,3 +13,15 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 warnings.filterwarnings('ignore', category=FutureWarning, module=r'tensorflow|tensorboard|h5py')
 warnings.filterwarnings('ignore', category=DeprecationWarning)
 logging.getLogger('tensorflow').setLevel(logging.ERROR)
+
+
+def _excepthook(kind, error, traceback):
+    """Ends with status 130 and without a traceback for Ctrl-C, also while modules are imported."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write('interrupted\n')
+        sys.stderr.flush()
+        os._exit(130)
+    sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = _excepthook

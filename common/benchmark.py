@@ -7,7 +7,6 @@ CKPT|none --batch_size 8`: ONNX Runtime and the frozen graph
 """
 
 import argparse
-import importlib
 import json
 import statistics
 import sys
@@ -17,18 +16,20 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
-from common import config, devices
-from common import task as tasks
+from common import config, devices, models
+from common.data import pipeline
 from common.errors import UserError, entry_point
-from common.evaluation import evaluation
-from common.training import hooks, model_fn
+from common.evaluation.errors import translated
+from common.task import Task
+from common.training import model_fn
+from common.training.progress import ThroughputMeter
 
 
 class _Stopwatch(tf.train.SessionRunHook):
     """Times training steps, without the first `skip` (compilation, filling the read-ahead)."""
 
     def __init__(self, skip: int):
-        self._skip, self.clock = skip, hooks.Clock()
+        self._skip, self.meter = skip, ThroughputMeter()
 
     def before_run(self, run_context):
         self._start = time.perf_counter()
@@ -36,7 +37,7 @@ class _Stopwatch(tf.train.SessionRunHook):
     def after_run(self, run_context, run_values):
         self._skip -= 1
         if self._skip < 0:
-            self.clock.add(time.perf_counter() - self._start, 1)
+            self.meter.add(time.perf_counter() - self._start, 1)
 
 
 def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: int) -> float:
@@ -53,27 +54,23 @@ def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: 
         return steps * batch_size / (time.perf_counter() - start)
 
 
-def train_rate(task: tasks.Task, device: devices.Device, input_fn: Callable, steps: int) -> float:
+def train_rate(
+    task: Task, cfg: Any, device: devices.Device, input_fn: Callable, steps: int
+) -> float:
     """Images per second, over all ranks, of whole training steps on what input_fn gives."""
     watch, skip = _Stopwatch(3), 3
     with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
         estimator = device.estimator(
-            model_fn.build(task, device, total_steps=10**6, steps_per_epoch=10**3),
-            task.cfg,
+            model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3),
+            cfg,
             folder,
             10**6,
         )
         estimator.train(input_fn, steps=steps + skip, hooks=device.broadcast_hooks(True) + [watch])
-    return (
-        watch.clock.steps
-        * task.cfg.batch_size
-        * task.cfg.accumulate
-        * device.size
-        / watch.clock.seconds
-    )
+    return watch.meter.steps * cfg.batch_size * cfg.accumulate * device.size / watch.meter.seconds
 
 
-def synthetic(task: tasks.Task, dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
+def synthetic(dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
     """One batch of constants in the graph, of the types and shapes that the pipeline gives."""
 
     def constant(kind, shape):
@@ -86,32 +83,32 @@ def synthetic(task: tasks.Task, dataset: tf.data.Dataset) -> Dict[str, tf.Tensor
 
 
 def measure(
-    task: tasks.Task, device: devices.Device, what: str, rounds: int, steps: int
+    task: Task, cfg: Any, device: devices.Device, what: str, rounds: int, steps: int
 ) -> Dict[str, Any]:
     """Returns medians in images/s of this rank's pipeline, for 'input' of the task's baselines, for
     'train' of training too.
 
     What is compared alternates, and a ratio A_to_B is the median over the rounds.
     """
-    folder = task.folder(task.train_split)
-    baselines = task.input_baselines(folder) if what == 'input' else {}
+    folder = pipeline.open_split(task, cfg, task.train_split)
+    baselines = {}
+    if what == 'input' and hasattr(task.data, 'baselines'):
+        baselines = task.data.baselines(folder, cfg)
     rates: Dict[str, List[float]] = {key: [] for key in ['input', *baselines, 'real', 'synthetic']}
 
-    def real(batch_size=task.cfg.batch_size * task.cfg.accumulate):
-        return task.dataset(
-            folder, batch_size, True, seed=task.cfg.seed, rank=device.rank, size=device.size
+    def real(batch_size=cfg.batch_size * cfg.accumulate):
+        return pipeline.dataset(
+            task, folder, cfg, batch_size, True, seed=cfg.seed, rank=device.rank, size=device.size
         )
 
     for _ in range(rounds):
-        rates['input'].append(
-            input_rate(lambda: real(task.cfg.batch_size), task.cfg.batch_size, steps)
-        )
-        for key, pipeline in baselines.items():
-            rates[key].append(input_rate(pipeline, task.cfg.batch_size, steps))
+        rates['input'].append(input_rate(lambda: real(cfg.batch_size), cfg.batch_size, steps))
+        for key, baseline in baselines.items():
+            rates[key].append(input_rate(baseline, cfg.batch_size, steps))
         if what == 'train':
-            rates['real'].append(train_rate(task, device, real, steps))
+            rates['real'].append(train_rate(task, cfg, device, real, steps))
             rates['synthetic'].append(
-                train_rate(task, device, lambda: synthetic(task, real()), steps)
+                train_rate(task, cfg, device, lambda: synthetic(real()), steps)
             )
     result = {
         key + '_images_per_second': round(statistics.median(values), 1)
@@ -154,18 +151,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             '--config %s: key model is missing; it names the model, e.g. model: wideresnet'
             % args.config
         )
-    task = tasks.build(model, ['--config', args.config] + flags)
+    task, cfg = models.configure(model, ['--config', args.config] + flags)
     if args.what == 'inference':
-        # By name and only here: offline_inference stands on common, which otherwise knows nothing
-        # of it.
-        result = importlib.import_module('offline_inference.benchmark').measure(
-            task, args.rounds, args.round_steps
-        )
-        print(json.dumps(dict(model=model, batch_size=task.cfg.batch_size, **result), indent=2))
-        return
-    device = devices.select(task.cfg.device)
-    with evaluation.reading(task, None):
-        result = measure(task, device, args.what, args.rounds, args.round_steps)
+        raise UserError('inference: python -m offline_inference.benchmark measures it')
+    device = devices.select(cfg.device)
+    with translated(task, cfg):
+        result = measure(task, cfg, device, args.what, args.rounds, args.round_steps)
     if device.is_chief:
         print(
             json.dumps(
@@ -173,7 +164,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                     model=model,
                     device=device.name,
                     ranks=device.size,
-                    batch_size=task.cfg.batch_size,
+                    batch_size=cfg.batch_size,
                     **result,
                 ),
                 indent=2,

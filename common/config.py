@@ -151,8 +151,8 @@ def parse(
         namespace = parser.parse_args(words, namespace=base)
     except (jsonargparse.ArgumentError, ValueError) as error:
         raise _explain(error, config_class, values, words, aliases)
-    result = config_class(**{name: _plain(getattr(namespace, name)) for name in names})
-    result.validate()
+    result = config_class(**{name: _plain(getattr(namespace, name)) for name in names}).resolve()
+    result.check()
     return result
 
 

@@ -13,10 +13,9 @@ import os
 import sys
 from typing import Optional, Sequence
 
-from common import task as tasks
-from common.checkpoints import checkpoint
+from common import models
+from common.checkpoints import restore
 from common.errors import UserError, entry_point
-from common.evaluation import evaluation
 
 
 @entry_point
@@ -32,8 +31,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         '--output', required=True, help='checkpoint prefix to write, such as premodel/resnest.ckpt'
     )
     args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    task = tasks.build(args.model, flags)
-    if not task.cfg.model_path:
+    task, cfg = models.configure(args.model, flags)
+    if not cfg.model_path:
         raise UserError(
             '--model_path is missing; give the checkpoint to load, such as runs/%s/model.ckpt-1000'
             % task.name
@@ -43,11 +42,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             '--output %s is a folder; name a checkpoint in it, such as %s'
             % (args.output, os.path.join(args.output, task.final_checkpoint))
         )
-    found = evaluation.match(task, task.cfg.model_path, training=True)
-    if os.path.abspath(args.output) == os.path.abspath(found.checkpoint.path):
+    plan = restore.plan_restore(task, cfg, cfg.model_path, training=True)
+    if os.path.abspath(args.output) == os.path.abspath(plan.checkpoint.path):
         raise UserError('--output %s is the checkpoint itself; give another' % args.output)
-    checkpoint.export(found, args.output)
-    print('%s\n%s: %d variables, weights only' % (found.report, args.output, len(found.names)))
+    restore.export(plan, args.output)
+    print('%s\n%s: %d variables, weights only' % (plan.report, args.output, len(plan.names)))
 
 
 if __name__ == '__main__':

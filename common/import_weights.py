@@ -12,28 +12,19 @@ import argparse
 import collections
 import importlib
 import os
-import pathlib
 import types
 from typing import Dict, List, Optional
 
 import numpy as np
 
+from common import models
 from common.checkpoints import checkpoint
 from common.errors import UserError, entry_point, suggest
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
-
 
 def layouts_of(model: str, layout: str) -> types.ModuleType:
-    """Returns <model>_tf.checkpoints. Raises UserError for a model that has none, or if it has no
-    from_<layout>().
-    """
-    models = sorted(path.parent.name[: -len('_tf')] for path in _ROOT.glob('*_tf/checkpoints.py'))
-    if model not in models:
-        raise UserError(
-            '--model %s: choose %s%s' % (model, ', '.join(models), suggest(model, models))
-        )
-    module = importlib.import_module(model + '_tf.checkpoints')
+    """Returns <model>_tf.checkpoints. Raises UserError if it has no from_<layout>()."""
+    module = models.find(model).checkpoints
     layouts = sorted(name[len('from_') :] for name in dir(module) if name.startswith('from_'))
     if layout not in layouts:
         raise UserError(

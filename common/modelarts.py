@@ -6,6 +6,7 @@ as well, for dry runs.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -15,7 +16,7 @@ import signal
 import sys
 import tempfile
 import zipfile
-from typing import Iterator
+from typing import Any, Iterator
 
 from common.errors import UserError
 from common.files import atomic
@@ -114,31 +115,28 @@ def _unpack(packed: pathlib.Path, folder: pathlib.Path, url: str) -> None:
 
 
 @contextlib.contextmanager
-def transfer(cfg, rank: int) -> Iterator[None]:
-    """While it lasts, cfg.data_path and cfg.output_path are local copies of --data_url and
-    --train_url.
+def transfer(cfg, rank: int) -> Iterator[Any]:
+    """Yields the configuration with local copies of --data_url and --train_url as its folders.
 
-    What an earlier job left in --train_url is copied in first, so the job goes on where that one
-    stopped; at the end, also after an error or a signal, rank 0 copies the run's folder out.
+    What an earlier job left in --train_url is copied in first, so that the job resumes there. At
+    the end, also after an error or a signal, rank 0 copies the run's folder out.
     """
     if cfg.data_url:
-        cfg.data_path = fetch(cfg.data_url)
+        cfg = dataclasses.replace(cfg, data_path=fetch(cfg.data_url))
     if not cfg.train_url:
-        yield
+        yield cfg
         return
-    cfg.output_path = str(
-        _cache() / ('run-' + hashlib.sha256(cfg.train_url.encode()).hexdigest()[:16])
-    )
+    output = str(_cache() / ('run-' + hashlib.sha256(cfg.train_url.encode()).hexdigest()[:16]))
     previous = signal.signal(signal.SIGTERM, _stop)  # while it trains, training stops by itself
     try:
-        if rank == 0 and not os.path.exists(cfg.output_path) and exists(cfg.train_url):
-            with atomic(cfg.output_path) as temporary:
+        if rank == 0 and not os.path.exists(output) and exists(cfg.train_url):
+            with atomic(output) as temporary:
                 temporary.mkdir()
                 copy(cfg.train_url, str(temporary))
-        yield
+        yield dataclasses.replace(cfg, output_path=output)
     finally:
-        if rank == 0 and os.path.isdir(cfg.output_path):
-            copy(cfg.output_path, cfg.train_url)
+        if rank == 0 and os.path.isdir(output):
+            copy(output, cfg.train_url)
             sys.stderr.write('results copied to %s\n' % cfg.train_url)
         signal.signal(signal.SIGTERM, previous)
 

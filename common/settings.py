@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, TypeVar, Union
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
@@ -11,10 +11,15 @@ from common.ascend.options import NPUOptions
 from common.config import option
 from common.errors import UserError
 
+ConfigType = TypeVar('ConfigType', bound='Config')
 
-@dataclasses.dataclass
+
+@dataclasses.dataclass(frozen=True)
 class Config(NPUOptions):
-    """What every model shares. A model folder's config.py adds its own fields."""
+    """What every model shares. A model folder's config.py adds its own fields and `input_shape`.
+
+    input_shape: (height, width, channels) of the images that the network is given in evaluation.
+    """
 
     # What to do, with what
     do_train: bool = option(
@@ -43,6 +48,9 @@ class Config(NPUOptions):
     )
     skip_corrupt: NonNegativeInt = option(
         0, 'leave out at most N corrupt records instead of stopping at the first'
+    )
+    restart: bool = option(
+        False, 'True moves an earlier run in --output_path aside and starts at step 0'
     )
     device: Literal['auto', 'cpu', 'gpu', 'npu'] = option(
         'auto', 'auto: npu where npu_bridge imports, else gpu where there is one, else cpu'
@@ -115,7 +123,23 @@ class Config(NPUOptions):
     # Published results, shown in the report beside the measured ones
     published: Dict[str, Dict[str, float]] = option({}, 'recipes only: {source: {metric: value}}')
 
-    def validate(self) -> None:
+    # Whether batch norm takes the images of all ranks: a field where a model supports it.
+    sync_bn = False
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Images per device in evaluation."""
+        return self.batch_size
+
+    def resolve(self: ConfigType) -> ConfigType:
+        """Returns the configuration with published spellings translated to the fields they mean."""
+        return self
+
+    def training_notes(self, ranks: int) -> List[str]:
+        """Returns warnings for whoever starts this training; UserError for what cannot train."""
+        return []
+
+    def check(self) -> None:
         """Raises UserError for values that are well typed but senseless; subclasses extend it."""
         if self.schedule == 'piecewise' and len(self.rates) != len(self.boundaries) + 1:
             raise UserError(
@@ -136,7 +160,7 @@ class Config(NPUOptions):
                             'finite numbers' if isinstance(value, list) else 'a finite number',
                         )
                     )
-        self.validate_npu()
+        self.check_npu()
         for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
             if getattr(self, name) >= 1:
                 raise UserError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import numpy as np
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -16,8 +16,10 @@ from resnest_tf import cityscapes
 
 SMALLEST = 32  # pixels of a side: the backbone halves it five times at output stride 32
 
+ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
 
-@dataclasses.dataclass
+
+@dataclasses.dataclass(frozen=True)
 class ResNeStConfig(Config):
     # Network
     depth: Literal[14, 26, 50, 101] = option(
@@ -118,18 +120,44 @@ class ResNeStConfig(Config):
         """Whether images reach the network as BGR: the published port was trained on that."""
         return self.variant == 'port'
 
-    def validate(self) -> None:
-        super().validate()
+    eval_batch_size = 1  # an image of 1024 x 2048 has 160 MB of logits
+
+    @property
+    def input_shape(self) -> Tuple[int, int, int]:
+        return (self.image_height, self.image_width, 3)
+
+    def resolve(self) -> 'ResNeStConfig':
+        changes = {}
         for theirs, side in (('img_H', 'height'), ('img_W', 'width')):
             if getattr(self, theirs):
-                setattr(
-                    self, ('crop_' if self.do_train else 'image_') + side, getattr(self, theirs)
-                )
-                setattr(self, theirs, None)
-        if self.output_path and self.output_path.endswith(
-            '.ckpt'
-        ):  # the port names the checkpoint, whose folder is the run's
-            self.output_path = str(pathlib.Path(self.output_path).parent)
+                changes[('crop_' if self.do_train else 'image_') + side] = getattr(self, theirs)
+                changes[theirs] = None
+        # The port names the checkpoint, whose folder is the run's.
+        if self.output_path and self.output_path.endswith('.ckpt'):
+            changes['output_path'] = str(pathlib.Path(self.output_path).parent)
+        return dataclasses.replace(self, **changes)
+
+    def training_notes(self, ranks: int) -> List[str]:
+        if self.freeze_bn:
+            return []
+        images = self.batch_size * (1 if self.sync_bn is False else ranks)
+        if images == 1:
+            raise UserError(
+                'batch_size: 1 image at a time cannot train: batch norm after a global pooling needs'
+                ' at least 2; give --batch_size 2 or more, --sync_bn True on several devices, or'
+                ' --freeze_bn True'
+            )
+        if images >= ENOUGH_IMAGES:
+            return []
+        return [
+            'batch norm sees %d images at a time; published results take %d or more, with fewer the'
+            ' mIoU falls by points. Raise --batch_size or the number of devices%s; --accumulate'
+            ' does not help'
+            % (images, ENOUGH_IMAGES, ' with --sync_bn True' if self.sync_bn is False else '')
+        ]
+
+    def check(self) -> None:
+        super().check()
         if not 2 <= self.num_classes <= 255:
             raise UserError(
                 'num_classes: %d is not legal; 2 to 255, as 255 marks pixels that do not count'

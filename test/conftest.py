@@ -156,21 +156,14 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def task(recipe, data):
-    """task(field=value, ...): a WideResNet task of the tiny recipe with these changes."""
-    from common import config
-    from wideresnet_tf.task import WideResNet
+def configured(recipe, data):
+    """configured(field=value, ...): WideResNet's Task, and the tiny recipe with these changes."""
+    from common import models
+    from wideresnet_tf.task import TASK
 
     def make(**changes):
         changes.setdefault('data_path', str(data))
-        return WideResNet(
-            config.parse(
-                WideResNet.config_class,
-                ['--config', str(recipe(**changes))],
-                'wideresnet',
-                WideResNet.aliases,
-            )
-        )
+        return TASK, models.parse(TASK, ['--config', str(recipe(**changes))])
 
     return make
 
@@ -180,14 +173,14 @@ def run():
     """run(flag, ...): the command inside this process, which saves the start of a process; it
     writes no report unless asked to.
     """
-    from common.training import experiment
-    from wideresnet_tf.task import WideResNet
+    from common import run as command
+    from wideresnet_tf.task import TASK
 
     def call(*flags, report=False):
         with contextlib.ExitStack() as stack:
             if not report:
-                stack.enter_context(mock.patch.object(experiment.report, 'write'))
-            experiment.run(WideResNet, [str(flag) for flag in flags])
+                stack.enter_context(mock.patch.object(command.report, 'write'))
+            command.main(TASK, [str(flag) for flag in flags])
 
     return call
 

@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.settings import Config
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class WideResNetConfig(Config):
     # Network
     depth: PositiveInt = option(28, 'layers: 6n+4')
@@ -51,8 +51,10 @@ class WideResNetConfig(Config):
         0.0, 'alpha of the Beta distribution that images are mixed with; 0: off'
     )
 
-    def validate(self) -> None:
-        super().validate()
+    input_shape = (32, 32, 3)
+
+    def check(self) -> None:
+        super().check()
         if self.depth < 10 or (self.depth - 4) % 6:
             lower = max(10, self.depth - (self.depth - 4) % 6)
             raise UserError(

@@ -1,7 +1,7 @@
 """Fields of an Xception recipe that common/config.py lacks."""
 
 import dataclasses
-from typing import Optional
+from typing import Optional, Tuple
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
@@ -14,7 +14,7 @@ from common.settings import Config
 from xception_tf import model
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class XceptionConfig(Config):
     # Network
     num_classes: PositiveInt = option(1000, 'classes')
@@ -60,8 +60,12 @@ class XceptionConfig(Config):
         "the published port's",
     )
 
-    def validate(self) -> None:
-        super().validate()
+    @property
+    def input_shape(self) -> Tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3)
+
+    def check(self) -> None:
+        super().check()
         if self.num_classes < 2:
             raise UserError(
                 'num_classes: %d is not legal; a classifier has at least 2' % self.num_classes

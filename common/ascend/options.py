@@ -41,7 +41,7 @@ MIXED = (
 )
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class NPUOptions:
     """Mixed into Config; all of it is ignored on CPU and GPU."""
 
@@ -103,7 +103,7 @@ class NPUOptions:
     data_dump: Optional[str] = option(None, 'npu: folder for dumps of operator outputs')
     dump_step: Optional[str] = option(None, "npu: steps to dump, such as '0|5|10-20'; None: all")
 
-    def validate_npu(self) -> None:
+    def check_npu(self) -> None:
         """Raises UserError for what the adapter would refuse, ignore or abort on."""
         if self.precision_mode and self.precision_mode_v2:
             raise UserError(

@@ -1,12 +1,11 @@
-"""Checkpoints: what is in one, how it fits a network, weights-only copies, averages."""
+"""Checkpoints on disk: find, read, write, move and average them."""
 
-import collections
 import glob
 import pathlib
 import re
 import shutil
 import tempfile
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -14,153 +13,123 @@ import tensorflow as tf
 from common.errors import UserError, suggest
 from common.files import atomic
 
-AVERAGE = '/ExponentialMovingAverage'  # suffix of tf.train.ExponentialMovingAverage's shadows
+PathLike = Union[str, pathlib.Path]
+_FILE_SUFFIX = re.compile(r'\.(index|meta|data-\d{5}-of-\d{5})$')
 
 
 class Checkpoint:
     """A TensorFlow checkpoint on disk. path: its prefix; shapes: {variable name: shape}."""
 
-    def __init__(self, path: str):
-        """`path` is a prefix (model.ckpt-100), one of its files, or a folder (its latest). Raises
-        UserError.
+    def __init__(self, path: PathLike):
+        """Opens a prefix (model.ckpt-100), one of its files, or the newest of a folder.
+
+        Raises UserError if there is none or if it is damaged.
         """
-        prefix = re.sub(r'\.(index|meta|data-\d{5}-of-\d{5})$', '', str(path))
-        if pathlib.Path(prefix).is_dir():
-            found = latest(prefix)
-            if not found:
-                raise UserError(
-                    '--model_path %s: the folder has no checkpoint; give the prefix of one, such as'
-                    ' %s/model.ckpt-100' % (path, path)
-                )
-            prefix = found
-        if not pathlib.Path(prefix + '.index').exists():
-            there = sorted(file.stem for file in pathlib.Path(prefix).parent.glob('*.index'))
-            raise UserError(
-                '--model_path %s: no such checkpoint (%s.index is missing)%s'
-                % (
-                    path,
-                    prefix,
-                    suggest(pathlib.Path(prefix).name, there)
-                    or ('; there are: ' + ', '.join(there[-3:]) if there else ''),
-                )
-            )
-        self.path = prefix
+        self.path = _prefix(str(path))
         try:
-            self._reader = tf.train.NewCheckpointReader(prefix)
+            self._reader = tf.train.NewCheckpointReader(self.path)
             self.shapes: Dict[str, List[int]] = self._reader.get_variable_to_shape_map()
         except (tf.errors.OpError, UnicodeDecodeError) as error:
-            raise UserError(
-                '%s is damaged: %s; take an older checkpoint' % (prefix, str(error).splitlines()[0])
-            )
+            raise self._damaged(error)
 
     def read(self, name: str) -> np.ndarray:
+        """Returns a variable's value; UserError if it is damaged."""
         try:
             return self._reader.get_tensor(name)
         except tf.errors.OpError as error:
-            raise UserError(
-                '%s: variable %s is damaged: %s; take an older checkpoint'
-                % (self.path, name, str(error).splitlines()[0])
-            )
+            raise self._damaged(error, ': variable %s' % name)
 
     @property
     def step(self) -> Optional[int]:
-        """The global step, None if the checkpoint has none (the published ports')."""
+        """The global step; None if the checkpoint has none, like those of the published ports."""
         return int(self.read('global_step')) if 'global_step' in self.shapes else None
 
+    def _damaged(self, error: Exception, what: str = '') -> UserError:
+        reason = str(error).splitlines()[0]
+        return UserError('%s%s is damaged: %s; use an older checkpoint' % (self.path, what, reason))
 
-Match = collections.namedtuple('Match', 'checkpoint names report')
-Match.__doc__ = """How a checkpoint fits a network. names: {variable: name in the checkpoint}; report: one line that says what was restored."""
 
-
-def match(
-    checkpoint: Checkpoint,
-    variables: Dict[str, Sequence[int]],
-    optional: Sequence[str] = (),
-    hint: str = '',
-    dead: Sequence[str] = (),
-) -> Match:
-    """Finds every variable of a network in a checkpoint; averaged weights are taken where they
-    exist.
-
-    variables: {name: shape}. optional: scopes whose variables may be missing or of another shape
-    and stay as initialised.
-    hint: the task's words on what the checkpoint is. dead: those of its variables that had no
-    effect, for the report. Raises UserError that names what is missing or has another shape: a
-    restore is never silently partial.
-    """
-    names, left_out, missing, shapes = {}, [], [], []
-    for name, shape in variables.items():
-        source = name + AVERAGE if name + AVERAGE in checkpoint.shapes else name
-        if source in checkpoint.shapes and list(checkpoint.shapes[source]) == list(shape):
-            names[name] = source
-        elif name.startswith(tuple(scope + '/' for scope in optional)):
-            left_out.append(name)
-        elif source in checkpoint.shapes:
-            shapes.append(
-                '%s is %s, the network wants %s' % (name, checkpoint.shapes[source], list(shape))
+def _prefix(path: str) -> str:
+    """Returns the prefix that --model_path means; UserError if no checkpoint is there."""
+    prefix = _FILE_SUFFIX.sub('', path)
+    if pathlib.Path(prefix).is_dir():
+        newest = latest(prefix)
+        if not newest:
+            raise UserError(
+                '--model_path %s: the folder holds no checkpoint; give the prefix of one, such as'
+                ' %s/model.ckpt-100' % (path, path)
             )
-        else:
-            missing.append(name)
-    if missing or shapes:
-        parts = []
-        if shapes:
-            parts.append(
-                '%d of other shape (%s)'
-                % (len(shapes), '; '.join(shapes[:3]) + ('; ...' if len(shapes) > 3 else ''))
-            )
-        if missing:
-            parts.append(
-                '%d missing (%s)'
-                % (len(missing), ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else ''))
-            )
-        cure = (
-            '; --reinit_head True initialises the classifier anew'
-            if not missing and all('kernel' in s or 'bias' in s for s in shapes)
-            else ''
-        )
+        return newest
+    if not is_complete(prefix):
+        file = pathlib.Path(prefix)
+        known = sorted(index.stem for index in file.parent.glob('*.index'))
+        near = suggest(file.name, known)
+        if not near and known:
+            near = '; the folder holds %s' % ', '.join(known[-3:])
+        missing = 'a .data file' if file.with_name(file.name + '.index').exists() else '.index'
         raise UserError(
-            '%s does not fit the network: of %d variables, %s%s%s'
-            % (
-                checkpoint.path,
-                len(variables),
-                ', '.join(parts),
-                '; ' + hint if hint else '',
-                cure if len(shapes) <= 2 else '',
-            )
+            '--model_path %s: no such checkpoint (%s of %s is missing)%s'
+            % (path, missing, prefix, near)
         )
-    averaged = sum(source.endswith(AVERAGE) for source in names.values())
-    report = '%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))
-    report += ' (%d of them averaged)' % averaged if averaged else ''
-    report += '; initialised anew: %s' % _few(left_out) if left_out else ''
-    report += '; dropped: %d that had no effect (%s)' % (len(dead), _few(dead)) if dead else ''
-    unused = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(dead)
-    report += '; not used: %d others (optimizer, step)' % len(unused) if unused else ''
-    return Match(checkpoint, names, report)
+    return prefix
 
 
-def _few(names: Sequence[str]) -> str:
-    return ', '.join(names[:4]) + (', ...' if len(names) > 4 else '')
+def is_complete(prefix: PathLike) -> bool:
+    """Returns whether the index and all data files of a checkpoint exist."""
+    prefix = pathlib.Path(prefix)
+    if not prefix.with_name(prefix.name + '.index').is_file():
+        return False
+    names = prefix.parent.glob(glob.escape(prefix.name) + '.data-*')
+    parts = [part for part in names if _FILE_SUFFIX.search(part.name)]
+    counts = {int(part.name.rsplit('-', 1)[1]) for part in parts}
+    return len(counts) == 1 and len(parts) == counts.pop()
 
 
-def latest(folder: str) -> Optional[str]:
-    """Prefix of the newest complete checkpoint of a run's folder, or None."""
+def is_readable(prefix: PathLike) -> bool:
+    """Returns whether every variable of a checkpoint can be read; TensorFlow checks the sums."""
+    try:
+        reader = Checkpoint(prefix)
+        for name in reader.shapes:
+            reader.read(name)
+    except UserError:
+        return False
+    return True
+
+
+def training_checkpoints(folder: PathLike) -> List[Tuple[int, str]]:
+    """Returns (step, prefix) of each complete model.ckpt-STEP of a folder, oldest first."""
+    found = []
+    for index in pathlib.Path(folder).glob('model.ckpt-*.index'):
+        step = index.name[len('model.ckpt-') : -len('.index')]
+        if step.isdigit() and is_complete(index.with_suffix('')):
+            found.append((int(step), str(index.with_suffix(''))))
+    return sorted(found)
+
+
+def latest(folder: PathLike) -> Optional[str]:
+    """Returns the prefix of the newest complete checkpoint of a folder, or None.
+
+    A training run's are found by their files. Elsewhere TensorFlow's `checkpoint` file is asked;
+    a path in it that is gone, as after a move, is looked for beside that file.
+    """
+    own = training_checkpoints(folder)
+    if own:
+        return own[-1][1]
     state = tf.train.get_checkpoint_state(str(folder))
-    for prefix in reversed(state.all_model_checkpoint_paths if state else []):
-        if pathlib.Path(prefix + '.index').exists():
-            return prefix
+    for listed in reversed(state.all_model_checkpoint_paths if state else []):
+        for prefix in (pathlib.Path(listed), pathlib.Path(folder, pathlib.Path(listed).name)):
+            if is_complete(prefix):
+                return str(prefix)
     return None
 
 
-def write(path: str, tensors: Dict[str, np.ndarray]) -> None:
-    """Writes {name: array} as a checkpoint; `path` is its prefix. The files appear whole or not at
-    all, the index last.
-    """
+def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:
+    """Writes {name: array} as a checkpoint with the prefix `path`: all of its files or none."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.%s.' % path.name, dir=str(path.parent)) as folder:
-        with tf.Graph().as_default(), tf.Session(
-            config=tf.ConfigProto(device_count={'GPU': 0})
-        ) as session:
+        config = tf.ConfigProto(device_count={'GPU': 0})
+        with tf.Graph().as_default(), tf.Session(config=config) as session:
             variables, feeds = {}, {}
             for name, array in tensors.items():
                 value = tf.placeholder(array.dtype, array.shape)
@@ -176,38 +145,23 @@ def write(path: str, tensors: Dict[str, np.ndarray]) -> None:
         move(prefix, path)
 
 
-def move(prefix: str, target: Union[str, pathlib.Path], keep: bool = False) -> None:
-    """Moves (or copies) a checkpoint's files to another prefix, the index last: without it there is
-    no checkpoint.
+def move(prefix: PathLike, target: PathLike, keep: bool = False) -> None:
+    """Moves a checkpoint's files to another prefix, or copies them with `keep`.
+
+    The index moves last: without it there is no checkpoint.
     """
-    target = pathlib.Path(target)
+    prefix, target = pathlib.Path(prefix), pathlib.Path(target)
     index = target.with_name(target.name + '.index')
     if index.exists():  # an old index must never stand beside new data
         index.unlink()
-    for file in sorted(
-        pathlib.Path(prefix).parent.glob(glob.escape(pathlib.Path(prefix).name) + '.*'),
-        key=lambda f: f.suffix == '.index',
-    ):
-        with atomic(
-            target.with_name(target.name + file.name[len(pathlib.Path(prefix).name) :])
-        ) as temporary:
+    files = prefix.parent.glob(glob.escape(prefix.name) + '.*')
+    for file in sorted(files, key=lambda file: file.suffix == '.index'):
+        with atomic(target.with_name(target.name + file.name[len(prefix.name) :])) as temporary:
             (shutil.copyfile if keep else shutil.move)(str(file), str(temporary))
 
 
-def export(match_: Match, path: str) -> None:
-    """Weights only, for one device: the network's variables under their own names (averages in
-    their place) and the step.
-    """
-    tensors = {name: match_.checkpoint.read(source) for name, source in match_.names.items()}
-    if match_.checkpoint.step is not None:
-        tensors['global_step'] = np.int64(match_.checkpoint.step)
-    write(path, {name: np.asarray(value) for name, value in tensors.items()})
-
-
-def average(paths: Sequence[str], output: str) -> None:
-    """Writes the mean of the floating-point variables of several checkpoints; integers are the last
-    one's.
-    """
+def average(paths: Sequence[str], output: PathLike) -> None:
+    """Writes the mean of several checkpoints' floating-point variables; integers are the last's."""
     checkpoints = [Checkpoint(path) for path in paths]
     for other in checkpoints[1:]:
         if other.shapes != checkpoints[0].shapes:
@@ -219,8 +173,7 @@ def average(paths: Sequence[str], output: str) -> None:
     for name in checkpoints[0].shapes:
         last = np.asarray(checkpoints[-1].read(name))
         if np.issubdtype(last.dtype, np.floating):
-            last = np.mean([c.read(name) for c in checkpoints], axis=0, dtype=np.float64).astype(
-                last.dtype
-            )
+            values = [checkpoint.read(name) for checkpoint in checkpoints]
+            last = np.mean(values, axis=0, dtype=np.float64).astype(last.dtype)
         tensors[name] = last
     write(output, tensors)

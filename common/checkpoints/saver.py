@@ -4,26 +4,20 @@ import os
 
 import tensorflow as tf
 
+from common.checkpoints import checkpoint
 from common.errors import UserError
 
 
 class CheckpointSaver(tf.train.CheckpointSaverHook):
-    """TensorFlow's saver, which skips a checkpoint that was just restored and refuses weights that
-    are not finite.
-    """
+    """TensorFlow's saver, except that it writes no checkpoint twice and none that is not finite."""
 
     def __init__(self, checkpoint_dir: str, save_steps: int, scaffold: tf.train.Scaffold):
         super().__init__(checkpoint_dir, save_steps=save_steps, scaffold=scaffold)
 
     def begin(self):
         super().begin()
-        self._finite = tf.reduce_all(
-            [
-                tf.reduce_all(tf.is_finite(v))
-                for v in tf.global_variables()
-                if v.dtype.base_dtype.is_floating
-            ]
-        )
+        weights = [v for v in tf.global_variables() if v.dtype.base_dtype.is_floating]
+        self._finite = tf.reduce_all([tf.reduce_all(tf.is_finite(weight)) for weight in weights])
 
     def after_create_session(self, session, coord):
         """As TensorFlow's, without graph.pbtxt: writing the text takes seconds at every start."""
@@ -42,7 +36,8 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
 
 
 def diverged(what: str, model_dir: str) -> UserError:
+    """Returns the error for a run whose loss or weights are not finite."""
     return UserError(
         '%s; the last good checkpoint is %s. Lower --learning_rate, lengthen --warmup_epochs or'
-        ' give --clip_norm' % (what, tf.train.latest_checkpoint(model_dir) or 'none yet')
+        ' give --clip_norm' % (what, checkpoint.latest(model_dir) or 'none yet')
     )

@@ -55,6 +55,19 @@ def open_split(data_path, split: str, skip_corrupt: int = 0) -> 'Folder':
     return folder
 
 
+def steps_per_epoch(count: int, global_batch: int) -> int:
+    """Returns the full batches in an epoch; the remainder is dropped (other records each epoch).
+
+    UserError if there is not even one.
+    """
+    if count < global_batch:
+        raise UserError(
+            'found %d training records, which do not fill one global batch of %d; lower'
+            ' --batch_size or the number of devices' % (count, global_batch)
+        )
+    return count // global_batch
+
+
 class Folder:
     """A validated folder of TFRecords, or one such file; records are numbered through its files.
 

@@ -9,21 +9,8 @@ from typing import Callable, Dict, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from common.data.records import Folder
+from common.data.records import Folder, steps_per_epoch
 from common.errors import UserError
-
-
-def steps_per_epoch(count: int, global_batch: int) -> int:
-    """Returns the full batches in an epoch; the remainder is dropped (other records each epoch).
-
-    UserError if there is not even one.
-    """
-    if count < global_batch:
-        raise UserError(
-            'found %d training records, which do not fill one global batch of %d; lower'
-            ' --batch_size or the number of devices' % (count, global_batch)
-        )
-    return count // global_batch
 
 
 def splitmix64(state: np.ndarray) -> np.ndarray:

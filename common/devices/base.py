@@ -4,9 +4,8 @@ npu_bridge.
 
 import abc
 import contextlib
-from typing import Callable, ContextManager, Dict, List, Sequence, Union
+from typing import Callable, ContextManager, Dict, List, Optional, Sequence, Union
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -27,11 +26,16 @@ class Device(abc.ABC):
 
     @abc.abstractmethod
     def estimator(
-        self, model_fn: Callable, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1
+        self,
+        model_fn: Callable,
+        cfg,
+        model_dir: str,
+        save_steps: Optional[int] = None,
+        steps_per_loop: int = 1,
     ) -> tf.estimator.Estimator:
-        """Returns an Estimator with this device's run configuration; rank 0 checkpoints every
-        `save_steps` steps.
+        """Returns an Estimator with this device's run configuration.
 
+        save_steps: steps between the checkpoints that rank 0 writes; None for an evaluation.
         steps_per_loop: training steps per session.run, from `steps_per_loop`.
         """
 
@@ -50,10 +54,12 @@ class Device(abc.ABC):
         """Sums a tensor over ranks inside the graph; `name` is the same on every rank."""
 
     @abc.abstractmethod
-    def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """Sums host arrays over ranks, exactly for counts; every rank must call it, so it is a
-        barrier as well.
-        """
+    def all_gather(self, words: tf.Tensor, name: str) -> tf.Tensor:
+        """Returns int32 [size, n] of all ranks' int32 [n], inside the graph."""
+
+    @abc.abstractmethod
+    def session(self) -> ContextManager[tf.Session]:
+        """A session of a new graph in which ranks can exchange values; not inside another."""
 
     def peer_ended(self, error: Exception) -> bool:
         """Whether an error is only the echo of another rank's end."""

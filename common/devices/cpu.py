@@ -15,7 +15,7 @@ class CPU(HorovodDevice):
             )
         return super().wrap_optimizer(optimizer, cfg)
 
-    def session_config(self):
-        config = super().session_config()
+    def session_config(self, training: bool = False):
+        config = super().session_config(training)
         config.device_count['GPU'] = 0
         return config

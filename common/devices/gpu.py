@@ -1,6 +1,7 @@
 """GPU: one process per GPU, NCCL through Horovod, TensorFlow's automatic mixed precision."""
 
 import tensorflow as tf
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from common.devices.hvd import HorovodDevice
 from common.errors import UserError
@@ -24,9 +25,12 @@ class GPU(HorovodDevice):
             )
         super().__init__()
 
-    def session_config(self):
-        config = super().session_config()
+    def session_config(self, training: bool = False):
+        config = super().session_config(training)
         config.gpu_options.allow_growth = True
+        if not training:  # TensorFlow's switch for mixed precision holds for the whole process
+            rewriter = config.graph_options.rewrite_options
+            rewriter.auto_mixed_precision = RewriterConfig.OFF
         config.gpu_options.visible_device_list = str(self.local_rank)
         return config
 

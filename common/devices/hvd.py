@@ -2,14 +2,14 @@
 process.
 """
 
-import multiprocessing
+import contextlib
 import os
 import re
-from typing import List, Sequence
+from typing import Iterator, List
 
-import numpy as np
 import tensorflow as tf
 
+from common import host
 from common.checkpoints.saver import CheckpointSaver
 from common.devices.base import Device
 from common.errors import UserError
@@ -23,6 +23,10 @@ def launched_size() -> int:
     return 1
 
 
+# A rank that does not answer ends the job after so many seconds.
+STALL = {'HOROVOD_STALL_CHECK_TIME_SECONDS': '60', 'HOROVOD_STALL_SHUTDOWN_TIME_SECONDS': '600'}
+
+
 class HorovodDevice(Device):
     """One process per device; Horovod is imported only if a launcher started more than one."""
 
@@ -30,6 +34,8 @@ class HorovodDevice(Device):
         self._hvd = None
         self.local_rank, local_size = 0, 1
         if launched_size() > 1:
+            for name, seconds in STALL.items():
+                os.environ.setdefault(name, seconds)
             try:
                 import horovod.tensorflow as hvd
             except ImportError as error:
@@ -40,35 +46,32 @@ class HorovodDevice(Device):
             hvd.init()
             self._hvd, self.rank, self.size = hvd, hvd.rank(), hvd.size()
             self.local_rank, local_size = hvd.local_rank(), hvd.local_size()
-        self._threads = max(1, multiprocessing.cpu_count() // local_size)
+        self._threads = max(1, host.cores() // local_size)
 
-    def session_config(self) -> tf.ConfigProto:
-        """Shares the cores evenly between the processes of this machine."""
+    def session_config(self, training: bool = False) -> tf.ConfigProto:
+        """Returns a configuration that shares the cores between the processes of this machine."""
         return tf.ConfigProto(
             intra_op_parallelism_threads=self._threads,
-            inter_op_parallelism_threads=self._threads,
+            # An op that blocks, such as an iterator's start, may wait for another in this pool.
+            inter_op_parallelism_threads=max(2, self._threads),
             allow_soft_placement=True,
         )
 
-    def estimator(
-        self, model_fn, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1
-    ) -> tf.estimator.Estimator:
+    def estimator(self, model_fn, cfg, model_dir, save_steps=None, steps_per_loop=1):
         def with_saver(features, labels, mode):
             spec = model_fn(features, labels, mode)
-            if mode != tf.estimator.ModeKeys.TRAIN or not self.is_chief:
+            if not (save_steps and self.is_chief):
                 return spec
             # Among the hooks of all ranks it comes after those that look at the loss: a step that
             # went wrong is not saved.
-            return spec._replace(
-                training_hooks=[CheckpointSaver(model_dir, save_steps, spec.scaffold)]
-            )
+            saver = CheckpointSaver(model_dir, save_steps, spec.scaffold)
+            return spec._replace(training_hooks=[saver])
 
-        # Estimator's own saver writes the checkpoint that it has just restored once more; ours does
-        # not. So it is off.
+        # The Estimator's own saver, which is off, writes a checkpoint it has just restored again.
         config = tf.estimator.RunConfig(
             model_dir=model_dir,
             tf_random_seed=cfg.seed,
-            session_config=self.session_config(),
+            session_config=self.session_config(training=save_steps is not None),
             keep_checkpoint_max=cfg.keep_checkpoints,
             save_checkpoints_steps=None,
             save_checkpoints_secs=None,
@@ -97,15 +100,10 @@ class HorovodDevice(Device):
             re.search('Horovod has been shut down|Connection (closed|reset) by peer', str(error))
         )
 
-    def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        if not self._hvd:
-            return list(arrays)
+    def all_gather(self, words: tf.Tensor, name: str) -> tf.Tensor:
+        return self._hvd.allgather(tf.expand_dims(words, 0), name=name)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[tf.Session]:
         with tf.Graph().as_default(), tf.Session(config=self.session_config()) as session:
-            return session.run(
-                [
-                    self._hvd.allreduce(
-                        tf.constant(array), op=self._hvd.Sum, name='sum_over_ranks_%d' % index
-                    )
-                    for index, array in enumerate(arrays)
-                ]
-            )
+            yield session

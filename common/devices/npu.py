@@ -4,11 +4,12 @@ overflow flag, HCCL allreduce.
 Written for adapters r1.5.0 to master.
 """
 
+import contextlib
 import gc
 import inspect
 import os
 import sys
-from typing import ContextManager, Dict, List, Sequence
+from typing import ContextManager, Dict, Iterator, List
 
 import numpy as np
 import tensorflow as tf
@@ -82,7 +83,8 @@ class NPU(Device):
                     'CM_CHIEF_IP: TF adapters before r1.11.0 need a rank table; python -m'
                     ' hccl.rank_table generate makes one'
                 )
-            self.rank = self._with_hccl(lambda session: get_rank_id())
+            with self.session():
+                self.rank = get_rank_id()
 
     def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
         longest = int(np.gcd.reduce(np.asarray(list(intervals.values()), np.int64)))
@@ -103,16 +105,10 @@ class NPU(Device):
             )
         return loop
 
-    def estimator(
-        self, model_fn, cfg, model_dir: str, save_steps: int, steps_per_loop: int = 1
-    ) -> tf.estimator.Estimator:
+    def estimator(self, model_fn, cfg, model_dir, save_steps=None, steps_per_loop=1):
         from npu_bridge.estimator.npu.npu_config import DumpConfig, NPURunConfig, ProfilingConfig
         from npu_bridge.estimator.npu.npu_estimator import NPUEstimator
 
-        if (
-            cfg.accumulate > 1
-        ):  # a loop of TensorFlow 1: the adapter hands it to the device as one While only if told so
-            os.environ.setdefault('ENABLE_FORCE_V2_CONTROL', '1')
         options = adapter_options(cfg)
         if cfg.profiling:
             options['profiling_config'] = ProfilingConfig(
@@ -130,7 +126,7 @@ class NPU(Device):
                     iterations_per_loop=steps_per_loop,
                     save_summary_steps=0,
                     # Every rank would save; 0 (unlike None) switches the adapter's saver off.
-                    save_checkpoints_steps=save_steps if self.is_chief else 0,
+                    save_checkpoints_steps=(save_steps or 0) if self.is_chief else 0,
                     keep_checkpoint_max=cfg.keep_checkpoints,
                     log_step_count_steps=None,
                     session_config=host_config(),
@@ -209,27 +205,10 @@ class NPU(Device):
 
         return npu_scope.keep_dtype_scope()
 
-    def sum_over_ranks(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """HCCL sums neither int64 nor float64 on a 910: their bytes are gathered as int32, and
-        every host sums in the same order.
-        """
-        if self.size == 1:
-            return list(arrays)
+    def all_gather(self, words: tf.Tensor, name: str) -> tf.Tensor:
         from npu_bridge.hccl import hccl_ops
 
-        arrays = [np.asarray(array) for array in arrays]
-        words = [np.frombuffer(array.tobytes(), np.int32) for array in arrays]
-        gathered = self._with_hccl(
-            lambda session: session.run(
-                [hccl_ops.allgather(tf.constant(part), self.size) for part in words]
-            )
-        )
-        return [
-            np.frombuffer(every.tobytes(), array.dtype)
-            .reshape((self.size,) + array.shape)
-            .sum(axis=0, dtype=array.dtype)
-            for every, array in zip(gathered, arrays)
-        ]
+        return tf.reshape(hccl_ops.allgather(words, self.size), [self.size, -1])
 
     def dropout(self, x: tf.Tensor, rate: float, seed) -> tf.Tensor:
         """The device's own generator: its mask follows the graph's seed, not the step, so a resumed
@@ -239,19 +218,15 @@ class NPU(Device):
 
         return npu_ops.dropout(x, 1.0 - rate)
 
-    @staticmethod
-    def _with_hccl(work):
-        """Runs work(session) between initialize_system and shutdown_system: training tears both
-        device and HCCL down at its end.
-        """
+    @contextlib.contextmanager
+    def session(self) -> Iterator[tf.Session]:
+        """A session between initialize_system and shutdown_system, which training does by itself."""
         from npu_bridge.estimator import npu_ops
 
-        # a closed session that still waits for its deletion would take this one's device down with
-        # it
-        gc.collect()
+        gc.collect()  # the deletion of an earlier, closed session would shut this one's device down
         with tf.Graph().as_default(), tf.Session(config=session_config()) as session:
             session.run(npu_ops.initialize_system())
             try:
-                return work(session)
+                yield session
             finally:
                 session.run(npu_ops.shutdown_system())

@@ -157,7 +157,7 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
     from common.settings import Config
 
     cfg = cfg or Config()
-    cfg.validate_npu()
+    cfg.check_npu()
     config = host_config()
     config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
     config.graph_options.rewrite_options.memory_optimization = RewriterConfig.OFF

@@ -22,15 +22,13 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from common import devices
-from common import task as tasks
-from common.checkpoints import checkpoint
+from common import devices, models
+from common.checkpoints import restore
 from common.data import images, records
 from common.errors import UserError, entry_point
-from common.evaluation import evaluation
-from common.files import atomic
-from common.metrics.classification import ClassificationTask
-from common.training import model_fn
+from common.evaluation.evaluate import model_fn
+from common.files import atomic, write_json
+from common.task import Task
 
 TOP = 5
 Skip = Dict[str, str]  # {file: why it was left out}
@@ -58,32 +56,32 @@ def find(paths: Sequence[str]) -> List[pathlib.Path]:
     return files
 
 
-def class_names(task: ClassificationTask, path: Optional[str]) -> List[str]:
+def class_names(task: Task, cfg: Any, path: Optional[str]) -> List[str]:
     """Names of the classes: the lines of the file `path`, else those in the dataset.json of
     --data_path, else the indices.
     """
     source = (
         pathlib.Path(path)
         if path
-        else records.split_path(task.cfg.data_path, task.eval_split) / 'dataset.json'
+        else records.split_path(cfg.data_path, task.eval_split) / 'dataset.json'
     )
     names = []
     try:
         if path:
             names = source.read_text('utf-8').splitlines()
         elif source.is_file():
-            names = task.classes(json.loads(source.read_text()))
+            names = task.data.class_names(json.loads(source.read_text()), cfg)
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(
             '%s cannot be read (%s); give --class_names FILE, a text with one name a line'
             % (source, error)
         )
-    if (names or path) and len(names) != task.cfg.num_classes:
+    if (names or path) and len(names) != cfg.num_classes:
         raise UserError(
             '%s names %d classes, the network has %d; give --class_names FILE with one name a line,'
-            ' or another --num_classes' % (source, len(names), task.cfg.num_classes)
+            ' or another --num_classes' % (source, len(names), cfg.num_classes)
         )
-    return names or [str(index) for index in range(task.cfg.num_classes)]
+    return names or [str(index) for index in range(cfg.num_classes)]
 
 
 class _Logits(tf.train.SessionRunHook):
@@ -102,19 +100,20 @@ class _Logits(tf.train.SessionRunHook):
 
 
 def _decoded(
-    task: ClassificationTask, files: Sequence[pathlib.Path], skipped: Skip
+    task: Task, cfg: Any, files: Sequence[pathlib.Path], skipped: Skip
 ) -> Iterator[Tuple[pathlib.Path, np.ndarray]]:
     for file in files:
         try:
-            yield file, task.decode(file.read_bytes())
+            yield file, task.data.decode(file.read_bytes(), cfg)
         except (OSError, ValueError) as error:
             skipped[str(file)] = getattr(error, 'strerror', None) or str(error)
 
 
 def predict(
-    task: ClassificationTask,
+    task: Task,
+    cfg: Any,
     device: devices.Device,
-    found: checkpoint.Match,
+    plan: restore.RestorePlan,
     files: Sequence[pathlib.Path],
     skipped: Skip,
 ) -> List[Tuple[pathlib.Path, np.ndarray]]:
@@ -123,8 +122,8 @@ def predict(
 
     The graph is that of evaluation, and so are the preprocessing and the device.
     """
-    size = min(task.cfg.batch_size, len(files))
-    pairs = _decoded(task, files, skipped)
+    size = min(cfg.batch_size, len(files))
+    pairs = _decoded(task, cfg, files, skipped)
     first = next(pairs, None)
     if first is None:
         return []
@@ -138,7 +137,7 @@ def predict(
                 return
             read.extend(file for file, _ in group)
             batch = np.zeros(
-                (size,) + tuple(task.input_shape), np.uint8
+                (size,) + tuple(cfg.input_shape), np.uint8
             )  # always full: the device's shapes are static
             batch[: len(group)] = [image for _, image in group]
             yield {
@@ -150,16 +149,16 @@ def predict(
     def input_fn():
         types = {'image': tf.uint8, 'label': tf.int32, 'mask': tf.float32}
         return tf.data.Dataset.from_generator(
-            batches, types, dict(image=(size,) + tuple(task.input_shape), label=[size], mask=[size])
+            batches, types, dict(image=(size,) + tuple(cfg.input_shape), label=[size], mask=[size])
         ).prefetch(2)
 
     with tempfile.TemporaryDirectory(prefix='prediction-') as scratch, tqdm.tqdm(
         total=len(files), unit=' images', disable=None, leave=False, dynamic_ncols=True
     ) as bar:
-        logits = _Logits(task.output_name + ':0', bar)
-        device.estimator(
-            model_fn.build(task, device, restore=found.names), task.cfg, scratch, save_steps=1
-        ).evaluate(input_fn, hooks=[logits], checkpoint_path=found.checkpoint.path)
+        logits = _Logits(task.offline.output_name + ':0', bar)
+        device.estimator(model_fn(task, cfg, plan.names), cfg, scratch).evaluate(
+            input_fn, hooks=[logits], checkpoint_path=plan.checkpoint.path
+        )
     return list(zip(read, logits.rows))  # the rows that fill the last batch up have no file
 
 
@@ -180,9 +179,7 @@ def write(
     results: Sequence[Dict[str, Any]], skipped: Skip, head: Dict[str, Any], output: pathlib.Path
 ) -> None:
     """Writes predictions.json, and predictions.csv with a line for each image and rank."""
-    evaluation.write_json(
-        str(output / 'predictions.json'), dict(head, predictions=list(results), skipped=skipped)
-    )
+    write_json(output / 'predictions.json', dict(head, predictions=list(results), skipped=skipped))
     with atomic(output / 'predictions.csv') as temporary, open(
         str(temporary), 'w', newline='', encoding='utf-8'
     ) as table:
@@ -201,7 +198,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 @entry_point
-def run(task_class: type, argv: Sequence[str]) -> None:
+def run(task: Task, argv: Sequence[str]) -> None:
     """The command: flags -> predictions on the console and in the files."""
     parser = _Parser(
         description=__doc__,
@@ -224,30 +221,30 @@ def run(task_class: type, argv: Sequence[str]) -> None:
         parser.print_help()
         return
     options, flags = parser.parse_known_args(argv)
-    task = tasks.build(task_class.name, flags)
-    if not isinstance(task, ClassificationTask):
-        raise UserError('--predict: %s is no classifier' % task.name)
-    if task.cfg.do_train or not task.cfg.model_path:
+    cfg = models.parse(task, flags)
+    if not hasattr(task.data, 'decode'):
+        raise UserError('--predict: %s is not a classifier' % task.name)
+    if cfg.do_train or not cfg.model_path:
         raise UserError('--predict needs a checkpoint, --model_path CKPT, and no --do_train True')
-    files, names = find(options.predict), class_names(task, options.class_names)
-    device = devices.select(task.cfg.device)
+    files, names = find(options.predict), class_names(task, cfg, options.class_names)
+    device = devices.select(cfg.device)
     if device.size > 1:
         raise UserError('--predict runs on one device; start it without a launcher')
-    found = evaluation.match(task, task.cfg.model_path)
+    plan = restore.plan_restore(task, cfg, cfg.model_path)
     skipped: Skip = {}
     results = [
         {'file': str(file), 'top': ranking(logits, names)}
-        for file, logits in predict(task, device, found, files, skipped)
+        for file, logits in predict(task, cfg, device, plan, files, skipped)
     ]
     for result in results:
         print(result['file'])
         for top in result['top']:
             print('  %6.2f %%  %s' % (100 * top['probability'], top['name']))
-    output = pathlib.Path(task.cfg.output_path or os.path.dirname(found.checkpoint.path))
+    output = pathlib.Path(cfg.output_path or os.path.dirname(plan.checkpoint.path))
     write(
         results,
         skipped,
-        {'model': task.name, 'checkpoint': os.path.abspath(found.checkpoint.path)},
+        {'model': task.name, 'checkpoint': os.path.abspath(plan.checkpoint.path)},
         output,
     )
     print(

@@ -11,17 +11,14 @@ argmax.
 """
 
 import os
-from typing import Any, Callable, Dict, List
+from typing import Callable, Dict
 
-import cv2
 import numpy as np
 import tensorflow as tf
 
-from common.data import images, records
-from common.errors import UserError
 from common.metrics import losses, scores
 from common.metrics.gallery import Gallery
-from common.task import Features, Task
+from common.task import Features
 
 BEST = 'top1'
 WORST = 24  # images that a run keeps
@@ -154,50 +151,3 @@ def eval_line(name: str, figures: Dict[str, float]) -> str:
     result = {'Loss': figures['loss'], 'Top_1_Acc': figures['top1'], 'Top_5_Acc': figures['top5']}
     line = '%s eval  loss=%.5f   acc=%.4f\nresult: %s'
     return line % (name, figures['loss'], figures['top1'], result)
-
-
-class ClassificationTask(Task):
-    """features['label'] int32 [B]; logits [B, num_classes]. Mixup: features['mixup'] float32 [B],
-    the share of the image's own label.
-    """
-
-    def folder(self, split: str) -> records.Folder:
-        folder = super().folder(split)
-        names = self.classes(folder.metadata)
-        if names and len(names) != self.cfg.num_classes:
-            raise UserError(
-                '--num_classes %d: %s has %d classes'
-                % (self.cfg.num_classes, folder.path, len(names))
-            )
-        return folder
-
-    def classes(self, metadata: Dict[str, Any]) -> List[str]:
-        """The names of the labels' classes by a dataset.json's content; [] if it does not say."""
-        return list(metadata.get('classes', []))
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """An image file's content -> uint8 [H,W,C] as evaluation sees it. Raises ValueError for
-        what is no image.
-        """
-        height, width, _ = self.input_shape
-        return cv2.resize(images.decode(data), (width, height), interpolation=cv2.INTER_AREA)
-
-    def loss(self, outputs: tf.Tensor, features: Features) -> tf.Tensor:
-        return loss(outputs, features, self.cfg)
-
-    def counts(self, logits: tf.Tensor, features: Features) -> Dict[str, tf.Tensor]:
-        return counts(logits, features, self.cfg)
-
-    def tally(self, folder, is_chief):
-        return accumulator(self.cfg, folder, is_chief)
-
-    def offline_counts(
-        self, logits: np.ndarray, features: Dict[str, np.ndarray]
-    ) -> Dict[str, np.ndarray]:
-        return offline_counts(logits, features, self.cfg)
-
-    def metrics(self, counts: Dict[str, np.ndarray]) -> Dict[str, float]:
-        return figures(counts, self.cfg)
-
-    def eval_line(self, figures: Dict[str, float]) -> str:
-        return eval_line(self.name, figures)

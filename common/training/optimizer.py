@@ -62,58 +62,44 @@ def _momentum_w(cfg, learning_rate: tf.Tensor) -> tf.train.Optimizer:
 
 
 class _Accumulating(tf.train.Optimizer):
-    """Innermost wrapper: the mean gradient of `count` micro-batches, one after another, so memory
-    is that of one.
+    """Innermost wrapper: the mean gradient of `count` micro-batches, one after another.
 
+    The micro-batches are unrolled, each waiting for the one before, so memory is that of one.
     Wrappers outside (loss scale, allreduce) call compute_gradients once with what they made of the
-    constant 1: the loss scale. So the gradients cross the network once a step, and each
-    micro-batch's backward pass is scaled as it should be.
+    constant 1, the loss scale: gradients cross the network once a step, and each micro-batch's
+    backward pass is scaled as it should be.
     """
 
     def __init__(
-        self, optimizer: tf.train.Optimizer, losses_of: Callable[[tf.Tensor], Losses], count: int
+        self, optimizer: tf.train.Optimizer, losses_of: Callable[[int], Losses], count: int
     ):
         super().__init__(use_locking=False, name='Accumulating')
         self._optimizer, self._losses_of, self._count = optimizer, losses_of, count
         self.loss: Optional[tf.Tensor] = None
 
-    def _one(self, index, scale):
-        updates = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
-        before = list(updates)
-        losses = self._losses_of(index)
-        pairs = [
-            (g, v)
-            for g, v in self._optimizer.compute_gradients(losses.total * scale / self._count)
-            if g is not None
-        ]
-        # Batch-norm updates belong to this micro-batch (and to the loop's body), not to the step.
-        with tf.control_dependencies([op for op in updates if op not in before]):
-            gradients = [tf.identity(g) for g, _ in pairs]
-        updates[:] = before
-        return losses.data / self._count, gradients, [v for _, v in pairs]
-
     def compute_gradients(self, loss, **_):
         scale = loss  # wrappers pass it under this name
-        loss, gradients, variables = self._one(0, scale)
-
-        def body(index, loss_sum, *sums):
-            with tf.control_dependencies([loss_sum] + list(sums)), tf.variable_scope(
-                tf.get_variable_scope(), reuse=True
-            ):
-                loss, gradients, _ = self._one(index, scale)
-            return [index + 1, loss_sum + loss] + [a + b for a, b in zip(sums, gradients)]
-
-        with tf.control_dependencies(gradients):
-            start = [tf.constant(1), tf.identity(loss)] + gradients
-        result = tf.while_loop(
-            lambda index, *_: index < self._count,
-            body,
-            start,
-            parallel_iterations=1,
-            back_prop=False,
-        )
-        self.loss = result[1]
-        return list(zip(result[2:], variables))
+        updates = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
+        before = list(updates)
+        self.loss, sums, variables = None, [], []
+        for index in range(self._count):
+            # Batch-norm updates belong to their micro-batch, not to the step.
+            done = list(sums) + [op for op in updates if op not in before]
+            scope = tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE)
+            with tf.control_dependencies(done), scope:
+                losses = self._losses_of(index)
+                total = losses.total * scale / self._count
+                pairs = [
+                    pair for pair in self._optimizer.compute_gradients(total) if pair[0] is not None
+                ]
+                gradients, variables = zip(*pairs)
+                sums = [a + b for a, b in zip(sums, gradients)] if sums else list(gradients)
+                part = losses.data / self._count
+                self.loss = part if self.loss is None else self.loss + part
+        with tf.control_dependencies([op for op in updates if op not in before]):
+            sums = [tf.identity(sum_) for sum_ in sums]
+        updates[:] = before
+        return list(zip(sums, variables))
 
     def apply_gradients(self, *args, **kwargs):
         return self._optimizer.apply_gradients(*args, **kwargs)
@@ -129,19 +115,27 @@ class _Accumulating(tf.train.Optimizer):
 
 
 def average(cfg) -> tf.train.ExponentialMovingAverage:
-    """Polyak averaging of the trainable variables. The shadows are saved beside them, as
-    `NAME/ExponentialMovingAverage`.
+    """Returns the Polyak averaging of the trainable variables.
+
+    The averages are saved beside the variables, as `NAME/ExponentialMovingAverage`.
     """
-    return tf.train.ExponentialMovingAverage(cfg.ema_decay, num_updates=tf.train.get_global_step())
+    step = tf.cast(tf.train.get_global_step(), tf.int32)  # int64 -> float32 is no op of AI Core
+    return tf.train.ExponentialMovingAverage(cfg.ema_decay, num_updates=step)
 
 
-def train_op(
-    cfg, device, losses_of: Callable[[Optional[tf.Tensor]], Losses], learning_rate: tf.Tensor
-):
+def _clipped(gradients: List[tf.Tensor], limit: float) -> List[tf.Tensor]:
+    """Scales gradients down to a global norm of `limit`, without tf.clip_by_global_norm's IsFinite.
+
+    A norm that is not finite makes all gradients NaN, as there.
+    """
+    scale = limit / tf.maximum(tf.global_norm(gradients), limit)
+    return [gradient * scale for gradient in gradients]
+
+
+def train_op(cfg, device, losses_of: Callable[[int], Losses], learning_rate: tf.Tensor):
     """Returns (operation that does one step, float32 scalar loss of this rank).
 
-    losses_of(index) builds forward pass and losses of micro-batch `index`, or of the whole batch
-    for None.
+    losses_of(index) builds forward pass and losses of micro-batch `index`.
     """
     step = tf.train.get_or_create_global_step()
     optimizer = build(cfg, learning_rate)
@@ -151,15 +145,15 @@ def train_op(
         pairs = optimizer.compute_gradients(tf.constant(1.0))
         loss = accumulating.loss
     else:
-        losses = losses_of(None)
+        losses = losses_of(0)
         optimizer = device.wrap_optimizer(optimizer, cfg)
-        pairs = [(g, v) for g, v in optimizer.compute_gradients(losses.total) if g is not None]
+        pairs = [pair for pair in optimizer.compute_gradients(losses.total) if pair[0] is not None]
         loss = losses.data
+    gradients, variables = zip(*pairs)
     if cfg.clip_norm:
-        gradients, _ = tf.clip_by_global_norm([g for g, _ in pairs], cfg.clip_norm)
-        pairs = list(zip(gradients, [v for _, v in pairs]))
+        gradients = _clipped(list(gradients), cfg.clip_norm)
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        update = optimizer.apply_gradients(pairs, global_step=step)
+        update = optimizer.apply_gradients(zip(gradients, variables), global_step=step)
     if cfg.ema_decay:
         with tf.control_dependencies([update]):
             update = average(cfg).apply(tf.trainable_variables())

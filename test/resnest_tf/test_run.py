@@ -16,13 +16,12 @@ import tensorflow as tf
 import yaml
 from resnest_networks import deeplab
 
-from common import config, export_weights
-from common.checkpoints import checkpoint
+from common import export_weights, models
+from common import run as command
+from common.checkpoints import checkpoint, restore
 from common.errors import UserError
-from common.evaluation import evaluation
-from common.training import experiment
 from resnest_tf import cityscapes
-from resnest_tf.task import ResNeSt
+from resnest_tf.task import TASK
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RECIPES = sorted((ROOT / 'resnest_tf' / 'configs').glob('*.yaml'))
@@ -115,19 +114,13 @@ def small(tmp_path_factory):
 def call(*flags, report=False):
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         if not report:
-            stack.enter_context(mock.patch.object(experiment.report, 'write'))
-        experiment.run(ResNeSt, ['--device', 'cpu'] + [str(flag) for flag in flags])
+            stack.enter_context(mock.patch.object(command.report, 'write'))
+        command.main(TASK, ['--device', 'cpu'] + [str(flag) for flag in flags])
 
 
-def task(recipe, *flags):
-    return ResNeSt(
-        config.parse(
-            ResNeSt.config_class,
-            ['--config', str(recipe)] + [str(flag) for flag in flags],
-            'resnest',
-            ResNeSt.aliases,
-        )
-    )
+def configured(recipe, *flags):
+    """ResNeSt's Task and the configuration of a recipe."""
+    return TASK, models.parse(TASK, ['--config', str(recipe)] + [str(flag) for flag in flags])
 
 
 @pytest.fixture(scope='module')
@@ -347,19 +340,12 @@ def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
     assert 'miou' in capsys.readouterr().out
     assert json.loads((tmp_path / 'port' / 'eval.json').read_text())['images'] == 3
 
-    again = ResNeSt(
-        config.parse(
-            ResNeSt.config_class,
-            [str(word) for word in ['--is_training', 'True', *narrow]],
-            'resnest',
-            ResNeSt.aliases,
-            ResNeSt.default_recipe,
-        )
+    cfg = models.parse(TASK, [str(word) for word in ['--is_training', 'True', *narrow]])
+    match = restore.plan_restore(
+        TASK, cfg, str(tmp_path / 'port' / 'resnest.ckpt-182'), training=True
     )
-    match = evaluation.match(again, str(tmp_path / 'port' / 'resnest.ckpt-182'), training=True)
     assert (
-        'restored %d of %d variables; dropped: 80 that had no effect' % (len(ours), len(ours))
-        in match.report
+        'restored %d of %d variables; dropped: 80 unused' % (len(ours), len(ours)) in match.report
     )
     assert len(dead) == 80
 
@@ -376,15 +362,15 @@ def test_backbone_starts_training_and_both_heads_are_new(finished, small, tmp_pa
     }
     checkpoint.write(str(tmp_path / 'backbone.ckpt'), backbone)
     prefix = str(tmp_path / 'backbone.ckpt')
-    found = evaluation.match(task(small()), prefix, training=True)
+    found = restore.plan_restore(*configured(small()), prefix, training=True)
     assert set(found.names) == set(backbone)
     assert (
-        'restored %d of %d variables; initialised anew: head/'
+        'restored %d of %d variables; newly initialised: head/'
         % (len(backbone), len(whole.shapes) - 1)
         in found.report
     )
     with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without head'):
-        evaluation.match(task(small()), prefix)
+        restore.plan_restore(*configured(small()), prefix)
 
 
 def test_reload_writes_the_network_alone(finished, small, tmp_path, capsys):
@@ -406,9 +392,9 @@ def test_reload_writes_the_network_alone(finished, small, tmp_path, capsys):
         checkpoint.Checkpoint(str(finished / 'model.ckpt-4')),
         checkpoint.Checkpoint(str(tmp_path / 'premodel' / 'resnest.ckpt')),
     )
-    assert set(new.shapes) == set(task(recipe).variables(training=True)) | {'global_step'} and len(
-        old.shapes
-    ) > len(new.shapes)
+    assert set(new.shapes) == set(restore.network_variables(*configured(recipe), training=True)) | {
+        'global_step'
+    } and len(old.shapes) > len(new.shapes)
     for name in new.shapes:
         np.testing.assert_array_equal(new.read(name), old.read(name))
 
@@ -416,9 +402,13 @@ def test_reload_writes_the_network_alone(finished, small, tmp_path, capsys):
 def test_reinit_head_trains_other_classes(finished, small, data):
     prefix = str(finished / 'resnest.ckpt')
     with pytest.raises(UserError, match='19 classes.*--num_classes 19'):
-        evaluation.match(task(small(num_classes=5)), prefix, training=True)
-    found = evaluation.match(task(small(num_classes=5, reinit_head=True)), prefix, training=True)
-    left = set(task(small(num_classes=5)).variables(training=True)) - set(found.names)
+        restore.plan_restore(*configured(small(num_classes=5)), prefix, training=True)
+    found = restore.plan_restore(
+        *configured(small(num_classes=5, reinit_head=True)), prefix, training=True
+    )
+    left = set(restore.network_variables(*configured(small(num_classes=5)), training=True)) - set(
+        found.names
+    )
     assert left == {
         'head/logits/kernel',
         'head/logits/bias',
@@ -464,12 +454,8 @@ def test_what_cannot_be_is_said_in_a_line(small, data, tmp_path, capsys, flags, 
 
 def test_small_batch_is_warned_about(finished, small):
     assert 'warning: batch norm sees 4 images at a time' in (finished / 'log.txt').read_text()
-    device = mock.Mock(size=2)
-    assert (
-        task(small()).warnings(None, device)
-        == []
-        != task(small(sync_bn=False)).warnings(None, device)
-    )
+    assert configured(small())[1].training_notes(2) == []
+    assert configured(small(sync_bn=False))[1].training_notes(2) != []
 
 
 def test_images_of_another_size_than_evaluated_are_named(finished, small, data, capsys):
@@ -493,8 +479,7 @@ def test_recipe_says_what_it_is(path):
     head = [line for line in path.read_text().splitlines() if line.startswith('#')]
     for word in ('command:', 'expected:', 'hardware:', 'duration:', 'source:'):
         assert any(line.startswith('# ' + word) for line in head), word
-    cfg = config.parse(ResNeSt.config_class, ['--config', str(path)], 'resnest', ResNeSt.aliases)
-    assert ResNeSt(cfg).variables()
+    assert restore.network_variables(*configured(path))
 
 
 # Two processes

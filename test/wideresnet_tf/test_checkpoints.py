@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
+from common.checkpoints import restore
 from common.errors import UserError
 from wideresnet_tf.checkpoints import describe, from_torch
 from wideresnet_tf.config import WideResNetConfig
-from wideresnet_tf.task import WideResNet
+from wideresnet_tf.task import TASK
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 
@@ -21,11 +22,10 @@ def port_shapes():
 
 
 def shapes_of(variant, depth, widen_factor, num_classes):
-    return WideResNet(
-        WideResNetConfig(
-            variant=variant, depth=depth, widen_factor=widen_factor, num_classes=num_classes
-        )
-    ).variables()
+    cfg = WideResNetConfig(
+        variant=variant, depth=depth, widen_factor=widen_factor, num_classes=num_classes
+    )
+    return restore.network_variables(TASK, cfg)
 
 
 def with_company(shapes):

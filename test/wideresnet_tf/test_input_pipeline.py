@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.data import record_writer, records, sampling, tfrecord
+from common.data import pipeline, record_writer, records, sampling, tfrecord
 from common.errors import UserError
 from wideresnet_tf import input_pipeline
 
@@ -332,15 +332,16 @@ def test_a_uniform_image_is_zeros_per_image():
 # Records that are not what the task needs, through the task that training uses
 
 
-def drain(task, split='train', training=False):
-    dataset = task.dataset(task.folder(split), 4, training)
+def drain(task, cfg, training=False):
+    folder = pipeline.open_split(task, cfg, 'train')
+    dataset = pipeline.dataset(task, folder, cfg, 4, training)
     try:
         take(dataset, 1)
     except tf.errors.OpError as error:
         raise records.user_error(error) or error
 
 
-def test_metadata_with_other_classes_is_refused(tmp_path, task):
+def test_metadata_with_other_classes_is_refused(tmp_path, configured):
     record_writer.write(
         tmp_path / 'train',
         [0, 1, 2, 3],
@@ -352,9 +353,9 @@ def test_metadata_with_other_classes_is_refused(tmp_path, task):
         schema={'image': {}, 'fine_label': {}, 'coarse_label': {}},
     )
     with pytest.raises(UserError, match='--num_classes 4: .* has 3 classes'):
-        task(data_path=str(tmp_path)).folder('train')
-    task(data_path=str(tmp_path), num_classes=3).folder('train')
-    task(data_path=str(tmp_path), label='coarse_label').folder('train')
+        pipeline.open_split(*configured(data_path=str(tmp_path)), 'train')
+    for changes in (dict(num_classes=3), dict(label='coarse_label')):
+        pipeline.open_split(*configured(data_path=str(tmp_path), **changes), 'train')
 
 
 def example(label):
@@ -363,28 +364,28 @@ def example(label):
 
 @pytest.mark.parametrize('training', [True, False])
 def test_labels_beyond_the_classes_are_named(
-    training, tmp_path, port_records, images_and_labels, task
+    training, tmp_path, port_records, images_and_labels, configured
 ):
     port_records(tmp_path / 'train' / 'a.tfrecord', images_and_labels(4, seed=0)[0], [0, 1, 2, 57])
     with pytest.raises(UserError, match='fine_label 57; legal with --num_classes 4 are 0 to 3'):
-        drain(task(data_path=str(tmp_path), batch_size=4), training=training)
+        drain(*configured(data_path=str(tmp_path), batch_size=4), training=training)
 
 
-def test_records_of_another_schema_are_named(tmp_path, task):
+def test_records_of_another_schema_are_named(tmp_path, configured):
     path = tmp_path / 'train' / 'a.tfrecord'
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for _ in range(4):
             writer.write(tfrecord.make_example({'image': bytes(3072), 'label': 1}))
     with pytest.raises(UserError, match=r'a.tfrecord: record 0 at byte 0: it has no fine_label'):
-        drain(task(data_path=str(tmp_path)))
+        drain(*configured(data_path=str(tmp_path)))
 
 
-def test_images_of_another_size_are_named(tmp_path, port_records, task):
+def test_images_of_another_size_are_named(tmp_path, port_records, configured):
     port_records(
         tmp_path / 'train' / 'a.tfrecord', [np.zeros((28, 28, 3), np.uint8)] * 4, [0, 1, 2, 3]
     )
     with pytest.raises(
         UserError, match='a.tfrecord: record 0 at byte 0: its image has 2352 bytes, not the 3072'
     ):
-        drain(task(data_path=str(tmp_path)))
+        drain(*configured(data_path=str(tmp_path)))

@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from common import config
-from common.data import sampling
-from common.training import model_fn
-from wideresnet_tf.task import WideResNet
+from common import config, models
+from common.checkpoints import restore
+from common.data import records
+from common.training import schedule
+from wideresnet_tf.task import TASK
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent.parent / 'wideresnet_tf' / 'configs'
 RECIPES = sorted(path.stem for path in CONFIGS.glob('*.yaml'))
@@ -17,12 +18,7 @@ CIFAR = 50000  # training images
 
 
 def load(name, *flags):
-    return config.parse(
-        WideResNet.config_class,
-        ['--config', str(CONFIGS / (name + '.yaml')), *flags],
-        'wideresnet',
-        WideResNet.aliases,
-    )
+    return models.parse(TASK, ['--config', str(CONFIGS / (name + '.yaml')), *flags])
 
 
 def head(name):
@@ -39,11 +35,9 @@ def head(name):
 
 def rates(cfg, epochs, devices=1):
     """The learning rate of the first step of each epoch, counted from 0."""
-    per_epoch = sampling.steps_per_epoch(CIFAR, cfg.batch_size * cfg.accumulate * devices)
+    per_epoch = records.steps_per_epoch(CIFAR, cfg.batch_size * cfg.accumulate * devices)
     return [
-        float(
-            model_fn.learning_rate(cfg, epoch * per_epoch, int(cfg.epochs * per_epoch), per_epoch)
-        )
+        float(schedule.of_recipe(cfg, epoch * per_epoch, int(cfg.epochs * per_epoch), per_epoch))
         for epoch in epochs
     ]
 
@@ -61,7 +55,7 @@ def test_there_are_recipes():
 @pytest.mark.parametrize('name', RECIPES)
 def test_recipe_is_legal_and_gives_a_network(name):
     cfg = load(name)
-    assert WideResNet(cfg).variables()
+    assert restore.network_variables(TASK, cfg)
     assert all(np.isfinite(rates(cfg, [0, cfg.epochs / 2, cfg.epochs - 1])))
 
 
@@ -161,7 +155,7 @@ def test_mindspore():
         'mindspore',
     )
     assert (cfg.loss_scale, cfg.save_interval, cfg.keep_checkpoints) == (32, 5, 10)
-    assert sampling.steps_per_epoch(CIFAR, cfg.batch_size * 8) == 195
+    assert records.steps_per_epoch(CIFAR, cfg.batch_size * 8) == 195
     np.testing.assert_allclose(
         rates(cfg, [0, 59, 60, 119, 120, 159, 160, 199, 200, 239, 240, 299], devices=8),
         np.repeat([0.1, 0.02, 0.004, 0.001, 0.0008, 0.0006], 2),
@@ -209,6 +203,4 @@ def test_published_port():
 
 
 def test_port_recipe_is_the_default():
-    assert config.parse(
-        WideResNet.config_class, [], 'wideresnet', WideResNet.aliases, WideResNet.default_recipe
-    ) == load('wrn28_10_cifar100_port')
+    assert models.parse(TASK, []) == load('wrn28_10_cifar100_port')

@@ -13,11 +13,11 @@ import yaml
 from PIL import Image
 
 from common import benchmark, config
-from common.data import record_writer, records, sampling
+from common.data import pipeline, record_writer, records, sampling
 from common.errors import UserError
 from xception_tf import decoding, input_pipeline
 from xception_tf.config import XceptionConfig
-from xception_tf.task import Xception
+from xception_tf.task import TASK
 
 SIZE, CLASSES = 71, 5
 PORT_RECIPE = (
@@ -117,7 +117,9 @@ def run(folder, settings, training=False, batch_size=2, steps=None, **position):
     """The features of `steps` batches as NumPy, by the way that training and evaluation take."""
     folder = folder if isinstance(folder, records.Folder) else records.Folder.open(folder)
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = Xception(settings).dataset(folder, batch_size, training, steps=steps, **position)
+        dataset = pipeline.dataset(
+            TASK, folder, settings, batch_size, training, steps=steps, **position
+        )
         features = dataset.make_one_shot_iterator().get_next()
         for key, tensor in features.items():
             assert tensor.shape.is_fully_defined(), key
@@ -176,16 +178,25 @@ def described(path, offset, labels):
 @pytest.mark.parametrize('offset', [0, 1])
 def test_label_offset_of_dataset_json(tmp_path, offset, capsys):
     described(tmp_path / 'train', offset, [offset, offset + 4])
-    task = Xception(cfg(data_path=str(tmp_path)))
-    assert run(task.folder('train'), task.cfg)[0]['label'].tolist() == [0, 4]
+    settings = cfg(data_path=str(tmp_path))
+    assert run(pipeline.open_split(TASK, settings, 'train'), settings)[0]['label'].tolist() == [
+        0,
+        4,
+    ]
     described(tmp_path / 'val', 1 - offset, [1])
     with pytest.raises(
         UserError,
         match='label_offset: found %d, but the labels in %s/val start at %d'
         % (offset, tmp_path, 1 - offset),
     ):
-        run(task.folder('val'), cfg(data_path=str(tmp_path), label_offset=offset))
-    assert run(task.folder('val'), task.cfg)[0]['label'].tolist() == [offset, offset]
+        run(
+            pipeline.open_split(TASK, settings, 'val'),
+            cfg(data_path=str(tmp_path), label_offset=offset),
+        )
+    assert run(pipeline.open_split(TASK, settings, 'val'), settings)[0]['label'].tolist() == [
+        offset,
+        offset,
+    ]
 
 
 def test_label_offset_of_the_recipe(tmp_path):
@@ -535,7 +546,7 @@ def test_colour_jitter(tmp_path):
         batch['draws'], sampling.uniform(9, 0, batch['label'], 26)[:, 23:]
     )  # those that cropping does not use
     features = {'image': tf.zeros([2, 3, 3, 3])}
-    assert Xception(cfg()).augment(features) is features
+    assert input_pipeline.augment(features, cfg()) is features
 
 
 def test_normalize():
@@ -578,7 +589,7 @@ def test_benchmark_compares_with_the_ports_pipeline(tmp_path, capsys, schema):
     jpegs = [photo(100, 120, seed=i) for i in range(4)]
     write(tmp_path / 'train', jpegs, [1, 2, 3, 4], schema)
     settings = cfg(batch_size=2)
-    baselines = Xception(settings).input_baselines(records.Folder.open(tmp_path / 'train'))
+    baselines = input_pipeline.baselines(records.Folder.open(tmp_path / 'train'), settings)
     with tf.Session() as session:
         port, shapes = session.run(
             [

@@ -18,10 +18,10 @@ from PIL import Image
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
-from common.data import digits, record_writer, records
-from xception_tf import imagenet, imagenet_labels, prepare_imagenet
+from common.data import digits, pipeline, record_writer, records
+from xception_tf import imagenet, imagenet_labels, input_pipeline, prepare_imagenet
 from xception_tf.config import XceptionConfig
-from xception_tf.task import Xception
+from xception_tf.task import TASK
 
 SYNSETS = ['n01440764', 'n01443537', 'n02105855']
 WORDS = {
@@ -333,12 +333,14 @@ def test_label_convention_is_honoured_by_the_reader(official, tmp_path, offset):
         offset + 2,
     ]
     assert described(tmp_path / 'out' / 'val')['label_offset'] == offset
-    task = Xception(XceptionConfig(image_size=71, num_classes=3, data_path=str(tmp_path / 'out')))
-    iterator = task.dataset(task.folder('val'), 5, False).make_one_shot_iterator().get_next()
+    cfg = XceptionConfig(image_size=71, num_classes=3, data_path=str(tmp_path / 'out'))
+    folder = pipeline.open_split(TASK, cfg, 'val')
+    dataset = pipeline.dataset(TASK, folder, cfg, 5, False)
+    iterator = dataset.make_one_shot_iterator().get_next()
     with tf.Session() as session:
         features = session.run(iterator)
     wanted = {
-        task.decode(data).tobytes(): SYNSETS.index(synset)
+        input_pipeline.decode(data, cfg).tobytes(): SYNSETS.index(synset)
         for data, synset in zip(val_images().values(), VAL_LABELS)
     }
     assert {

@@ -13,14 +13,14 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from common import config
-from common.checkpoints import checkpoint
+from common import models
+from common import run as command
+from common.checkpoints import checkpoint, restore
 from common.errors import UserError
-from common.evaluation import evaluation
-from common.training import experiment, model_fn
+from common.training import schedule
 from xception_tf import model
 from xception_tf.config import XceptionConfig
-from xception_tf.task import Xception
+from xception_tf.task import TASK
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RECIPES = sorted((ROOT / 'xception_tf' / 'configs').glob('*.yaml'))
@@ -68,8 +68,8 @@ def data(tmp_path_factory):
 
 def call(*flags):
     with tf.Graph().as_default():
-        experiment.run(
-            Xception,
+        command.main(
+            TASK,
             ['--width', str(WIDTH), '--image_size', str(SIZE), '--device', 'cpu']
             + [str(flag) for flag in flags],
         )
@@ -207,27 +207,17 @@ def test_evaluation_prints_both_published_lines(run_folder, data, logits, tmp_pa
 # Starting from a checkpoint
 
 
-def task(data, **fields):
-    return Xception(
-        config.parse(
-            Xception.config_class,
-            [
-                word
-                for key, value in dict(
-                    dict(width=WIDTH, image_size=SIZE, num_classes=CLASSES, data_path=data),
-                    **fields,
-                ).items()
-                for word in ('--' + key, str(value))
-            ],
-            'xception',
-            Xception.aliases,
-        )
-    )
+def configured(data, **fields):
+    """Xception's Task and a small configuration with these changes."""
+    changes = dict(width=WIDTH, image_size=SIZE, num_classes=CLASSES, data_path=data)
+    words = [word for item in dict(changes, **fields).items() for word in item]
+    words = ['--' + str(word) if i % 2 == 0 else str(word) for i, word in enumerate(words)]
+    return TASK, models.parse(TASK, words)
 
 
 def test_run_started_from_the_given_weights_and_a_new_classifier(run_folder, no_top):
     assert (
-        'restored 234 of 236 variables; initialised anew: dense/kernel, dense/bias'
+        'restored 234 of 236 variables; newly initialised: dense/kernel, dense/bias'
         in (run_folder / 'log.txt').read_text()
     )
     before, after = (
@@ -245,23 +235,25 @@ def test_run_started_from_the_given_weights_and_a_new_classifier(run_folder, no_
 def test_weights_without_top_say_what_they_need(no_top, data):
     with pytest.raises(
         UserError,
-        match=r'2 missing \(dense/kernel, dense/bias\); it is an Xception without a classifier, to'
+        match=r'2 are missing \(dense/kernel, dense/bias\); it is an Xception without a classifier, to'
         r' train one on; use --width 0.0625 --do_train True --reinit_head True',
     ):
-        evaluation.match(task(data), no_top)
+        restore.plan_restore(*configured(data), no_top)
 
 
 def test_other_classes_say_how_to_start_with_a_new_classifier(run_folder, data):
     path = str(run_folder / 'xception_model.ckpt')
     with pytest.raises(UserError) as error:
-        evaluation.match(task(data, num_classes=9), path)
-    assert 'dense/kernel is [128, 6], the network wants [128, 9]' in str(error.value)
+        restore.plan_restore(*configured(data, num_classes=9), path)
+    assert 'dense/kernel is [128, 6] instead of [128, 9]' in str(error.value)
     assert (
         'it is an Xception with 6 classes; use --width 0.0625 --num_classes 6; --reinit_head True'
         ' initialises the classifier anew' in str(error.value)
     )
-    found = evaluation.match(task(data, num_classes=9, reinit_head=True), path, training=True)
-    assert len(found.names) == 234 and 'initialised anew: dense/kernel, dense/bias' in found.report
+    found = restore.plan_restore(
+        *configured(data, num_classes=9, reinit_head=True), path, training=True
+    )
+    assert len(found.names) == 234 and 'newly initialised: dense/kernel, dense/bias' in found.report
 
 
 # Prediction
@@ -307,7 +299,7 @@ def test_recipe_is_legal_and_says_what_to_expect(path):
     for word in ('command:', 'expected:', 'hardware:', 'duration:', 'source:'):
         assert any(line.startswith('# ' + word) for line in head), word
     assert path.name in head[1] + head[2] or 'default of run_xception.py' in head[0]
-    cfg = config.parse(Xception.config_class, ['--config', str(path)], 'xception', Xception.aliases)
+    cfg = models.parse(TASK, ['--config', str(path)])
     keys = re.findall(r'^(\w+):', path.read_text(), re.MULTILINE)
     assert len(keys) == len(set(keys))  # YAML takes the last of two, silently
     assert set(yaml.safe_load(path.read_text())) > {'model', 'num_classes', 'image_size', 'epochs'}
@@ -338,13 +330,11 @@ def test_recipe_is_legal_and_says_what_to_expect(path):
     ],
 )
 def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
-    cfg = config.parse(
-        Xception.config_class,
-        ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))],
-        'xception',
+    cfg = models.parse(
+        TASK, ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))]
     )
     for step, rate in rates.items():
-        assert model_fn.learning_rate(
+        assert schedule.of_recipe(
             cfg, step, int(cfg.epochs) * per_epoch, per_epoch
         ) == pytest.approx(rate, rel=1e-6)
 
@@ -366,4 +356,4 @@ def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
 )
 def test_illegal_flags_are_refused_before_anything_is_built(flags, message):
     with pytest.raises(UserError, match=message):
-        config.parse(Xception.config_class, flags, 'xception', Xception.aliases)
+        models.parse(TASK, flags)

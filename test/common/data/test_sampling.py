@@ -172,7 +172,7 @@ def test_evaluation_sees_every_record_once(tmp_path, count, batch_size, size):
 
 
 def test_too_few_records(folder):
-    assert sampling.steps_per_epoch(100, 12) == 8 and sampling.steps_per_epoch(12, 12) == 1
+    assert records.steps_per_epoch(100, 12) == 8 and sampling.steps_per_epoch(12, 12) == 1
     with pytest.raises(UserError, match='100 training records.*128.*--batch_size'):
         sampling.batches(folder, 64, training=True, size=2)
     with pytest.raises(UserError, match='seed'):

@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from common import devices
 from common.devices import cpu, gpu, hvd
+from common.devices.exchange import Exchange
 from common.errors import UserError
 from common.training import model_fn, optimizer
+from wideresnet_tf.config import WideResNetConfig
 
 
 @pytest.fixture(autouse=True)
@@ -122,8 +124,9 @@ def test_session_configs(nothing, monkeypatch):
 
 def test_one_process_sums_to_itself():
     device = cpu.CPU()
-    arrays = [np.array(2**60 + 1), np.float64([0.1])]
-    assert [array.tolist() for array in device.sum_over_ranks(arrays)] == [2**60 + 1, [0.1]]
+    arrays = {'whole': np.array(2**60 + 1), 'part': np.float64([0.1])}
+    sums = Exchange(device, 100).sum(None, arrays)
+    assert sums['whole'] == 2**60 + 1 and sums['part'].tolist() == [0.1]
     tensor = tf.constant(1.0)
     assert device.allreduce_sum(tensor, 'x') is tensor and device.broadcast_hooks(True) == []
     wrapped = tf.train.GradientDescentOptimizer(0.1)
@@ -214,48 +217,24 @@ def test_dropout_keeps_half_precision():
     assert drop(np.ones(8, np.float16), 0.5, (0, 0))[0].dtype == np.float16
 
 
-def test_layers_ranks_and_micro_batches_drop_differently_and_steps_anew():
-    """The seeds that the training graph gives to dropout, for 18 layers (WRN-40), 16 ranks and 8
+def test_layers_ranks_and_micro_batches_drop_differently_and_steps_anew(monkeypatch):
+    """The seeds that the training graph gives to dropout: 18 layers (WRN-40), 16 ranks, 4
     micro-batches.
     """
 
-    class Network:
-        cfg = types.SimpleNamespace(
-            seed=3,
-            accumulate=1,
-            optimizer='sgd',
-            weight_decay=0.0,
-            clip_norm=0.0,
-            ema_decay=0.0,
-            schedule='constant',
-            learning_rate=0.1,
-            warmup_epochs=0,
-            warmup_start=0,
-            boundaries=[],
-            rates=[],
-            decay_rate=1,
-            decay_epochs=1,
-            staircase=True,
-            power=1,
-            end_learning_rate=0,
-            batch_size=1,
-            precision='float32',
-        )
+    def build(images, cfg, training, dropout, batch_norm):
+        for layer in range(18):
+            dropout(images, 0.5, layer)
+        return images * tf.get_variable('w', [1])
 
-        def augment(self, features):
-            return features
-
-        def normalize(self, images):
-            return images
-
-        def network(self, images, training, dropout, device):
-            w = tf.get_variable('w', [1])
-            for layer in range(18):
-                dropout(images, 0.5, layer)
-            return images * w
-
-        def loss(self, logits, features):
-            return tf.reduce_sum(logits)
+    task = types.SimpleNamespace(
+        build=build,
+        data=types.SimpleNamespace(
+            augment=lambda features, cfg: features, normalize=lambda images, cfg: images
+        ),
+        metric=types.SimpleNamespace(loss=lambda outputs, features, cfg: tf.reduce_sum(outputs)),
+    )
+    cfg = WideResNetConfig(optimizer='sgd', accumulate=4, batch_size=1, seed=3)
 
     class Recorder(cpu.CPU):
         def __init__(self, rank):
@@ -270,9 +249,8 @@ def test_layers_ranks_and_micro_batches_drop_differently_and_steps_anew():
     for rank in range(16):
         with tf.Graph().as_default():
             device = Recorder(rank)
-            model_fn.build(Network(), device, total_steps=1)(
-                {'image': tf.ones([1])}, None, tf.estimator.ModeKeys.TRAIN
-            )
+            build_graph = model_fn.build(task, cfg, device, total_steps=1, steps_per_epoch=1)
+            build_graph({'image': tf.ones([4])}, None, tf.estimator.ModeKeys.TRAIN)
             assert all(step is tf.train.get_global_step() for _, step in device.seeds)
             seeds += [int(first) for first, _ in device.seeds]
-    assert len(set(np.array(seeds).astype(np.int32).tolist())) == 18 * 16
+    assert len(set(np.array(seeds).astype(np.int32).tolist())) == 18 * 16 * 4

@@ -279,16 +279,24 @@ CHECK = """
 import json, pathlib, sys
 import numpy as np
 import tensorflow as tf
-from common import config, devices
-from common.training import hooks, model_fn
-from wideresnet_tf.task import WideResNet
+from common import devices, models
+from common.data import pipeline
+from common.devices.exchange import Exchange
+from common.training import model_fn
+from common.training.metrics_logger import MetricsLogger
+from common.training.plan import Plan
+from common.training.progress import Progress, ThroughputMeter
+from wideresnet_tf.task import TASK
 
 recipe, data, folder = sys.argv[1:]
 device = devices.select('npu')
-sums = device.sum_over_ranks([np.array(2 ** 60 + device.rank), np.array([[-1, 2 ** 53 + 1]]), np.float64([0.1, 1e-17 * device.rank, -1e300])])
+with device.session() as session:
+    sums = Exchange(device, 100).sum(session, dict(
+        whole=np.array(2 ** 60 + device.rank), matrix=np.array([[-1, 2 ** 53 + 1]]),
+        part=np.float64([0.1, 1e-17 * device.rank, -1e300])))
 # Ranks of different seeds; rank 0 goes on from a checkpoint.
-task = WideResNet(config.parse(WideResNet.config_class, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)], 'wideresnet'))
-result, seen = dict(place=[device.rank, device.size], whole=sums[0], matrix=sums[1], part=sums[2]), []
+cfg = models.parse(TASK, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)])
+result, seen = dict(sums, place=[device.rank, device.size]), []
 
 
 class Watch(tf.train.SessionRunHook):
@@ -311,12 +319,11 @@ class Watch(tf.train.SessionRunHook):
 
 
 model_dir = folder if device.is_chief else folder + '/rank1'
-journal = hooks.Journal(folder, device.is_chief)
-progress = hooks.Progress(journal, hooks.Clock(), interval=1, steps_per_epoch=4, total_steps=26, global_batch=8, chief=device.is_chief,
-                          model_dir=folder, start=20)
-estimator = device.estimator(model_fn.build(task, device, total_steps=100, steps_per_epoch=4), task.cfg, model_dir, 1000)
-records = task.folder(task.train_split)
-estimator.train(lambda: task.dataset(records, 4, True, seed=1, rank=device.rank, size=device.size, start_step=20), steps=6,
+progress = Progress(MetricsLogger(folder, device.is_chief), ThroughputMeter(), Plan(8, 4, 26, 1, [], False), interval=1,
+                    shows_bar=False, model_dir=folder, start=20)
+estimator = device.estimator(model_fn.build(TASK, cfg, device, total_steps=100, steps_per_epoch=4), cfg, model_dir, 1000)
+records = pipeline.open_split(TASK, cfg, 'train')
+estimator.train(lambda: pipeline.dataset(TASK, records, cfg, 4, True, seed=1, rank=device.rank, size=device.size, start_step=20), steps=6,
                 hooks=device.broadcast_hooks(True) + [Watch(), progress])
 np.savez(folder + '/result%d.npz' % device.rank, seen=seen, **result)
 """
@@ -485,19 +492,21 @@ def test_after_skipped_steps_a_run_ends_a_few_steps_late(launch, flags, tmp_path
 GRAPHS = """
 import json, sys
 import tensorflow as tf
-from common import config, devices
+from common import devices, models
+from common.data import pipeline
 from common.training import model_fn
-from wideresnet_tf.task import WideResNet
+from wideresnet_tf.task import TASK
 from ascend_sim import graph_check, marks
 
 recipe, data = sys.argv[1:3]
 device, found = devices.select('npu'), []
 for words in json.loads(sys.argv[3]):
     with tf.Graph().as_default() as graph:
-        task = WideResNet(config.parse(WideResNet.config_class, ['--config', recipe, '--data_path', data] + words.split(), 'wideresnet'))
-        count = task.cfg.batch_size * task.cfg.accumulate
-        iterator = tf.data.make_initializable_iterator(task.dataset(task.folder(task.train_split), count, True, seed=1, rank=0, size=1))
-        spec = model_fn.build(task, device, total_steps=100, steps_per_epoch=4)(iterator.get_next(), None, tf.estimator.ModeKeys.TRAIN)
+        cfg = models.parse(TASK, ['--config', recipe, '--data_path', data] + words.split())
+        count = cfg.batch_size * cfg.accumulate
+        folder = pipeline.open_split(TASK, cfg, 'train')
+        iterator = tf.data.make_initializable_iterator(pipeline.dataset(TASK, folder, cfg, count, True, seed=1, rank=0, size=1))
+        spec = model_fn.build(TASK, cfg, device, total_steps=100, steps_per_epoch=4)(iterator.get_next(), None, tf.estimator.ModeKeys.TRAIN)
         ops, stack = set(), [spec.train_op, spec.loss.op] + [graph.get_operation_by_name('train/' + name) for name in ('learning_rate', 'global_step')]
         while stack:
             op = stack.pop()

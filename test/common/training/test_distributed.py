@@ -176,20 +176,22 @@ import sys
 import types
 import numpy as np
 import tensorflow as tf
+from common import devices, models
+from common.devices.exchange import Exchange
 from common.training import model_fn
-from common import devices, config
-from wideresnet_tf.task import WideResNet
+from wideresnet_tf.task import TASK
 
 recipe, data, folder = sys.argv[1:]
 device = devices.select('cpu')
 result = {'rank_size': [device.rank, device.size]}
 # Exact beyond 2^53, where a float64 is not.
-total, part = device.sum_over_ranks([np.array(2 ** 60 + device.rank, np.int64), np.float64([0.1, device.rank])])
-result.update(total=total, part=part)
-task = WideResNet(config.parse(WideResNet.config_class, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)], 'wideresnet'))
+with device.session() as session:
+    result.update(Exchange(device, 100).sum(session, {
+        'total': np.array(2 ** 60 + device.rank, np.int64), 'part': np.float64([0.1, device.rank])}))
+cfg = models.parse(TASK, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)])
 # Rank 0 restores what was trained; rank 1 has fresh variables of another seed.
 features = {'image': tf.zeros([4, 32, 32, 3], tf.uint8), 'label': tf.constant([device.rank] * 4), 'mask': tf.ones(4)}
-spec = model_fn.build(task, device, total_steps=9)(features, None, tf.estimator.ModeKeys.TRAIN)
+spec = model_fn.build(TASK, cfg, device, total_steps=9, steps_per_epoch=1)(features, None, tf.estimator.ModeKeys.TRAIN)
 summed = device.allreduce_sum(tf.constant(10.0 + device.rank), 'check')
 with tf.train.MonitoredTrainingSession(checkpoint_dir=folder if device.is_chief else None, hooks=device.broadcast_hooks(True),
                                        config=device.session_config(), save_checkpoint_secs=None, save_summaries_steps=None,

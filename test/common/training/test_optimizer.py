@@ -2,6 +2,7 @@
 batch.
 """
 
+import dataclasses
 import types
 
 import numpy as np
@@ -53,8 +54,7 @@ def train(steps, **changes):
 
         def losses_of(index):
             data = tf.reduce_sum(kernel * GRADIENT) + tf.reduce_sum(bias * BIAS_GRADIENT)
-            if index is not None:  # gradients of the micro-batches: 1, 2, ... times the constants
-                data *= 1.0 + tf.cast(index, tf.float32)
+            data *= 1.0 + index  # gradients of the micro-batches: 1, 2, ... times the constants
             return optimizer.Losses(data, data + optimizer.l2_loss(cfg))
 
         step = tf.train.get_or_create_global_step()
@@ -209,18 +209,18 @@ def test_momentumw_decays_the_weight_itself_whatever_the_learning_rate(everythin
     )
 
 
-def test_decay_leaves_batch_norm_and_biases_of_the_network_alone(task):
-    chosen = task(variant='port', dropout_rate=0.0)
+def test_decay_leaves_batch_norm_and_biases_of_the_network_alone(configured):
+    task, cfg = configured(variant='port', dropout_rate=0.0)
     with tf.Graph().as_default():
-        chosen.network(tf.zeros([1, 32, 32, 3]), True)
-        names = {v.op.name for v in optimizer.decayed(chosen.cfg, tf.trainable_variables())}
+        task.build(tf.zeros([1, 32, 32, 3]), cfg, training=True)
+        names = {v.op.name for v in optimizer.decayed(cfg, tf.trainable_variables())}
         assert (
             names
             == {v.op.name for v in tf.trainable_variables() if v.op.name.endswith('kernel')}
             != set()
         )
-        chosen.cfg.weight_decay_all = True
-        everything = {v.op.name for v in optimizer.decayed(chosen.cfg, tf.trainable_variables())}
+        cfg = dataclasses.replace(cfg, weight_decay_all=True)
+        everything = {v.op.name for v in optimizer.decayed(cfg, tf.trainable_variables())}
         assert everything == {v.op.name for v in tf.trainable_variables()} > names
         assert not any('moving' in name for name in everything)
 
@@ -275,15 +275,16 @@ def images(count):
     }
 
 
-def step_of(task, features, start=None, steps=1):
+def step_of(chosen, features, start=None, steps=1):
     """Trains the task on the same batch `steps` times: (variables before, variables after, logged
     losses).
     """
+    task, cfg = chosen
     with tf.Graph().as_default():
         inputs = {
             key: tf.placeholder_with_default(value, value.shape) for key, value in features.items()
         }
-        spec = model_fn.build(task, CPU(), total_steps=10)(
+        spec = model_fn.build(task, cfg, CPU(), total_steps=10, steps_per_epoch=1)(
             inputs, None, tf.estimator.ModeKeys.TRAIN
         )
         variables = {v.op.name: v for v in tf.global_variables()}
@@ -318,7 +319,7 @@ def spread(values, seed=1):
 
 
 @pytest.mark.parametrize('variant', ['paper', 'port', 'mindspore'])
-def test_accumulated_micro_batches_are_one_batch(variant, task):
+def test_accumulated_micro_batches_are_one_batch(variant, configured):
     settings = dict(
         variant=variant,
         freeze_bn=True,
@@ -329,10 +330,10 @@ def test_accumulated_micro_batches_are_one_batch(variant, task):
         learning_rate=0.1,
     )
     features = {key: value for key, value in images(32).items() if key != 'mixup'}
-    start = spread(step_of(task(batch_size=32, **settings), features)[0])
-    before, whole, losses = step_of(task(batch_size=32, **settings), features, start, steps=2)
+    start = spread(step_of(configured(batch_size=32, **settings), features)[0])
+    before, whole, losses = step_of(configured(batch_size=32, **settings), features, start, steps=2)
     again, parts, part_losses = step_of(
-        task(batch_size=8, accumulate=4, **settings), features, start, steps=2
+        configured(batch_size=8, accumulate=4, **settings), features, start, steps=2
     )
     assert sorted(parts) == sorted(whole)  # the loop's body makes no variables of its own
     assert parts['global_step'] == whole['global_step'] == 2
@@ -356,12 +357,12 @@ def stem_means(values, batch):
 
 
 @pytest.mark.parametrize('accumulate', [1, 3])
-def test_batch_norm_sees_each_micro_batch_once(accumulate, task):
+def test_batch_norm_sees_each_micro_batch_once(accumulate, configured):
     features = {
         key: value for key, value in images(8 * accumulate).items() if key not in ('mixup', 'draws')
     }
     before, after, _ = step_of(
-        task(batch_size=8, accumulate=accumulate, learning_rate=1e-9), features
+        configured(batch_size=8, accumulate=accumulate, learning_rate=1e-9), features
     )
     mean = before['group1/block1/bn1/moving_mean']
     for part in np.split(features['image'], accumulate):
@@ -375,7 +376,7 @@ def test_batch_norm_sees_each_micro_batch_once(accumulate, task):
     assert len(moved) == 2 * 7  # a mean and a variance in each of the batch norms of a WRN-10
 
 
-def test_accumulation_drops_and_mixes_each_micro_batch_on_its_own(task):
+def test_accumulation_drops_and_mixes_each_micro_batch_on_its_own(configured):
     """With equal images and labels micro-batches differ by their dropout masks alone; their mean
     loss is not that of one of them.
     """
@@ -384,16 +385,16 @@ def test_accumulation_drops_and_mixes_each_micro_batch_on_its_own(task):
     settings = dict(
         freeze_bn=True, dropout_rate=0.5, learning_rate=1e-9, weight_decay=0.0, batch_size=8
     )
-    start = step_of(task(**settings), {key: value[:8] for key, value in features.items()})[0]
-    first = step_of(task(**settings), {key: value[:8] for key, value in features.items()}, start)[
-        2
-    ][0]
-    both = step_of(task(accumulate=2, **settings), features, start)[2][0]
+    start = step_of(configured(**settings), {key: value[:8] for key, value in features.items()})[0]
+    first = step_of(
+        configured(**settings), {key: value[:8] for key, value in features.items()}, start
+    )[2][0]
+    both = step_of(configured(accumulate=2, **settings), features, start)[2][0]
     assert abs(2 * both - first - first) > 1e-4  # the second micro-batch has a loss of its own
     assert abs(both - first) < 0.5 * first
 
 
-def test_accumulation_with_mixup_and_a_large_seed_builds(task):
+def test_accumulation_with_mixup_and_a_large_seed_builds(configured):
     settings = dict(
         accumulate=2,
         batch_size=4,
@@ -404,4 +405,4 @@ def test_accumulation_with_mixup_and_a_large_seed_builds(task):
         ema_decay=0.9,
         variant='port',
     )
-    assert np.isfinite(step_of(task(**settings), images(8), steps=2)[2]).all()
+    assert np.isfinite(step_of(configured(**settings), images(8), steps=2)[2]).all()

@@ -10,87 +10,16 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import yaml
 
-from common.checkpoints import checkpoint
-from wideresnet_tf import model
-from wideresnet_tf.config import WideResNetConfig
+from common.checkpoints import checkpoint, restore
 
 STEPS = 32
-# Cosine with warm-up, so that the rate depends on the step; an evaluation at step 16, checkpoints
-# between and beside it.
-SETTINGS = dict(
-    epochs=8,
-    schedule='cosine',
-    warmup_epochs=1,
-    eval_interval=4,
-    save_checkpoints_steps=5,
-    keep_checkpoints=3,
-    mixup=0.2,
-    brightness=20.0,
-    ema_decay=0.9,
-)
-
-
-@pytest.fixture(scope='module')
-def flags(recipe, data):
-    """flags(output, ...): the words of a training command."""
-    path = recipe(**SETTINGS)
-
-    def words(output, *more):
-        return [
-            '--config',
-            path,
-            '--data_path',
-            data,
-            '--output_path',
-            output,
-            '--do_train',
-            'True',
-            *more,
-        ]
-
-    return words
-
-
-@pytest.fixture(scope='module')
-def finished(start, flags, tmp_path_factory):
-    """The folder of a run that nothing interrupted. Not to be changed; see `copy`."""
-    folder = tmp_path_factory.mktemp('finished') / 'run'
-    status, out, error = start(*flags(folder)).finish()
-    assert status == 0, out + error
-    return folder
-
-
-@pytest.fixture
-def copy(finished, tmp_path):
-    shutil.copytree(str(finished), str(tmp_path / 'copy'))
-    return tmp_path / 'copy'
-
-
-@pytest.fixture
-def fails(run, capsys):
-    """fails(flag, ...): the one line that the command ends with, status 2."""
-
-    def call(*words):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run(*words)
-        assert stop.value.code == 2
-        error = capsys.readouterr().err.strip().splitlines()
-        assert (
-            error[-1].startswith('error: ')
-            and sum(line.startswith('error: ') for line in error) == 1
-        ), error
-        assert not any('Traceback' in line for line in error)
-        return error[-1]
-
-    return call
 
 
 def lines(folder, kind=None):
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    rows = [row for row in rows if not row.get('superseded')]
     return [row for row in rows if kind in (None, row['kind'])]
 
 
@@ -134,14 +63,14 @@ def test_files_of_a_finished_run(finished):
     assert not [name for name in names if name.startswith('.') or 'tmp' in name]
 
 
-def test_config_of_the_run_is_what_was_asked_for(finished, data):
+def test_config_of_the_run_is_what_was_asked_for(finished, data, run_settings):
     saved = yaml.safe_load((finished / 'config.yaml').read_text())
     assert (
         saved['model'] == 'wideresnet'
         and saved['data_path'] == str(data)
         and saved['do_train'] is True
     )
-    assert {key: saved[key] for key in SETTINGS} == SETTINGS
+    assert {key: saved[key] for key in run_settings} == run_settings
 
 
 def test_metrics_hold_every_step_once(finished):
@@ -255,30 +184,11 @@ def test_final_checkpoint_is_the_averaged_weights_and_the_step(finished, weights
     assert not np.array_equal(newest['output/kernel'], final['output/kernel'])
 
 
-def reference_evaluation(prefix, weights, images, labels):
-    """Loss, top-1 and confusion by one forward pass of the network over all images, and NumPy."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        logits = model.build(
-            tf.constant(images / np.float32(127.5) - 1, tf.float32),
-            WideResNetConfig(depth=10, widen_factor=1, num_classes=4),
-        )
-        values = weights(prefix)
-        for variable in tf.global_variables():
-            variable.load(values[variable.op.name], session)
-        logits = session.run(logits).astype(np.float64)
-    loss = (
-        np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
-        + logits.max(axis=1)
-        - logits[np.arange(len(labels)), labels]
-    )
-    confusion = np.zeros((4, 4), int)
-    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
-    return loss.mean(), np.trace(confusion) / len(labels), confusion
-
-
-def test_eval_json_is_the_evaluation_of_the_final_checkpoint(finished, weights, images_and_labels):
+def test_eval_json_is_the_evaluation_of_the_final_checkpoint(
+    finished, reference_evaluation, images_and_labels
+):
     loss, top1, confusion = reference_evaluation(
-        finished / 'wideresnet.ckpt', weights, *images_and_labels(21, seed=2)
+        finished / 'wideresnet.ckpt', *images_and_labels(21, seed=2)
     )
     result = json.loads((finished / 'eval.json').read_text())
     assert (
@@ -352,8 +262,7 @@ def test_killed_and_stopped_run_ends_in_the_weights_of_one_that_was_not(
     second = checkpoints(folder)[-1]
     assert second == steps(folder)[-1] < STEPS
     assert (
-        'stopped by signal 15; the same command goes on from %s'
-        % (folder / ('model.ckpt-%d' % second))
+        'stopped by signal 15; the same command resumes at step %d' % second
         in (folder / 'log.txt').read_text()
     )
     assert not (folder / 'wideresnet.ckpt.index').exists() and not lines(folder, 'end')
@@ -392,7 +301,7 @@ def test_a_finished_run_says_so_and_changes_nothing(run, flags, copy, capsys):
         if path.is_file() and 'tfevents' not in path.name and path.name != 'log.txt'
     }
     run(*flags(copy))
-    assert 'training is done (step 32 of 32)' in capsys.readouterr().out
+    assert 'training is complete (step 32 of 32)' in capsys.readouterr().out
     after = {
         path.name: path.read_bytes()
         for path in copy.iterdir()
@@ -418,7 +327,7 @@ def test_a_run_killed_after_its_last_step_is_finished(
     def export(*_):
         raise Stop
 
-    monkeypatch.setattr(checkpoint, 'export', export)
+    monkeypatch.setattr(restore, 'export', export)
     with pytest.raises(Stop):
         run(*flags(copy))
     assert (copy / 'eval.json').exists() and not (copy / 'wideresnet.ckpt.index').exists()
@@ -429,7 +338,7 @@ def test_a_run_killed_after_its_last_step_is_finished(
         dict(weights(finished / 'wideresnet.ckpt'), global_step=np.int64(30)),
     )
     run(*flags(copy))
-    assert 'training is done' not in capsys.readouterr().out
+    assert 'training is complete' not in capsys.readouterr().out
     assert_equal_weights(weights, copy / 'wideresnet.ckpt', finished / 'wideresnet.ckpt')
     assert steps(copy) == list(range(1, STEPS + 1)) and steps(copy, 'eval') == [16, 32]
     assert (
@@ -480,12 +389,6 @@ def test_a_checkpoint_left_by_a_later_step_is_replaced(run, flags, copy, finishe
     run(*flags(copy))
     assert lines(copy, 'run')[-1]['resumed_from'] == 31
     assert_equal_weights(weights, copy / 'model.ckpt-32', finished / 'model.ckpt-32', 1e-4)
-
-
-def test_a_damaged_newest_checkpoint_is_named(fails, flags, copy):
-    data = copy / 'model.ckpt-32.data-00000-of-00001'
-    data.write_bytes(data.read_bytes()[:100])
-    assert re.search(r'model.ckpt-32.* damaged', fails(*flags(copy, '--epochs', '9')))
 
 
 @pytest.mark.parametrize(
@@ -564,12 +467,9 @@ def test_another_number_of_classes_needs_reinit_head(
         '1',
     )
     line = fails(*words)
-    assert (
-        'output/kernel is [64, 4], the network wants [64, 6]' in line
-        and '--reinit_head True' in line
-    )
+    assert 'output/kernel is [64, 4] instead of [64, 6]' in line and '--reinit_head True' in line
     run(*words, '--reinit_head', 'True')
-    assert 'initialised anew: output/kernel, output/bias' in capsys.readouterr().out
+    assert 'newly initialised: output/kernel, output/bias' in capsys.readouterr().out
     before, after = (
         weights(finished / 'wideresnet.ckpt'),
         weights(tmp_path / 'run' / 'model.ckpt-0'),
@@ -645,137 +545,6 @@ def test_less_than_half_a_step_is_one_and_the_seed_decides_the_initial_weights(
     assert not np.array_equal(one['stem/conv/kernel'], two['stem/conv/kernel'])
 
 
-# Evaluating
-
-
-@pytest.fixture(scope='module')
-def evaluate(run, recipe, data, finished, tmp_path_factory):
-    """evaluate(flag, ...): eval.json of the finished run's final checkpoint."""
-    path = recipe(**SETTINGS)
-
-    def call(*words, model_path=finished / 'wideresnet.ckpt'):
-        folder = tmp_path_factory.mktemp('evaluation')
-        run(
-            '--config',
-            path,
-            '--data_path',
-            data,
-            '--model_path',
-            model_path,
-            '--output_path',
-            folder,
-            *words,
-        )
-        return json.loads((folder / 'eval.json').read_text())
-
-    return call
-
-
-@pytest.mark.parametrize('batch_size', [1, 8, 32])
-def test_every_image_counts_once_whatever_the_batch_size(batch_size, evaluate, finished):
-    result, expected = (
-        evaluate('--batch_size', batch_size),
-        json.loads((finished / 'eval.json').read_text()),
-    )
-    assert result['images'] == 21
-    assert {key: result[key] for key in ('top1', 'top5')} == {
-        key: expected[key] for key in ('top1', 'top5')
-    }
-    assert result['loss'] == pytest.approx(expected['loss'], rel=1e-5)
-
-
-def test_image_num_takes_the_first_records(evaluate, finished, weights, images_and_labels):
-    images, labels = images_and_labels(21, seed=2)
-    loss, top1, _ = reference_evaluation(
-        finished / 'wideresnet.ckpt', weights, images[:10], labels[:10]
-    )
-    result = evaluate('--image_num', '10')
-    assert (result['images'], result['top1'], result['loss']) == (
-        10,
-        pytest.approx(top1),
-        pytest.approx(loss, rel=1e-4),
-    )
-
-
-def test_more_images_than_there_are(fails, recipe, data, finished):
-    line = fails(
-        '--config',
-        recipe(),
-        '--data_path',
-        data,
-        '--model_path',
-        finished / 'wideresnet.ckpt',
-        '--image_num',
-        '22',
-    )
-    assert '--image_num 22' in line and 'holds 21 records' in line
-
-
-def test_a_checkpoint_without_step_is_evaluated(evaluate, finished, weights, tmp_path):
-    tensors = {
-        name: value
-        for name, value in weights(finished / 'wideresnet.ckpt').items()
-        if name != 'global_step'
-    }
-    checkpoint.write(str(tmp_path / 'foreign.ckpt'), tensors)
-    before = sorted(path.name for path in tmp_path.iterdir())
-    result = evaluate(model_path=tmp_path / 'foreign.ckpt')
-    assert (
-        result['step'] is None
-        and result['top1'] == json.loads((finished / 'eval.json').read_text())['top1']
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-
-def test_training_checkpoints_and_folders_are_evaluated(evaluate, finished):
-    """The newest, with the averages that the final one was made of."""
-    result, expected = (
-        evaluate(model_path=finished),
-        json.loads((finished / 'eval.json').read_text()),
-    )
-    assert result['checkpoint'].endswith('model.ckpt-32') and result['step'] == 32
-    assert (result['loss'], result['top1']) == (
-        pytest.approx(expected['loss'], rel=1e-5),
-        expected['top1'],
-    )
-
-
-def test_evaluation_without_output_path_writes_beside_the_checkpoint(
-    run, recipe, data, copy, capsys
-):
-    (copy / 'eval.json').unlink()
-    run('--config', recipe(), '--data_path', data, '--model_path', copy / 'wideresnet.ckpt')
-    result = json.loads((copy / 'eval.json').read_text())
-    assert (
-        'wideresnet eval  loss=%.5f   acc=%.4f\n' % (result['loss'], result['top1'])
-        in capsys.readouterr().out
-    )
-
-
-def test_evaluation_needs_a_checkpoint(fails, recipe, data):
-    assert '--model_path: evaluation needs a checkpoint' in fails(
-        '--config', recipe(), '--data_path', data
-    )
-
-
-def test_a_damaged_checkpoint_is_named(fails, recipe, data, copy):
-    path = copy / 'wideresnet.ckpt.data-00000-of-00001'
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    line = fails(
-        '--config',
-        recipe(),
-        '--data_path',
-        data,
-        '--model_path',
-        copy / 'wideresnet.ckpt',
-        '--output_path',
-        copy,
-    )
-    assert re.search('wideresnet.ckpt.* damaged', line)
-
-
 # Records that cannot be used
 
 
@@ -841,14 +610,14 @@ def test_skip_corrupt_leaves_them_out_and_image_num_limits_training_alone(
     [
         (('--batch_size', '65'), '64 training records, which do not fill one global batch of 65'),
         (('--batch_size', '16', '--accumulate', '5'), 'one global batch of 80'),
-        (('--depth', '11'), 'depth 11 .*nearest are 10 and 16'),
+        (('--depth', '11'), 'depth: 11 .*nearest are 10 and 16'),
         (
             ('--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.2, 0.1]'),
             'values .*starts with the base learning rate 0.05',
         ),
         (
             ('--schedule', 'piecewise', '--boundaries', '[1, 1]', '--rates', '[0.05, 0.1, 0.2]'),
-            'boundaries .*rising',
+            'boundaries .*ascend',
         ),
         (('--data_path', '/nowhere'), '/nowhere: no such folder'),
         (('--device', 'gpu'), '--device gpu'),

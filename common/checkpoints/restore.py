@@ -1,0 +1,155 @@
+"""How a checkpoint fits a network: which variable is restored from which, and what is left out."""
+
+import functools
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from common.checkpoints.checkpoint import Checkpoint, PathLike, write
+from common.errors import UserError
+from common.task import Task
+
+AVERAGE = '/ExponentialMovingAverage'  # suffix of tf.train.ExponentialMovingAverage's shadows
+Shapes = Dict[str, Sequence[int]]
+
+
+class RestorePlan(NamedTuple):
+    """names: {variable: name in the checkpoint}; report: one line that says what is restored."""
+
+    checkpoint: Checkpoint
+    names: Dict[str, str]
+    report: str
+
+
+def network_variables(task: Task, cfg: Any, training: bool = False) -> Dict[str, List[int]]:
+    """Returns {name: shape} of the network's weights and batch-norm statistics, in creation order.
+
+    training: with those that only training has, such as an auxiliary head's.
+    """
+    return _network_variables(task, _Identity(cfg), training)
+
+
+class _Identity:
+    """Lets functools cache by a configuration, which holds lists and so has no hash."""
+
+    def __init__(self, cfg: Any):
+        self.cfg, self._text = cfg, repr(cfg)
+
+    def __hash__(self):
+        return hash(self._text)
+
+    def __eq__(self, other):
+        return self._text == other._text
+
+
+@functools.lru_cache(maxsize=8)  # building a graph takes a second
+def _network_variables(task: Task, identity: _Identity, training: bool) -> Dict[str, List[int]]:
+    cfg = identity.cfg
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.float32, (1,) + tuple(cfg.input_shape))
+        task.build(images, cfg, training=training, dropout=lambda x, rate, index: x)
+        return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+
+
+def plan_restore(task: Task, cfg: Any, path: PathLike, training: bool = False) -> RestorePlan:
+    """Plans how a checkpoint restores the task's network; UserError if it does not fit.
+
+    training: for a warm start, which may leave out what the task allows and --reinit_head.
+    """
+    checkpoint = Checkpoint(path)
+    optional: List[str] = []
+    if training:
+        optional += task.checkpoints.may_be_missing(checkpoint.shapes)
+        optional += task.checkpoints.classifier_scopes(cfg) if cfg.reinit_head else ()
+    description = task.checkpoints.describe(checkpoint.shapes)
+    return match(
+        checkpoint,
+        network_variables(task, cfg, training),
+        optional,
+        'it is ' + str(description) if description else '',
+        task.checkpoints.unused_variables(checkpoint.shapes),
+    )
+
+
+def match(
+    checkpoint: Checkpoint,
+    variables: Shapes,
+    optional: Sequence[str] = (),
+    hint: str = '',
+    unused: Sequence[str] = (),
+) -> RestorePlan:
+    """Finds every variable of a network in a checkpoint, averaged weights where there are some.
+
+    Args:
+      variables: {name: shape}.
+      optional: scopes whose variables may be missing or of another shape; they stay as initialised.
+      hint: what the checkpoint is, for the error.
+      unused: variables of the checkpoint that had no effect, for the report.
+    Raises:
+      UserError: naming what is missing or of another shape. A restore is never silently partial.
+    """
+    names: Dict[str, str] = {}
+    initialised, missing, misshapen = [], [], []
+    for name, shape in variables.items():
+        source = name + AVERAGE if name + AVERAGE in checkpoint.shapes else name
+        found = checkpoint.shapes.get(source)
+        if found is not None and list(found) == list(shape):
+            names[name] = source
+        elif name.startswith(tuple(scope + '/' for scope in optional)):
+            initialised.append(name)
+        elif found is not None:
+            misshapen.append('%s is %s instead of %s' % (name, found, list(shape)))
+        else:
+            missing.append(name)
+    if missing or misshapen:
+        raise _misfit(checkpoint.path, len(variables), missing, misshapen, hint)
+    rest = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(unused)
+    averaged = sum(source.endswith(AVERAGE) for source in names.values())
+    report = '%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))
+    report += ' (%d of them averaged)' % averaged if averaged else ''
+    report += '; newly initialised: %s' % _first(initialised, 4) if initialised else ''
+    report += '; dropped: %d unused (%s)' % (len(unused), _first(unused, 4)) if unused else ''
+    report += '; ignored: %d others (optimizer, step)' % len(rest) if rest else ''
+    return RestorePlan(checkpoint, names, report)
+
+
+def _misfit(
+    path: str, total: int, missing: List[str], misshapen: List[str], hint: str
+) -> UserError:
+    parts = []
+    if misshapen:
+        parts.append('%d have another shape (%s)' % (len(misshapen), _first(misshapen, 3, '; ')))
+    if missing:
+        parts.append('%d are missing (%s)' % (len(missing), _first(missing, 3)))
+    text = '%s does not fit the network: of %d variables, %s' % (path, total, ', '.join(parts))
+    text += '; ' + hint if hint else ''
+    if (
+        not missing
+        and len(misshapen) <= 2
+        and all('kernel' in line or 'bias' in line for line in misshapen)
+    ):
+        text += '; --reinit_head True initialises the classifier anew'
+    return UserError(text)
+
+
+def _first(names: Sequence[str], limit: int, separator: str = ', ') -> str:
+    return separator.join(names[:limit]) + (separator + '...' if len(names) > limit else '')
+
+
+def export(plan: RestorePlan, path: PathLike) -> None:
+    """Writes the network's weights alone, for one device: averages in their place, and the step."""
+    tensors = {
+        name: np.asarray(plan.checkpoint.read(source)) for name, source in plan.names.items()
+    }
+    if plan.checkpoint.step is not None:
+        tensors['global_step'] = np.asarray(plan.checkpoint.step, np.int64)
+    write(path, tensors)
+
+
+def initialize_from(plan: RestorePlan) -> None:
+    """Makes the variables of the default graph start with the checkpoint's values."""
+    variables = {variable.op.name: variable for variable in tf.global_variables()}
+    tf.train.init_from_checkpoint(
+        plan.checkpoint.path, {source: variables[name] for name, source in plan.names.items()}
+    )

@@ -1,0 +1,53 @@
+"""This machine: how many cores a process may use, and what the results were measured with."""
+
+import math
+import os
+import pathlib
+import platform
+from typing import Dict
+
+CGROUP = pathlib.Path('/sys/fs/cgroup')
+
+
+def cores() -> int:
+    """Returns the cores that this process may use: its affinity, and its container's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota()
+    return max(1, min(allowed, math.ceil(quota))) if quota else allowed
+
+
+def _quota() -> float:
+    """Returns the cores that control groups (version 2, else 1) grant; 0 for no limit."""
+    try:
+        if (CGROUP / 'cpu.max').is_file():
+            limit, period = (CGROUP / 'cpu.max').read_text().split()
+        else:
+            limit = (CGROUP / 'cpu/cpu.cfs_quota_us').read_text()
+            period = (CGROUP / 'cpu/cpu.cfs_period_us').read_text()
+        return max(0.0, float(limit) / float(period))
+    except (OSError, ValueError):  # no control groups, or "max"
+        return 0.0
+
+
+def describe() -> Dict[str, str]:
+    """Returns versions and processor, for the record of a run."""
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        'python': platform.python_version(),
+        'tensorflow': tf.__version__,
+        'numpy': np.__version__,
+        'cpu': _processor(),
+        'cores': str(cores()),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':')[1].strip()
+    except OSError:
+        pass
+    return platform.machine()

@@ -1,0 +1,58 @@
+"""The whole of a model's run script: trains, evaluates a checkpoint, or predicts image files."""
+
+import dataclasses
+import os
+import sys
+from typing import Any, Optional, Sequence
+
+import tensorflow as tf
+
+from common import devices, modelarts, models
+from common.data import pipeline
+from common.errors import UserError, entry_point
+from common.evaluation import evaluate, predict
+from common.reporting import report
+from common.task import Task
+from common.training import train
+
+
+@entry_point
+def main(task: Task, argv: Optional[Sequence[str]] = None) -> None:
+    """Runs what the flags say: training, evaluation, or --predict."""
+    argv = sys.argv[1:] if argv is None else argv
+    if any(word.split('=')[0] == '--predict' for word in argv):
+        predict.run(task, argv)
+        return
+    cfg = models.parse(task, argv)
+    device = devices.select(cfg.device)
+    try:
+        with modelarts.transfer(cfg, device.rank) as cfg:
+            (_train if cfg.do_train else _evaluate)(task, cfg, device)
+    except tf.errors.OpError as error:
+        if device.peer_ended(error):
+            raise UserError(
+                'rank %d stops because another rank has ended, whose message says why' % device.rank
+            )
+        raise
+
+
+def _train(task: Task, cfg: Any, device: devices.Device) -> None:
+    output = cfg.output_path or os.path.join('runs', task.name)
+    cfg = dataclasses.replace(cfg, output_path=output)
+    trained = train.train(task, cfg, device)
+    if device.is_chief and (trained or not os.path.exists(os.path.join(output, 'report.md'))):
+        report.write(output)
+
+
+def _evaluate(task: Task, cfg: Any, device: devices.Device) -> None:
+    if not cfg.model_path:
+        raise UserError(
+            '--model_path: evaluation needs a checkpoint; to train, give --do_train True'
+        )
+    folder = pipeline.open_split(task, cfg, task.eval_split)
+    result = evaluate.evaluate(task, cfg, device, cfg.model_path, folder)
+    if device.is_chief:
+        output = cfg.output_path or os.path.dirname(result['checkpoint'])
+        print(task.metric.eval_line(task.name, result))
+        os.makedirs(output, exist_ok=True)
+        evaluate.write(result, output)

@@ -1,0 +1,47 @@
+"""Every rank proves at the start that it trains the same thing as rank 0."""
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any, Dict
+
+from common import host
+from common.devices.base import Device
+from common.devices.exchange import gather_objects
+from common.errors import UserError
+
+# Keys that may differ between ranks: folders are local paths.
+LOCAL_KEYS = ('output_path', 'data_path', 'model_path', 'data_url', 'train_url', 'published')
+
+
+def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any]) -> Dict[str, Any]:
+    """Compares configuration, data and code of all ranks; returns what rank 0 says of the start.
+
+    data: fingerprints of the splits. start: JSON; on rank 0 it may hold 'error', the text of a
+    UserError that every rank then raises.
+    """
+    facts = {key: value for key, value in dataclasses.asdict(cfg).items() if key not in LOCAL_KEYS}
+    facts = {key: repr(value) for key, value in facts.items()}
+    facts.update({'data: ' + split: digest for split, digest in data.items()})
+    facts.update({'code': code_digest(), 'tensorflow': host.describe()['tensorflow']})
+    everyone = gather_objects(device, {'facts': facts, 'start': start})
+    if everyone[0]['start'].get('error'):
+        raise UserError(everyone[0]['start']['error'])
+    for rank, other in enumerate(everyone):
+        for key, value in everyone[0]['facts'].items():
+            found = other['facts'].get(key)
+            if found != value:
+                raise UserError(
+                    'rank %d has %s %s, rank 0 has %s; start every rank with the same command,'
+                    ' recipe, data and code' % (rank, key, found, value)
+                )
+    return everyone[0]['start']
+
+
+def code_digest() -> str:
+    """Returns a digest of the Python files of the package that this file belongs to."""
+    digest = hashlib.sha256()
+    root = pathlib.Path(__file__).resolve().parents[1]
+    for path in sorted(root.rglob('*.py')):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

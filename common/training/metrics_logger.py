@@ -1,0 +1,89 @@
+"""A run's written record: metrics.jsonl, log.txt, TensorBoard events and the console."""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from typing import Any, Dict, List
+
+import tensorflow as tf
+import tqdm
+
+from common.files import atomic
+
+
+def read_rows(folder: str) -> List[Dict[str, Any]]:
+    """Returns the rows of metrics.jsonl; a line that a killed run left half written is left out."""
+    path = pathlib.Path(folder, 'metrics.jsonl')
+    rows = []
+    for line in path.read_text(errors='replace').splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and 'kind' in row:
+            rows.append(row)
+    return rows
+
+
+def current_steps(rows: List[Dict[str, Any]], kind: str, until: int) -> List[int]:
+    """Returns the steps up to `until` of the rows of a kind that were not superseded."""
+    return [
+        row['step']
+        for row in rows
+        if row['kind'] == kind and not row.get('superseded') and row.get('step', 0) <= until
+    ]
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+class MetricsLogger:
+    """Writes the record of a run; does nothing on ranks other than 0.
+
+    evaluated: the last step that has an evaluation.
+    """
+
+    def __init__(self, folder: str, is_chief: bool, resumed_from: int = 0, evaluated: int = 0):
+        """Marks the rows of steps after `resumed_from` as superseded: they are trained again."""
+        self._is_chief, self.evaluated = is_chief, evaluated
+        if not is_chief:
+            return
+        os.makedirs(folder, exist_ok=True)
+        self._path = os.path.join(folder, 'metrics.jsonl')
+        rows = read_rows(folder)
+        for row in rows:
+            if row.get('step', 0) > resumed_from:
+                row['superseded'] = True
+        with atomic(self._path) as temporary:
+            temporary.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        self._log = open(os.path.join(folder, 'log.txt'), 'a')
+        self._events = tf.summary.FileWriter(folder)
+
+    def say(self, text: str) -> None:
+        """Writes one line to the console and to log.txt."""
+        if self._is_chief:
+            tqdm.tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+            self._log.write(text + '\n')
+            self._log.flush()
+
+    def record(self, kind: str, **values: Any) -> None:
+        """Appends a row to metrics.jsonl; numbers of rows with a step go to TensorBoard as well."""
+        if not self._is_chief:
+            return
+        row = dict(kind=kind, **values, time=round(time.time(), 3))
+        row = {key: None if _is_not_finite(value) else value for key, value in row.items()}
+        with open(self._path, 'a') as lines:
+            lines.write(json.dumps(row, allow_nan=False) + '\n')
+        if 'step' in values:
+            scalars = [
+                tf.Summary.Value(tag='%s/%s' % (kind, key), simple_value=value)
+                for key, value in values.items()
+                if key != 'step' and isinstance(value, (int, float))
+            ]
+            self._events.add_summary(tf.Summary(value=scalars), values['step'])
+            self._events.flush()

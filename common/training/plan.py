@@ -1,0 +1,65 @@
+"""What is due at which step of a training run. Plain arithmetic, without TensorFlow."""
+
+from typing import Any, Dict, List, NamedTuple
+
+from common.data import records
+from common.errors import UserError
+
+
+class Plan(NamedTuple):
+    """global_batch: images per step; evaluations: steps before the end, ascending."""
+
+    global_batch: int
+    steps_per_epoch: int
+    total: int
+    save_every: int
+    evaluations: List[int]
+    evaluates: bool  # at the end, too: there is an evaluation split
+
+    def epoch(self, step: int) -> float:
+        """Returns the epochs that are over at a step."""
+        return round(step / self.steps_per_epoch, 4)
+
+    def next_stop(self, step: int) -> int:
+        """Returns the next step at which training pauses for an evaluation, or the last step."""
+        return next((stop for stop in self.evaluations if stop > step), self.total)
+
+    def evaluation_due(self, step: int, evaluated: int) -> bool:
+        """Returns whether an evaluation is due at `step`, given the last step that has one.
+
+        A device that loops may stop a few steps late, so `step` need not be one of `evaluations`.
+        """
+        due = self.evaluations + ([self.total] if self.evaluates else [])
+        return any(evaluated < planned <= step for planned in due)
+
+    def intervals(self, log_interval: int, start: int) -> Dict[str, int]:
+        """Returns {name: steps} that the steps per call of a device must divide."""
+        stops = [stop for stop in self.evaluations + [self.total] if stop > start]
+        return {
+            'log_interval': log_interval,
+            'checkpoints': self.save_every,
+            **{'evaluation or end at step %d' % stop: stop - start for stop in stops},
+        }
+
+
+def make(cfg: Any, count: int, ranks: int, evaluates: bool) -> Plan:
+    """Plans a run over `count` training records; UserError if they do not fill one global batch."""
+    global_batch = cfg.batch_size * cfg.accumulate * ranks
+    per_epoch = records.steps_per_epoch(count, global_batch)
+
+    def steps(epochs: float) -> int:
+        return max(1, int(round(epochs * per_epoch)))
+
+    total = cfg.steps or steps(cfg.epochs)
+    if cfg.warmup_epochs * per_epoch >= total and not cfg.steps:  # --steps is for trying things
+        raise UserError(
+            'warmup_epochs: %g are %d steps, and the run has %d; shorten the warm-up or train longer'
+            % (cfg.warmup_epochs, cfg.warmup_epochs * per_epoch, total)
+        )
+    evaluations: List[int] = []
+    if evaluates and cfg.eval_interval:
+        every = steps(cfg.eval_interval)
+        first = cfg.eval_first * per_epoch
+        evaluations = [step for step in range(every, total, every) if step >= first]
+    save_every = cfg.save_checkpoints_steps or steps(cfg.save_interval)
+    return Plan(global_batch, per_epoch, total, save_every, evaluations, evaluates)

@@ -1,0 +1,115 @@
+"""Progress of training: log lines, a bar on a terminal, throughput, and the check of the loss."""
+
+import math
+import sys
+import time
+
+import tensorflow as tf
+import tqdm
+
+from common.checkpoints.saver import diverged
+from common.training.metrics_logger import MetricsLogger
+from common.training.model_fn import LEARNING_RATE, LOSS, STEP
+from common.training.plan import Plan
+
+
+class ThroughputMeter:
+    """Time spent in training steps, without each session's first one, saving and evaluation."""
+
+    def __init__(self):
+        self.seconds, self.steps = 0.0, 0
+
+    def add(self, seconds: float, steps: int) -> None:
+        self.seconds += seconds
+        self.steps += steps
+
+    @property
+    def steps_per_second(self) -> float:
+        """0 before anything was measured."""
+        return self.steps / self.seconds if self.seconds else 0.0
+
+
+class Progress(tf.train.SessionRunHook):
+    """Logs `epoch: 2 step: 195, loss is 1.4352043, 210.3 img/s, lr 0.1, ETA 0:01:02`.
+
+    A loss that is not finite stops the run. Steps that loss scaling skipped are counted.
+    """
+
+    def __init__(
+        self,
+        logger: MetricsLogger,
+        meter: ThroughputMeter,
+        plan: Plan,
+        *,
+        interval: int,
+        shows_bar: bool,
+        model_dir: str,
+        start: int = 0,
+        loop: int = 1,
+    ):
+        """interval: steps between log lines; start: first step; loop: steps per session.run."""
+        self._logger, self._meter, self._plan, self._interval = logger, meter, plan, interval
+        self._shows_bar, self._model_dir, self._loop = shows_bar, model_dir, loop
+        self.step = start
+        self._recent, self._warm, self._skipped, self._bar = ThroughputMeter(), False, 0, None
+
+    def after_create_session(self, session, coord):
+        if self._shows_bar and sys.stderr.isatty():
+            self._bar = tqdm.tqdm(
+                total=self._plan.total, unit='step', dynamic_ncols=True, leave=False
+            )
+
+    def before_run(self, run_context):
+        self._start = time.perf_counter()
+        return tf.train.SessionRunArgs([STEP, LOSS, LEARNING_RATE])
+
+    def after_run(self, run_context, run_values):
+        seconds = time.perf_counter() - self._start
+        before, self.step = self.step, int(run_values.results[0])
+        loss, rate = (float(value) for value in run_values.results[1:])
+        self._skipped += self._loop - (self.step - before)
+        if self._warm:  # the images of a skipped step were processed as well
+            self._meter.add(seconds, self._loop)
+            self._recent.add(seconds, self._loop)
+        self._warm = True
+        if not math.isfinite(loss):
+            what = 'loss is %s at step %d (learning rate %.6g)' % (loss, self.step, rate)
+            raise diverged(what, self._model_dir)
+        if self._bar is not None:
+            self._bar.update(self.step - self._bar.n)
+        crossed = self.step // self._interval > before // self._interval
+        if crossed or self.step >= self._plan.total:
+            self._log(loss, rate)
+
+    def _log(self, loss: float, learning_rate: float) -> None:
+        plan, speed = self._plan, self._recent.steps_per_second
+        left = max(0, plan.total - self.step)  # a device that loops may end a few steps late
+        eta = left / speed if speed else 0.0
+        images = speed * plan.global_batch
+        text = 'epoch: %d step: %d, loss is %.7f, %.1f img/s, lr %.6g, ETA %d:%02d:%02d' % (
+            (self.step - 1) // plan.steps_per_epoch + 1,
+            (self.step - 1) % plan.steps_per_epoch + 1,
+            loss,
+            images,
+            learning_rate,
+            eta // 3600,
+            eta % 3600 // 60,
+            eta % 60,
+        )
+        if self._skipped:
+            text += ', %d steps skipped by loss scaling' % self._skipped
+        self._logger.say(text)
+        self._logger.record(
+            'train',
+            step=self.step,
+            epoch=plan.epoch(self.step),
+            loss=loss,
+            learning_rate=learning_rate,
+            images_per_second=round(images, 2),
+            **({'skipped_steps': self._skipped} if self._skipped else {}),
+        )
+        self._recent, self._skipped = ThroughputMeter(), 0
+
+    def end(self, session):
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,264 @@
+"""Trains, and evaluates while training. What is periodic is a hook; what a model is, its Task."""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from typing import Any, Dict, NamedTuple, Optional
+
+import numpy as np
+
+from common import config, host
+from common.checkpoints import checkpoint, restore
+from common.data import pipeline, records
+from common.devices.base import Device
+from common.errors import UserError
+from common.evaluation import evaluate
+from common.evaluation.errors import translated
+from common.files import write_json
+from common.task import Task
+from common.training import agreement, model_fn, resume, schedule
+from common.training import plan as plans
+from common.training.metrics_logger import MetricsLogger
+from common.training.progress import Progress, ThroughputMeter
+from common.training.run_lock import locked
+from common.training.stop import StopOnSignal
+
+
+class Run(NamedTuple):
+    """What the parts of one training session share."""
+
+    task: Task
+    cfg: Any
+    device: Device
+    plan: plans.Plan
+    folder: records.Folder
+    eval_folder: Optional[records.Folder]
+    logger: MetricsLogger
+    meter: ThroughputMeter
+    warm_start: Optional[restore.RestorePlan]
+
+
+def train(task: Task, cfg: Any, device: Device) -> bool:
+    """Trains to the end of the recipe, or goes on where the run in --output_path stopped.
+
+    Returns False if the run was complete already.
+    """
+    began = time.time()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopOnSignal(device))
+        run, step = _start(task, cfg, device, stack)
+        if run is None:
+            return False
+        plan = run.plan
+        loop = device.steps_per_loop(cfg, plan.intervals(cfg.log_interval, step))
+        while step < plan.total:
+            if plan.evaluation_due(step, run.logger.evaluated):
+                _evaluate(run, step)
+            step = _train_until(run, stop, step, plan.next_stop(step), loop)
+        _finish(run, step, began)
+    return True
+
+
+def _start(task: Task, cfg: Any, device: Device, stack: contextlib.ExitStack):
+    """Checks everything that can be refused, then writes the first line. Returns (Run, step).
+
+    The Run is None if the run in the folder is complete. `stack` keeps the folder's lock.
+    """
+    folder = pipeline.open_split(task, cfg, task.train_split)
+    evaluates = records.has_split(cfg.data_path, task.eval_split)
+    eval_folder = pipeline.open_split(task, cfg, task.eval_split) if evaluates else None
+    plan = plans.make(cfg, folder.count, device.size, evaluates)
+    schedule.of_recipe(cfg, 0, plan.total, plan.steps_per_epoch)  # raises what is wrong with it
+    notes = cfg.training_notes(device.size)
+    data = {task.train_split: resume.fingerprint(folder)}
+    if eval_folder:
+        data[task.eval_split] = resume.fingerprint(eval_folder)
+    start, warm = resume.Start(), None
+    said: Dict[str, Any] = {}
+    if device.is_chief:
+        try:
+            stack.enter_context(locked(cfg.output_path))
+            start = resume.find_start(task, cfg, plan.total, data)
+            if cfg.model_path and not start.step:
+                warm = restore.plan_restore(task, cfg, cfg.model_path, training=True)
+            said = {'step': start.step, 'done': start.done, 'evaluated': start.evaluated}
+        except UserError as error:
+            said = {'error': str(error)}
+    said = agreement.agree(device, cfg, data, said)
+    if device.is_chief and not start.done:
+        resume.prepare_folder(cfg, start)
+    logger = MetricsLogger(cfg.output_path, device.is_chief, said['step'], said['evaluated'])
+    if said['done']:
+        logger.say(
+            '%s: training is complete (step %d of %d); to train again, give another --output_path'
+            ' or --restart True' % (cfg.output_path, said['step'], plan.total)
+        )
+        return None, said['step']
+    if device.is_chief:
+        config.save(cfg, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
+    run = Run(task, cfg, device, plan, folder, eval_folder, logger, ThroughputMeter(), warm)
+    _announce(run, said['step'], data, ['warning: ' + note for note in notes] + list(start.notes))
+    return run, said['step']
+
+
+def _announce(run: Run, step: int, data: Dict[str, str], notes) -> None:
+    plan, device, logger = run.plan, run.device, run.logger
+    variables = restore.network_variables(run.task, run.cfg, training=True)
+    trained = [shape for name, shape in variables.items() if 'moving_' not in name]
+    parameters = sum(int(np.prod(shape)) for shape in trained)
+    logger.say(
+        '%s  device=%s x %d  global batch %d  %d steps/epoch  %d steps  %.2f M parameters'
+        % (
+            config.summary(run.cfg),
+            device.name,
+            device.size,
+            plan.global_batch,
+            plan.steps_per_epoch,
+            plan.total,
+            parameters / 1e6,
+        )
+    )
+    for note in notes:
+        logger.say(note)
+    if run.warm_start:
+        logger.say(run.warm_start.report)
+    logger.record(
+        'run',
+        model=run.task.name,
+        device=device.name,
+        ranks=device.size,
+        global_batch=plan.global_batch,
+        steps_per_epoch=plan.steps_per_epoch,
+        total_steps=plan.total,
+        parameters=parameters,
+        resumed_from=step,
+        data=data,
+        software=host.describe(),
+    )
+
+
+def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int) -> int:
+    """Trains from step `start` to `goal` and returns the step reached; a signal ends the process.
+
+    loop: steps per session.run; the last call may go a few steps beyond the goal.
+    """
+    task, cfg, device, plan = run.task, run.cfg, run.device, run.plan
+    warm = run.warm_start if not start else None
+    progress = Progress(
+        run.logger,
+        run.meter,
+        plan,
+        interval=cfg.log_interval,
+        shows_bar=device.is_chief,
+        model_dir=cfg.output_path,
+        start=start,
+        loop=loop,
+    )
+    build = model_fn.build(
+        task,
+        cfg,
+        device,
+        total_steps=plan.total,
+        steps_per_epoch=plan.steps_per_epoch,
+        initialize=(lambda: restore.initialize_from(warm)) if warm else None,
+    )
+
+    def input_fn():
+        return pipeline.dataset(
+            task,
+            run.folder,
+            cfg,
+            cfg.batch_size * cfg.accumulate,
+            True,
+            seed=cfg.seed,
+            rank=device.rank,
+            size=device.size,
+            start_step=start,
+        )
+
+    newest = checkpoint.latest(cfg.output_path) if device.is_chief else None
+    with stop.deferred(), tempfile.TemporaryDirectory(prefix='rank-') as scratch, translated(
+        task, cfg, newest
+    ):
+        model_dir = cfg.output_path if device.is_chief else scratch
+        estimator = device.estimator(build, cfg, model_dir, plan.save_every, loop)
+        # Whole calls of the device; `steps` counts from the step that rank 0 has sent.
+        steps = -(-(goal - start) // loop) * loop
+        estimator.train(
+            input_fn, steps=steps, hooks=device.broadcast_hooks(True) + [progress, stop]
+        )
+    if stop.signal:
+        run.logger.say(
+            'stopped by signal %d; the same command resumes at step %d'
+            % (stop.signal, progress.step)
+        )
+        sys.exit(128 + stop.signal)
+    return progress.step
+
+
+def _evaluate(run: Run, step: int) -> Dict[str, Any]:
+    """Evaluates the newest checkpoint, keeps a copy of the best and records the figures."""
+    newest = checkpoint.latest(run.cfg.output_path) if run.device.is_chief else None
+    result = evaluate.evaluate(run.task, run.cfg, run.device, newest, run.eval_folder)
+    run.logger.say('step %d: %s' % (step, run.task.metric.eval_line(run.task.name, result)))
+    if run.device.is_chief:
+        _keep_best(run, result)
+        if run.logger.evaluated < step:
+            numbers = {
+                key: value for key, value in result.items() if isinstance(value, (int, float))
+            }
+            run.logger.record('eval', **dict(numbers, step=step, epoch=run.plan.epoch(step)))
+    run.logger.evaluated = step
+    return result
+
+
+def _keep_best(run: Run, result: Dict[str, Any]) -> None:
+    """Copies the evaluated checkpoint to best/ if none was better so far."""
+    key = run.task.metric.BEST
+    if key not in result:  # a split without labels
+        return
+    best = pathlib.Path(run.cfg.output_path, 'best')
+    best.mkdir(exist_ok=True)
+    note = best / 'best.json'
+    if note.exists() and _best_so_far(note, key) >= result[key]:
+        return
+    name = pathlib.Path(result['checkpoint']).name
+    checkpoint.move(result['checkpoint'], best / name, keep=True)
+    shown = {k: value for k, value in result.items() if k not in ('counts', 'checkpoint')}
+    write_json(note, shown)
+    for old in best.glob('model.ckpt-*'):
+        if not old.name.startswith(name + '.'):
+            old.unlink()
+
+
+def _best_so_far(note: pathlib.Path, key: str) -> float:
+    try:
+        return float(json.loads(note.read_text())[key])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            '%s cannot be read (%s); remove it, and the best is kept anew' % (note, error)
+        )
+
+
+def _finish(run: Run, step: int, began: float) -> None:
+    """Evaluates where there is a split for it, writes the final weights and the last row."""
+    final = os.path.join(run.cfg.output_path, run.task.final_checkpoint)
+    if run.eval_folder:
+        result = _evaluate(run, step)
+        if run.device.is_chief:
+            evaluate.write(dict(result, checkpoint=os.path.abspath(final)), run.cfg.output_path)
+    if run.device.is_chief:
+        newest = checkpoint.latest(run.cfg.output_path)
+        restore.export(restore.plan_restore(run.task, run.cfg, newest, training=True), final)
+        run.logger.say('final checkpoint: %s (weights only)' % final)
+    speed = run.meter.steps_per_second
+    run.logger.record(
+        'end',
+        step=step,
+        seconds=round(time.time() - began, 2),
+        images_per_second=round(speed * run.plan.global_batch, 2) if speed else None,
+    )

@@ -1,0 +1,57 @@
+"""Ranks that do not train the same thing are named at the start."""
+
+import dataclasses
+import json
+
+import pytest
+
+from common.errors import UserError
+from common.training import agreement
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """others(change): a second rank sends what this one does, after change(its content)."""
+
+    def make(change):
+        def gather(device, content):
+            other = json.loads(json.dumps(content))
+            change(other)
+            return [content, other]
+
+        monkeypatch.setattr(agreement, 'gather_objects', gather)
+
+    return make
+
+
+DATA = {'train': 'abc', 'test': 'def'}
+
+
+def test_equal_ranks_agree_and_get_the_start_of_rank_0(others, configured):
+    others(lambda other: other.update(start={}))
+    _, cfg = configured()
+    assert agreement.agree(None, cfg, DATA, {'step': 7}) == {'step': 7}
+
+
+@pytest.mark.parametrize('key', ['seed', 'learning_rate', 'data: train', 'code', 'tensorflow'])
+def test_a_difference_names_rank_key_and_both_values(others, configured, key):
+    others(lambda other: other['facts'].update({key: 'another'}))
+    _, cfg = configured()
+    with pytest.raises(UserError, match='rank 1 has %s another, rank 0 has ' % key):
+        agreement.agree(None, cfg, DATA, {})
+
+
+def test_folders_may_differ(others, configured):
+    _, cfg = configured()
+    facts = []
+    others(lambda other: facts.append(other['facts']))
+    agreement.agree(None, dataclasses.replace(cfg, data_path='/elsewhere'), DATA, {})
+    agreement.agree(None, cfg, DATA, {})
+    assert facts[0] == facts[1] and facts[0]['seed'] == '1'
+
+
+def test_a_mistake_that_rank_0_found_ends_every_rank(others, configured):
+    others(lambda other: None)
+    _, cfg = configured()
+    with pytest.raises(UserError, match='the folder is in use'):
+        agreement.agree(None, cfg, DATA, {'error': 'the folder is in use'})
