@@ -63,13 +63,13 @@ def _prefix(path: str) -> str:
     if not is_complete(prefix):
         file = pathlib.Path(prefix)
         known = sorted(index.stem for index in file.parent.glob('*.index'))
-        near = suggest(file.name, known)
+        near = suggest(file.name, [name for name in known if name != file.name])
         if not near and known:
             near = '; the folder holds %s' % ', '.join(known[-3:])
-        missing = 'a .data file' if file.with_name(file.name + '.index').exists() else '.index'
+        missing = '.data' if file.with_name(file.name + '.index').exists() else '.index'
         raise UserError(
-            '--model_path %s: no such checkpoint (%s of %s is missing)%s'
-            % (path, missing, prefix, near)
+            '--model_path %s: no such checkpoint (%s%s is missing)%s'
+            % (path, prefix, missing, near)
         )
     return prefix
 

@@ -27,7 +27,7 @@ def network_variables(task: Task, cfg: Any, training: bool = False) -> Dict[str,
 
     training: with those that only training has, such as an auxiliary head's.
     """
-    return _network_variables(task, _Identity(cfg), training)
+    return dict(_network_variables(task, _Identity(cfg), training))
 
 
 class _Identity:

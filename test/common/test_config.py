@@ -15,7 +15,7 @@ from common.settings import Config
 ALIASES = {'depths': 'depth', 'epoch': 'epochs'}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Example(Config):
     depth: PositiveInt = option(28, 'layers')
     variant: Literal['paper', 'port'] = option('paper', 'graph')

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from common import checkpoint as checkpoint_command
 from common.checkpoints import checkpoint
-from common.checkpoints.checkpoint import AVERAGE, Checkpoint, match
+from common.checkpoints.checkpoint import Checkpoint
+from common.checkpoints.restore import AVERAGE, export, match
 from common.errors import UserError
 
 SHAPES = {
@@ -108,7 +109,7 @@ def test_published_checkpoints_have_no_step(tmp_path):
     'name, message',
     [
         ('model.ckpt-22', "model.ckpt-22: no such checkpoint .*did you mean '.*model.ckpt-2'"),
-        ('zzz', 'no such checkpoint .*there are: .*model.ckpt-3'),
+        ('zzz', 'no such checkpoint .*the folder holds .*model.ckpt-3'),
         ('nowhere/model.ckpt', r'no such checkpoint \(.*nowhere/model.ckpt.index is missing\)'),
     ],
 )
@@ -118,7 +119,7 @@ def test_missing_checkpoints_name_those_that_are_there(name, message, run_folder
 
 
 def test_a_folder_without_checkpoint(tmp_path):
-    with pytest.raises(UserError, match='folder has no checkpoint'):
+    with pytest.raises(UserError, match='folder holds no checkpoint'):
         Checkpoint(str(tmp_path))
 
 
@@ -161,7 +162,7 @@ def test_lost_values(run_folder):
 def test_everything_fits(run_folder):
     found = match(Checkpoint(str(run_folder[0])), SHAPES)
     assert found.names == {name: name for name in SHAPES}
-    assert 'restored 4 of 4 variables' in found.report and 'not used: 2 others' in found.report
+    assert 'restored 4 of 4 variables' in found.report and 'ignored: 2 others' in found.report
 
 
 def test_order_of_creation_and_optimizer_slots_do_not_matter(tmp_path):
@@ -171,7 +172,7 @@ def test_order_of_creation_and_optimizer_slots_do_not_matter(tmp_path):
         dict(reversed(list(SHAPES.items()))),
     )
     assert found.names == {name: name for name in SHAPES}
-    assert 'not used: 4 others' in found.report
+    assert 'ignored: 4 others' in found.report
 
 
 def test_missing_variables_are_named(tmp_path):
@@ -181,7 +182,7 @@ def test_missing_variables_are_named(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match=r'c does not fit .*of 4 variables, 1 missing \(bn/moving_mean\); it is a toy$',
+        match=r'c does not fit .*of 4 variables, 1 are missing \(bn/moving_mean\); it is a toy$',
     ) as error:
         match(Checkpoint(path), SHAPES, hint='it is a toy')
     assert 'reinit_head' not in str(error.value)
@@ -190,7 +191,7 @@ def test_missing_variables_are_named(tmp_path):
 def test_many_missing_variables_are_counted(tmp_path):
     shapes = {'layer%d/kernel' % i: [1] for i in range(9)}
     with pytest.raises(
-        UserError, match=r'9 missing \(layer0/kernel, layer1/kernel, layer2/kernel, ...\)'
+        UserError, match=r'9 are missing \(layer0/kernel, layer1/kernel, layer2/kernel, ...\)'
     ):
         match(Checkpoint(saved(tmp_path / 'c', values())), shapes)
 
@@ -200,7 +201,7 @@ def test_other_shapes_are_named_with_both(tmp_path):
     with pytest.raises(
         UserError,
         match=(
-            r'1 of other shape \(stem/kernel is \[3, 3, 3, 4\], the network wants \[3, 3, 3, 8\]\)'
+            r'1 have another shape \(stem/kernel is \[3, 3, 3, 4\] instead of \[3, 3, 3, 8\]\)'
         ),
     ):
         match(Checkpoint(path), dict(SHAPES, **{'stem/kernel': [3, 3, 3, 8]}))
@@ -218,7 +219,7 @@ OTHER_HEAD = dict(SHAPES, **{'output/kernel': [4, 7], 'output/bias': [7]})
 
 def test_another_head_says_how_to_start_anew(tmp_path):
     path = saved(tmp_path / 'c', values())
-    with pytest.raises(UserError, match='2 of other shape.*--reinit_head True'):
+    with pytest.raises(UserError, match='2 have another shape.*--reinit_head True'):
         match(Checkpoint(path), OTHER_HEAD)
 
 
@@ -232,9 +233,9 @@ def test_reinit_head_leaves_out_the_head_alone(there, tmp_path):
     assert found.names == {'stem/kernel': 'stem/kernel', 'bn/moving_mean': 'bn/moving_mean'}
     assert (
         'restored 2 of 4' in found.report
-        and 'initialised anew: output/kernel, output/bias' in found.report
+        and 'newly initialised: output/kernel, output/bias' in found.report
     )
-    with pytest.raises(UserError, match='1 of other shape .stem/kernel'):
+    with pytest.raises(UserError, match='1 have another shape .stem/kernel'):
         match(
             Checkpoint(path),
             dict(OTHER_HEAD, **{'stem/kernel': [1, 1, 3, 4]}),
@@ -263,7 +264,7 @@ def test_averaged_weights_are_preferred(tmp_path):
     )
     found = match(Checkpoint(path), SHAPES)
     assert '3 of them averaged' in found.report
-    checkpoint.export(found, str(tmp_path / 'out' / 'w.ckpt'))
+    export(found, str(tmp_path / 'out' / 'w.ckpt'))
     exported = Checkpoint(str(tmp_path / 'out' / 'w.ckpt'))
     assert exported.shapes == SHAPES and exported.step is None
     for name in SHAPES:
@@ -275,7 +276,7 @@ def test_averaged_weights_are_preferred(tmp_path):
 
 def test_export_is_weights_and_step(run_folder):
     folder, tensors = run_folder
-    checkpoint.export(
+    export(
         match(Checkpoint(str(folder / 'model.ckpt-2')), SHAPES),
         str(folder / 'new' / 'wideresnet.ckpt'),
     )

@@ -22,7 +22,7 @@ from PIL import Image
 
 from common.data import record_writer, records, tfrecord
 from common.errors import UserError
-from common.evaluation import evaluation
+from common.evaluation import evaluate
 from common.metrics import scores as measures
 from common.metrics import segmentation
 from common.metrics.labels import Labels
@@ -224,7 +224,7 @@ def test_classes_that_do_not_occur(data, tmp_path):
     assert re.search(r'wall +-(\s|$)', segmentation.eval_line('resnest', figures)) and re.search(
         r'pole +0\.00', segmentation.eval_line('resnest', figures)
     )
-    evaluation.write(
+    evaluate.write(
         dict(figures, counts={'confusion': np.eye(19)}, model='resnest'), str(tmp_path)
     )
     written = json.loads((tmp_path / 'eval.json').read_text(), parse_constant=pytest.fail)
