@@ -1,48 +1,41 @@
-"""AIPP configuration: the normalisation moves from the host into the device's image hardware, and
-the model takes uint8 images.
+"""AIPP configuration: normalisation moves from the host to the device's image hardware, and the
+model takes uint8 RGB images.
 """
 
 from common.errors import UserError
-from common.task import Task
+from offline_inference.reference import Reference
 
-FORMATS = {3: 'RGB888_U8', 1: 'YUV400_U8'}
+LARGEST = 65504  # of var_reci_chn, which is float16
 
 
-def text(task: Task) -> str:
+def text(reference: Reference) -> str:
     """The configuration file for `atc --insert_op_conf`.
 
-    AIPP computes (value - mean_chn - min_chn) * var_reci_chn for each channel. mean_chn is a whole
-    number, so the mean goes into
-    min_chn: 127.5 stays 127.5. Raises UserError where the normalisation is not of that form (per
-    image), or out of AIPP's range.
+    For each channel AIPP computes (value - mean_chn - min_chn) * var_reci_chn. mean_chn is a whole
+    number, so the mean goes into min_chn: 127.5 stays 127.5. Raises UserError where normalisation
+    does not have this form (per image), or exceeds AIPP's range.
     """
-    constants = task.affine_normalization()
-    if constants is None:
+    _, height, width, channels = reference.input_shape
+    if reference.normalization is None or channels != 3:
         raise UserError(
-            '--input_dtype uint8: %s has no constants for its normalisation'
-            ' (Task.affine_normalization), and AIPP cannot compute those of each image; give'
-            ' --input_dtype float32' % task.name
-        )
-    height, width, channels = task.input_shape
-    if channels not in FORMATS:
-        raise UserError(
-            '--input_dtype uint8: AIPP takes images of 3 channels or 1, %s takes %d; give'
-            ' --input_dtype float32' % (task.name, channels)
+            '--input_dtype uint8: AIPP normalises RGB images by one mean and deviation for each'
+            ' channel, which is not how %s normalises %d channels here; give --input_dtype float32'
+            % (reference.name, channels)
         )
     lines = [
         'aipp_op {',
         '  aipp_mode: static',
-        '  input_format: %s' % FORMATS[channels],
+        '  input_format: RGB888_U8',
         '  src_image_size_w: %d' % width,
         '  src_image_size_h: %d' % height,
         '  csc_switch: false',
-        '  rbuv_swap_switch: %s' % str(task.swap_channels).lower(),
+        '  rbuv_swap_switch: false',
     ]
-    for channel, (mean, deviation) in enumerate(zip(*constants)):
-        if not abs(1 / deviation) <= 65504:
+    for channel, (mean, deviation) in enumerate(zip(*reference.normalization)):
+        if not abs(1 / deviation) <= LARGEST:
             raise UserError(
-                '--input_dtype uint8: a deviation of %g is too small for AIPP (1/deviation at most'
-                ' 65504)' % deviation
+                '--input_dtype uint8: a deviation of %g is too small for AIPP (1/deviation is at'
+                ' most %d); give --input_dtype float32' % (deviation, LARGEST)
             )
         lines += [
             '  mean_chn_%d: 0' % channel,

@@ -1,22 +1,26 @@
-"""Images per second of ONNX Runtime and of the frozen graph in TensorFlow, measured in turns in one
-run.
+"""Images per second of ONNX Runtime and of the frozen graph in TensorFlow, measured in turns.
 
-python -m common.benchmark inference --config C --model_path CKPT|none --batch_size 8 [--rounds 3]
-[--round_steps 20]
+python -m offline_inference.benchmark --model wideresnet --config C --model_path CKPT|none
+--batch_size 8 [--rounds 3] [--round_steps 20]
 """
 
+import json
 import pathlib
 import statistics
 import tempfile
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from common.evaluation import evaluation
+from common.checkpoints.restore import plan_restore
+from common.errors import UserError, entry_point
+from common.settings import Config
 from common.task import Task
 from offline_inference import freeze, pb, to_onnx
+from offline_inference.cli import Parser
+from offline_inference.reference import Reference
 
 
 def rate(infer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, steps: int) -> float:
@@ -27,29 +31,21 @@ def rate(infer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, steps: i
     return steps * len(images) / (time.perf_counter() - began)
 
 
-def measure(task: Task, rounds: int, steps: int) -> Dict[str, Any]:
+def measure(task: Task, cfg: Config, rounds: int, steps: int) -> Dict[str, Any]:
     """Medians over the rounds, in images/s, and the median of the ratio; on random images, whose
-    values change nothing.
-
-    --model_path none (or not given): initial weights.
+    values change nothing. --model_path none (or not given): initial weights.
     """
-    to_onnx.require()
+    to_onnx.software()
     with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
-        path = task.cfg.model_path
+        path = cfg.model_path
         if path in (None, 'none'):
-            path = _initial(task, folder)
-        frozen, model = (
-            pathlib.Path(folder) / (task.name + '.pb'),
-            pathlib.Path(folder) / (task.name + '.onnx'),
-        )
-        freeze.freeze(task, evaluation.match(task, path), frozen)
-        to_onnx.convert(frozen, model, task.output_name)
-        engines = {'onnx': to_onnx.load(model, task), 'pb': pb.load(frozen, task)}
-        images = (
-            np.random.RandomState(0)
-            .normal(size=[task.cfg.batch_size] + list(task.input_shape))
-            .astype(np.float32)
-        )
+            path = _initial(Reference(task, cfg), folder)
+        reference = Reference(task, cfg, plan_restore(task, cfg, path))
+        frozen, model = pathlib.Path(folder, 'model.pb'), pathlib.Path(folder, 'model.onnx')
+        freeze.freeze(reference, frozen)
+        to_onnx.convert(frozen, model, reference.output_name)
+        engines = {'onnx': to_onnx.engine(model, reference), 'pb': pb.engine(frozen, reference)}
+        images = np.random.RandomState(0).normal(size=reference.input_shape).astype(np.float32)
         for infer in engines.values():
             infer(images)
             infer(images)
@@ -61,15 +57,29 @@ def measure(task: Task, rounds: int, steps: int) -> Dict[str, Any]:
         name + '_images_per_second': round(statistics.median(values), 1)
         for name, values in rates.items()
     }
-    return dict(
-        result,
-        onnx_to_pb=round(statistics.median(a / b for a, b in zip(rates['onnx'], rates['pb'])), 3),
-    )
+    ratio = statistics.median(a / b for a, b in zip(rates['onnx'], rates['pb']))
+    return dict(result, onnx_to_pb=round(ratio, 3))
 
 
-def _initial(task: Task, folder: str) -> str:
+def _initial(reference: Reference, folder: str) -> str:
     """A checkpoint of the network as it is before training."""
-    with tf.Graph().as_default(), tf.Session(config=pb.session_config(task)) as session:
-        task.network(tf.placeholder(tf.float32, [1] + list(task.input_shape)), False)
+    with tf.Graph().as_default(), tf.Session(config=reference.session_config()) as session:
+        reference.network(tf.placeholder(tf.float32, reference.input_shape))
         session.run(tf.global_variables_initializer())
         return tf.train.Saver().save(session, str(pathlib.Path(folder) / 'initial.ckpt'))
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = Parser('benchmark', __doc__)
+    parser.add_argument('--rounds', type=int, default=3, help='medians over N rounds are printed')
+    parser.add_argument('--round_steps', type=int, default=20, help='batches in a round')
+    args, task, cfg, _ = parser.parse_model(argv)
+    if args.rounds < 1 or args.round_steps < 1:
+        raise UserError('--rounds and --round_steps: give whole numbers above 0')
+    result = measure(task, cfg, args.rounds, args.round_steps)
+    print(json.dumps(dict(model=task.name, batch_size=cfg.batch_size, **result), indent=2))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,5 +1,5 @@
-"""The evaluation split as files that msame and ais_bench read: one .bin a batch, and beside them
-what is needed to score the results.
+"""The evaluation split as files for msame and ais_bench: one .bin for each batch, and beside them
+what scoring needs.
 
     python -m offline_inference.bins --model wideresnet --config C --data_path D --output BINS
     [--input_dtype uint8]
@@ -13,12 +13,10 @@ Every other flag is one of the model's configuration (--batch_size 1 --image_num
 """
 
 import contextlib
-import itertools
 import pathlib
 import shutil
-import sys
 import zlib
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,288 +24,236 @@ import tqdm
 
 from common.data import records
 from common.errors import UserError, entry_point
-from common.task import Task
-from offline_inference import freeze, manifest
+from offline_inference import manifest
+from offline_inference.cli import Parser, make_folder
+from offline_inference.reference import Batch, Reference
+
+RESERVE = 1e8  # bytes that stay free on the disk
 
 
-def count(task: Task, folder: records.Folder) -> int:
-    """Batches that the split has; the last one may hold padding."""
-    return -(-folder.count // task.cfg.batch_size)
-
-
-def logits_shape(task: Task) -> List[int]:
-    """[N,...,classes]: what the model makes of one batch."""
+def describe(reference: Reference, folder: records.Folder, input_dtype: str) -> Dict[str, Any]:
+    """What the content of the files depends on, and what they need on the disk."""
+    data = [(path.name, path.stat().st_size) for path in folder.files]
     with tf.Graph().as_default():
-        return task.network(
-            tf.placeholder(tf.float32, [task.cfg.batch_size] + list(task.input_shape)), False
-        ).shape.as_list()
-
-
-def _label_bytes(task: Task, folder: records.Folder) -> int:
-    """Size of the labels of one batch."""
-    with tf.Graph().as_default():
-        dataset = task.dataset(folder, task.cfg.batch_size, False)
+        dataset = reference.dataset(folder)
         types, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
-    return types['label'].size * shapes['label'].num_elements()
-
-
-def batch_bytes(made_of: Dict[str, Any]) -> int:
-    """What one batch takes on the disk: images, labels, mask, the checkpoint's logits if there is
-    one, and the results, float32.
-    """
-    images = int(np.prod(made_of['input_shape'])) * np.dtype(made_of['input_dtype']).itemsize
-    logits = 4 * int(np.prod(made_of['logits_shape']))
-    return (
-        images
-        + made_of['label_bytes']
-        + 4 * made_of['input_shape'][0]
-        + logits * (2 if 'checkpoint' in made_of else 1)
-    )
-
-
-def size_text(made_of: Dict[str, Any], total: int) -> str:
-    """What `total` batches take on the disk, in words."""
-    size, height, width, channels = made_of['input_shape']
-    return '%d %s images of %dx%dx%d and their results take %.2f GB' % (
-        total * size,
-        made_of['input_dtype'],
-        height,
-        width,
-        channels,
-        total * batch_bytes(made_of) / 1e9,
-    )
-
-
-def identity(task: Task, folder: records.Folder, input_dtype: str) -> Dict[str, Any]:
-    """What the content of the files depends on, but for the part of the split that is taken and the
-    checkpoint, if there is one.
-    """
-    data = manifest.digest(
-        [(path.name, path.stat().st_size) for path in folder.files]
-        + [folder.count, task.cfg.skip_corrupt]
-    )
     return manifest.plain(
         dict(
-            model=task.name,
+            model=reference.name,
             records=str(folder.path.resolve()),
             images=folder.count,
-            data=data,
-            normalization=task.affine_normalization(),
-            input_shape=[task.cfg.batch_size] + list(task.input_shape),
+            data=manifest.digest(data + [folder.count, reference.cfg.skip_corrupt]),
+            normalization=reference.normalization,
+            input_shape=reference.input_shape,
             input_dtype=input_dtype,
-            logits_shape=logits_shape(task),
-            label_bytes=_label_bytes(task, folder),
+            logits_shape=reference.logits_shape(),
+            label_bytes=types['label'].size * shapes['label'].num_elements(),
         )
     )
 
 
-def is_written(output: pathlib.Path, wanted: Dict[str, Any]) -> bool:
-    """True if the folder holds all of this already."""
-    found = manifest.read(output)
-    return (
-        found.get('complete') is True
-        and found.get('made_of') == wanted
-        and not _wrong_files(output, found)
+def count(reference: Reference, folder: records.Folder) -> int:
+    """Batches of the split; the last one may hold padding."""
+    return -(-folder.count // reference.cfg.batch_size)
+
+
+def batch_bytes(description: Dict[str, Any]) -> int:
+    """What one batch takes on the disk: images, labels, mask, float32 results, and the checkpoint's
+    logits if there is one.
+    """
+    shape = description['input_shape']
+    images = int(np.prod(shape)) * np.dtype(description['input_dtype']).itemsize
+    logits = 4 * int(np.prod(description['logits_shape']))
+    known = description['label_bytes'] + 4 * shape[0]
+    return images + known + logits * (2 if 'checkpoint' in description else 1)
+
+
+def size_text(description: Dict[str, Any], total: int) -> str:
+    """What `total` batches take on the disk, in words."""
+    size, height, width, channels = description['input_shape']
+    return '%d %s images of %dx%dx%d and their results take %.2f GB' % (
+        total * size,
+        description['input_dtype'],
+        height,
+        width,
+        channels,
+        total * batch_bytes(description) / 1e9,
     )
 
 
+class Bins:
+    """A folder that `write` finished.
+
+    Attributes: path; description; names (the batches' files in order); checksum (of everything).
+    """
+
+    def __init__(self, path: pathlib.Path, content: Dict[str, Any]):
+        self.path = path
+        self.description, self.checksum = content['made_of'], content['id']
+        self.names, self._known = sorted(content['crc32']), sorted(content['known'])
+
+    @classmethod
+    def open(cls, path: pathlib.Path) -> 'Bins':
+        """Raises UserError if the folder is incomplete, or a file is not the one written there."""
+        content = manifest.read(path)
+        if not content.get('complete'):
+            raise UserError(
+                '--bins %s: %s; python -m offline_inference.bins makes it'
+                % (
+                    path,
+                    'it was not written to its end'
+                    if 'complete' in content
+                    else 'holds no batches of this program',
+                )
+            )
+        checksums = {'batches/' + name: crc32 for name, crc32 in content['crc32'].items()}
+        checksums.update(content['known'])
+        there = {'batches/' + file.name for file in (path / 'batches').glob('*')}
+        for name in sorted(there | set(checksums)):
+            if name not in checksums or _crc32(path / name) != checksums[name]:
+                raise UserError(
+                    '--bins %s: %s is missing, too many, or not the file that was written; write'
+                    ' the folder again' % (path, name)
+                )
+        return cls(path, content)
+
+    def rows(self) -> Iterator[Dict[str, np.ndarray]]:
+        """'labels', 'mask' and, if there are any, 'logits' of each batch in turn."""
+        size = self.description['input_shape'][0]
+        for start in range(0, size * len(self.names), size):
+            # Mapped anew each time: pages that were read stay in memory with their mapping.
+            yield {
+                name[: -len('.npy')]: np.array(
+                    np.load(str(self.path / name), mmap_mode='r')[start : start + size]
+                )
+                for name in self._known
+            }
+
+
+def existing(output: pathlib.Path, wanted: Dict[str, Any]) -> Optional[Bins]:
+    """The folder if it holds exactly this, undamaged."""
+    try:
+        found = Bins.open(output)
+    except UserError:
+        return None
+    return found if found.description == wanted else None
+
+
 def write(
-    output: pathlib.Path, made_of: Dict[str, Any], batches: Iterable[freeze.Batch], total: int
-) -> None:
-    """Writes `total` batches and what is known of them. Whatever an interrupted run left there is
-    deleted first.
+    output: pathlib.Path, description: Dict[str, Any], batches: Iterable[Batch], total: int
+) -> Bins:
+    """Writes `total` batches and what is known of them; replaces what an earlier run left.
 
     Raises UserError, before anything is written, if the disk is too small or `output` holds
     something else.
     """
     if output.exists():
         if not output.is_dir() or any(output.iterdir()) and 'complete' not in manifest.read(output):
-            raise UserError('--output %s holds other things; give a new folder' % output)
+            raise UserError('--output %s holds other files; give a new folder' % output)
         shutil.rmtree(str(output))
-    freeze.make_folder(output.parent)
-    _check_space(output.parent, made_of, total)
+    make_folder(output.parent)
+    _check_space(output.parent, description, total)
     (output / 'batches').mkdir(parents=True)
     manifest.write(output, {'complete': False})
-    size, dtype, known, files = made_of['input_shape'][0], made_of['input_dtype'], {}, {}
+    checksums, known = {}, {}
     with contextlib.ExitStack() as stack:
-        for number, batch in enumerate(
-            tqdm.tqdm(
-                itertools.islice(batches, total),
-                total=total,
-                desc='writing',
-                unit=' batches',
-                disable=None,
-                leave=False,
-            )
-        ):
-            data = np.ascontiguousarray(batch.given(dtype), dtype).tobytes()
+        bar = tqdm.tqdm(
+            batches, total=total, desc='writing', unit=' batches', disable=None, leave=False
+        )
+        for number, batch in enumerate(bar):
+            data = np.ascontiguousarray(
+                batch.input(description['input_dtype']), description['input_dtype']
+            ).tobytes()
             name = '%06d.bin' % number  # in the order of numbers and of letters
             (output / 'batches' / name).write_bytes(data)
-            files[name] = zlib.crc32(data)
-            for key, value in dict(
-                labels=batch.features['label'], mask=batch.features['mask'], logits=batch.logits
-            ).items():
+            checksums[name] = zlib.crc32(data)
+            rows = {
+                'labels.npy': batch.features['label'],
+                'mask.npy': batch.features['mask'],
+                'logits.npy': batch.logits,
+            }
+            for key, value in rows.items():
                 if value is not None:
                     if key not in known:
-                        known[key] = stack.enter_context(open(str(output / (key + '.npy')), 'wb'))
-                        _header(known[key], value.dtype, (total * size,) + value.shape[1:])
+                        known[key] = stack.enter_context(open(str(output / key), 'wb'))
+                        _header(known[key], value, total)
                     known[key].write(np.ascontiguousarray(value).data)
-    if len(files) != total:
-        raise ValueError('%d batches were announced, %d came' % (total, len(files)))
+    if len(checksums) != total:
+        raise ValueError('expected %d batches, got %d' % (total, len(checksums)))
     content = dict(
         complete=True,
-        made_of=made_of,
-        bytes=len(data),
-        crc32=files,
-        known={key: manifest.sha256(output / (key + '.npy')) for key in known},
+        made_of=description,
+        crc32=checksums,
+        known={key: _crc32(output / key) for key in known},
     )
-    manifest.write(output, dict(content, id=manifest.digest(content)))
+    content['id'] = manifest.digest(content)
+    manifest.write(output, content)
+    return Bins(output, content)
 
 
-def read(folder: pathlib.Path) -> Dict[str, Any]:
-    """The manifest of a folder that `write` finished; UserError if it is none or not complete."""
-    found = manifest.read(folder)
-    if not found.get('complete'):
-        raise UserError(
-            '--bins %s: %s; python -m offline_inference.bins makes it'
-            % (
-                folder,
-                (
-                    'it was not written to its end'
-                    if 'complete' in found
-                    else 'holds no batches of this program'
-                ),
-            )
-        )
-    wrong = _wrong_files(folder, found)
-    if wrong:
-        raise UserError(
-            '--bins %s: batches/%s is missing, too many or has another size than %d bytes; write'
-            ' the folder anew' % (folder, wrong[0], found['bytes'])
-        )
-    return found
+def _crc32(path: pathlib.Path) -> Optional[int]:
+    """Of a file's content; None without the file."""
+    if not path.is_file():
+        return None
+    crc32 = 0
+    with open(str(path), 'rb') as file:
+        for piece in iter(lambda: file.read(1 << 20), b''):
+            crc32 = zlib.crc32(piece, crc32)
+    return crc32
 
 
-def _header(file: BinaryIO, dtype: np.dtype, shape: Sequence[int]) -> None:
-    """Begins a .npy file whose values follow; open_memmap would hold all that was written in
-    memory.
+def _header(file: BinaryIO, batch: np.ndarray, total: int) -> None:
+    """Begins a .npy file of `total` such batches, whose values follow; open_memmap would keep all
+    of it in memory.
     """
-    np.lib.format.write_array_header_1_0(
-        file,
-        {
-            'descr': np.lib.format.dtype_to_descr(dtype),
-            'fortran_order': False,
-            'shape': tuple(shape),
-        },
+    header = {
+        'descr': np.lib.format.dtype_to_descr(batch.dtype),
+        'fortran_order': False,
+        'shape': (total * len(batch),) + batch.shape[1:],
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _check_space(folder: pathlib.Path, description: Dict[str, Any], total: int) -> None:
+    """Raises UserError if the batches and their results do not fit on the disk."""
+    needed, free = total * batch_bytes(description), shutil.disk_usage(str(folder)).free - RESERVE
+    if needed <= free:
+        return
+    fixes = ['another --output']
+    fits = int(free // batch_bytes(description))
+    if fits > 0:
+        fixes.insert(
+            0,
+            '--chunk %d of offline_inference.run (writes, runs and deletes that many batches at a'
+            ' time)' % fits,
+        )
+    as_bytes = total * batch_bytes(dict(description, input_dtype='uint8'))
+    if as_bytes < needed and as_bytes <= free:
+        fixes.insert(0, '--input_dtype uint8 (%.2f GB)' % (as_bytes / 1e9))
+    raise UserError(
+        '%s, %s has %.2f GB free; give %s'
+        % (size_text(description, total), folder, (free + RESERVE) / 1e9, ', or '.join(fixes))
     )
-
-
-def known(folder: pathlib.Path, found: Dict[str, Any]) -> Iterator[Dict[str, np.ndarray]]:
-    """'labels', 'mask' and, if there are any, 'logits' of each batch in turn."""
-    for key, checksum in found['known'].items():
-        path = folder / (key + '.npy')
-        if not path.is_file() or manifest.sha256(path) != checksum:
-            raise UserError(
-                '--bins %s: %s is missing or does not belong to the batches; write the folder anew'
-                % (folder, path.name)
-            )
-    size = found['made_of']['input_shape'][0]
-    for start in range(
-        0, size * len(found['crc32']), size
-    ):  # mapped anew each time: what was read of a mapping stays in memory with it
-        yield {
-            key: np.array(
-                np.load(str(folder / (key + '.npy')), mmap_mode='r')[start : start + size]
-            )
-            for key in found['known']
-        }
-
-
-def _wrong_files(folder: pathlib.Path, found: Dict[str, Any]) -> List[str]:
-    there = {path.name: path.stat().st_size for path in (folder / 'batches').glob('*')}
-    return sorted(
-        name
-        for name in set(there) | set(found['crc32'])
-        if there.get(name) != found['bytes'] or name not in found['crc32']
-    )
-
-
-def _check_space(folder: pathlib.Path, made_of: Dict[str, Any], total: int) -> None:
-    """UserError if the batches and their results would not leave a tenth of a GB on the disk."""
-    needed, free = total * batch_bytes(made_of), shutil.disk_usage(str(folder)).free
-    if needed + 1e8 > free:
-        as_bytes, fits = (
-            total * batch_bytes(dict(made_of, input_dtype='uint8')),
-            int((free - 1e8) // batch_bytes(made_of)),
-        )
-        cures = ['--input_dtype uint8 (%.2f GB)' % (as_bytes / 1e9)] * (
-            as_bytes < needed and as_bytes + 1e8 <= free
-        )
-        cures += [
-            '--chunk %d of offline_inference.run (writes, runs and deletes so many batches at a'
-            ' time)' % fits
-        ] * (fits > 0)
-        raise UserError(
-            '%s, %s has %.2f GB free; give %s'
-            % (
-                size_text(made_of, total),
-                folder,
-                free / 1e9,
-                ', or '.join(cures + ['another --output']),
-            )
-        )
-
-
-def _batches(task: Task, folder: records.Folder) -> Iterator[freeze.Batch]:
-    """The split without a checkpoint's logits."""
-    with tf.Graph().as_default():
-        iterator = tf.data.make_initializable_iterator(
-            task.dataset(folder, task.cfg.batch_size, False)
-        )
-        features = iterator.get_next()
-        images = task.normalize(tf.cast(features['image'], tf.float32))
-        session = tf.Session()
-    with contextlib.closing(session):
-        session.run(iterator.initializer)
-        while True:
-            try:
-                yield freeze.Batch(*session.run([features, images]), None)
-            except tf.errors.OutOfRangeError:
-                return
-            except tf.errors.OpError as error:
-                raise records.user_error(error) or error
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = freeze.Parser('python -m offline_inference.bins', __doc__)
+    parser = Parser('bins', __doc__)
     parser.add_argument(
         '--output', required=True, help='the folder to write, such as runs/a/offline/bins'
     )
-    parser.add_argument(
-        '--input_dtype',
-        default='float32',
-        choices=['float32', 'uint8'],
-        help='uint8: for a model with AIPP; a quarter of the size',
-    )
-    args, task, _ = parser.parse(sys.argv[1:] if argv is None else argv)
-    output, folder = pathlib.Path(args.output), task.folder(task.eval_split)
-    made_of, total = identity(task, folder, args.input_dtype), count(task, folder)
-    if is_written(output, made_of):
-        print('%s: complete already' % output)
+    parser.add_input_dtype('uint8: for a model with AIPP; a quarter of the size')
+    args, task, cfg, _ = parser.parse_model(argv)
+    reference, output = Reference(task, cfg), pathlib.Path(args.output)
+    folder = reference.folder()
+    description = describe(reference, folder, args.input_dtype)
+    total = count(reference, folder)
+    if existing(output, description):
+        print('%s: already complete' % output)
         return
-    print(size_text(made_of, total))
-    write(output, made_of, _batches(task, folder), total)
-    print(
-        '%s: %d images in %d batches of %d, %.2f MB'
-        % (
-            output,
-            folder.count,
-            total,
-            task.cfg.batch_size,
-            total * manifest.read(output)['bytes'] / 1e6,
-        )
-    )
+    print(size_text(description, total))
+    write(output, description, reference.batches(folder), total)
+    print('%s: %d images in %d batches of %d' % (output, folder.count, total, cfg.batch_size))
 
 
 if __name__ == '__main__':

@@ -1,83 +1,77 @@
-"""Inference with the frozen graph in TensorFlow."""
+"""The frozen graph in TensorFlow."""
 
 import pathlib
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from common import devices
 from common.errors import UserError
-from common.task import Task
+from offline_inference.reference import Reference
 
-INPUT = 'inputx'  # the name that users' scripts know
+INPUT = 'inputx'  # the published ports' name
+_FREEZE = 'python -m offline_inference.freeze makes one'
 
 
 def read(path: pathlib.Path) -> tf.GraphDef:
-    """Returns the graph of a .pb file; UserError if there is none."""
+    """The graph of a .pb file; UserError if it cannot be read."""
     graph_def = tf.GraphDef()
     try:
         graph_def.ParseFromString(pathlib.Path(path).read_bytes())
     except OSError as error:
-        raise UserError(
-            '%s: %s; python -m offline_inference.freeze makes it' % (path, error.strerror)
-        )
+        raise UserError('%s: %s; %s' % (path, error.strerror, _FREEZE))
     except DecodeError:
-        raise UserError(
-            '%s is no frozen graph, or damaged; python -m offline_inference.freeze makes it' % path
-        )
+        raise UserError('%s is not a frozen graph, or it is damaged; %s' % (path, _FREEZE))
     return graph_def
 
 
-def load(
-    path: pathlib.Path, task: Task, input_dtype: str = 'float32'
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns infer(images): [--batch_size, H, W, C], normalised float32 or uint8 -> logits.
+def load(path: pathlib.Path, reference: Reference) -> tf.Graph:
+    """The graph of a .pb file, whose input and output are those of the model.
 
-    Raises UserError if the file is no frozen graph of this model, or one for another shape of
-    input.
+    Raises UserError if it has others, or takes images of another shape.
     """
-    shape = [task.cfg.batch_size] + list(task.input_shape)
     with tf.Graph().as_default() as graph:
         try:
             tf.import_graph_def(read(path), name='')
-            images, logits = (
-                graph.get_tensor_by_name(INPUT + ':0'),
-                graph.get_tensor_by_name(task.output_name + ':0'),
-            )
+            shape = graph.get_tensor_by_name(INPUT + ':0').shape
+            graph.get_tensor_by_name(reference.output_name + ':0')
         except KeyError as error:
-            raise UserError('%s is no frozen graph of %s: %s' % (path, task.name, error.args[0]))
+            raise UserError(
+                '%s is not a frozen graph of %s: %s; %s'
+                % (path, reference.name, error.args[0], _FREEZE)
+            )
         except ValueError as error:
             raise UserError(
-                '%s is no frozen graph that TensorFlow %s runs: %s'
-                % (path, tf.__version__, str(error).splitlines()[0])
+                '%s is not a graph that TensorFlow %s can run: %s; %s'
+                % (path, tf.__version__, str(error).splitlines()[0], _FREEZE)
             )
-    check_input(path, images.shape.as_list() if images.shape.ndims is not None else shape, shape)
+    check_shape(path, reference.input_shape if shape.ndims is None else shape.as_list(), reference)
+    return graph
+
+
+def engine(
+    path: pathlib.Path, reference: Reference, input_dtype: str = 'float32'
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns infer(images [N,H,W,C], normalised float32 or uint8) -> logits [N,...,classes]."""
+    graph = load(path, reference)
+    images = graph.get_tensor_by_name(INPUT + ':0')
     if images.dtype.name != input_dtype:
         raise UserError(
-            '%s takes %s images; give --input_dtype %s, or freeze the model anew'
+            '%s takes %s images; give --input_dtype %s, or freeze the model again'
             % (path, images.dtype.name, images.dtype.name)
         )
-    session = tf.Session(graph=graph, config=session_config(task))
-    return session.make_callable(logits, [images])
+    session = tf.Session(graph=graph, config=reference.session_config())
+    return session.make_callable(graph.get_tensor_by_name(reference.output_name + ':0'), [images])
 
 
-def session_config(task: Task) -> tf.ConfigProto:
-    """The GPU with --device gpu, else the CPU: on an Ascend host as well, whose float16 would hide
-    what a comparison looks for.
-    """
-    return devices.select('gpu' if task.cfg.device == 'gpu' else 'cpu').session_config()
-
-
-def check_input(path: pathlib.Path, found: list, wanted: list) -> None:
-    """Raises UserError if a model's input does not take what it will be given; None in `found`
-    takes any size.
-    """
+def check_shape(path: pathlib.Path, found: Sequence, reference: Reference) -> None:
+    """Raises UserError if a model's input does not take a batch; None in `found` is any size."""
+    wanted = reference.input_shape
     if len(found) != len(wanted) or any(
         size not in (None, want) for size, want in zip(found, wanted)
     ):
         raise UserError(
-            '%s: its input %s is %s, wanted is %s (--batch_size, height, width, channels); freeze'
-            ' the model for this shape' % (path, INPUT, found, wanted)
+            '%s: its input %s is %s, the configuration says %s (--batch_size, height, width,'
+            ' channels); freeze the model for this shape' % (path, INPUT, found, wanted)
         )

@@ -1,5 +1,4 @@
-"""Scores of logits: pure functions over NumPy arrays, the same whichever engine made them; and a
-command that scores result files.
+"""Results of msame or ais_bench -> figures, beside the checkpoint's where its logits are known.
 
     python -m offline_inference.score --model wideresnet --config C --bins BINS --results RESULTS
 
@@ -9,127 +8,149 @@ wrote for BINS/batches.
 
 import json
 import pathlib
-import sys
-from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from common.errors import entry_point
+from common.errors import UserError, entry_point
+from common.metrics import scores
+from offline_inference import manifest, msame
+from offline_inference.agreement import Agreement, compare_logits
+from offline_inference.bins import Bins
+from offline_inference.cli import Parser
+from offline_inference.reference import Reference
 
-PIECE = 1 << 16  # logits that are compared at a time
 
+class Scored(NamedTuple):
+    """Sums over some batches; `add` joins those of several."""
 
-class Agreement(NamedTuple):
-    """How far two engines agree; sums over batches with `add`."""
+    online: scores.Counts = {}  # of the checkpoint; {} without its logits
+    offline: scores.Counts = {}
+    agreement: Agreement = Agreement()
 
-    predictions: int = 0  # images, or pixels where a model labels each
-    equal: int = 0  # of them with the same class
-    largest: float = 0.0  # largest absolute difference of a logit; NaN if one is NaN
-
-    def add(self, other: 'Agreement') -> 'Agreement':
-        return Agreement(
-            self.predictions + other.predictions,
-            self.equal + other.equal,
-            float(np.maximum(self.largest, other.largest)),
+    def add(self, other: 'Scored') -> 'Scored':
+        return Scored(
+            scores.add(self.online, other.online),
+            scores.add(self.offline, other.offline),
+            self.agreement.add(other.agreement),
         )
 
-    @property
-    def share(self) -> float:
-        """Fraction 0..1 of the predictions that are equal."""
-        return self.equal / self.predictions if self.predictions else float('nan')
 
+def score_batch(
+    reference: Reference,
+    features: Dict[str, np.ndarray],
+    online: Optional[np.ndarray],
+    offline: np.ndarray,
+) -> Scored:
+    """Scores an engine's logits, and the checkpoint's if there are any, on one batch.
 
-def agreement(online: np.ndarray, offline: np.ndarray, mask: np.ndarray) -> Agreement:
-    """Compares the logits of one batch.
-
-    Args:
-        online, offline: [B, ..., C], any float dtype.
-        mask: [B], 0 for padding, which is left out.
-    A prediction is the class of the largest logit, the first of equals; where a logit is NaN there
-    is none, so nothing equals it.
+    Raises UserError for logits that are not finite.
     """
-    total = Agreement()
-    for image, other, keep in zip(online, offline, mask):
-        if keep > 0:
-            for one, two in _pieces(image, other):
-                difference = np.abs(one - two)
-                equal = (one.argmax(axis=-1) == two.argmax(axis=-1)) & ~np.isnan(difference).any(
-                    axis=-1
-                )
-                total = total.add(Agreement(equal.size, int(equal.sum()), float(difference.max())))
+    counts = reference.counts(online, features) if online is not None else {}
+    try:
+        offline_counts = reference.counts(offline, features)
+    except UserError as error:
+        raise UserError('offline model: %s' % error)
+    if online is None:
+        return Scored(counts, offline_counts)
+    return Scored(counts, offline_counts, compare_logits(online, offline, features['mask']))
+
+
+def score_files(reference: Reference, batches: Bins, files: Sequence[pathlib.Path]) -> Scored:
+    """Scores files of logits, one for each batch in order."""
+    total = Scored()
+    size = batches.description['input_shape'][0]
+    first = batches.description.get('first_batch', 0)
+    for number, (path, rows) in enumerate(zip(files, batches.rows()), first):
+        offline = read_logits(path, batches.description['logits_shape'])
+        ids = np.arange(number * size, (number + 1) * size)
+        features = {'label': rows['labels'], 'mask': rows['mask'], 'id': ids}
+        total = total.add(score_batch(reference, features, rows.get('logits'), offline))
     return total
 
 
-def relative_difference(reference: np.ndarray, logits: np.ndarray) -> float:
-    """Largest difference of a logit, of the largest magnitude among the same image's reference
-    logits; both [B, ..., C].
-
-    Zero logits that should be zero differ by 0; NaN or infinity in either array gives NaN.
-    """
-    worst = 0.0
-    for image, other in zip(reference, logits):
-        difference = largest = 0.0
-        for one, two in _pieces(image, other):
-            if not (np.isfinite(one).all() and np.isfinite(two).all()):
-                return float('nan')
-            difference, largest = (
-                max(difference, np.abs(two - one).max()),
-                max(largest, np.abs(one).max()),
+def read_logits(path: pathlib.Path, shape: List[int]) -> np.ndarray:
+    """The logits in one file, float32 of this shape: text, or float16 or float32 by its size."""
+    values = int(np.prod(shape))
+    if path.suffix == '.txt':
+        logits = np.array(path.read_text().split(), np.float32)
+        if logits.size != values:
+            raise UserError(
+                '%s holds %d numbers, logits %s are %d; was the model run on other batches?'
+                % (path, logits.size, shape, values)
             )
-        worst = max(worst, difference / max(largest, np.finfo(np.float64).tiny))
-    return float(worst)
-
-
-def _pieces(one: np.ndarray, two: np.ndarray) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Two arrays [..., C] in float64, some [n, C] at a time: a photograph's logits, a class for
-    each pixel, have 160 MB in float32.
-    """
-    one, two = (array.reshape(-1, array.shape[-1]) for array in (one, two))
-    rows = max(1, PIECE // one.shape[1])
-    for start in range(0, len(one), rows):
-        yield (
-            one[start : start + rows].astype(np.float64),
-            two[start : start + rows].astype(np.float64),
+        return logits.reshape(shape)
+    dtype = {2 * values: np.float16, 4 * values: np.float32}.get(path.stat().st_size)
+    if dtype is None:
+        raise UserError(
+            '%s has %d bytes; %s logits are %d in float32, %d in float16; was the model run on'
+            ' other batches?' % (path, path.stat().st_size, shape, 4 * values, 2 * values)
         )
+    return np.fromfile(str(path), dtype).astype(np.float32, copy=False).reshape(shape)
 
 
-def published(images: int, figures: Dict[str, float]) -> str:
-    """The line in which the published ports report an offline run of a classifier or a segmenter,
-    fractions 0..1; '' for another kind.
+def find_results(folder: pathlib.Path, batches: Bins) -> List[pathlib.Path]:
+    """The files of logits in a folder of results or its newest dated folder, one for each batch.
+
+    Raises UserError if results and batches do not belong together.
     """
+    sources = manifest.read(folder).get('made_of') or {}
+    manifest.require_same('--results %s' % folder, sources, {'bins': batches.checksum})
+    for place in [folder] + msame.stamped(folder)[::-1]:
+        found = [path for path in place.glob('*_0.*') if path.suffix in ('.bin', '.txt')]
+        if found:
+            break
+    else:
+        raise UserError(
+            '--results %s: holds no results of msame or ais_bench (NAME_output_0.bin, NAME_0.bin);'
+            ' run the model on %s' % (folder, batches.path)
+        )
+    by_batch = {re.sub(r'(_output)?_0$', '', path.stem): path for path in found}
+    stems = [pathlib.Path(name).stem for name in batches.names]
+    if sorted(by_batch) != stems or len(found) != len(stems):
+        raise UserError(
+            '--results %s: holds %d files of results, such as %s, not one for each of the %d'
+            ' batches; run the model on %s'
+            % (folder, len(found), min(path.name for path in found), len(stems), batches.path)
+        )
+    return [by_batch[stem] for stem in stems]
+
+
+def published_line(images: int, figures: Dict[str, Any]) -> str:
+    """The line that the published ports print for an offline run, fractions 0..1; '' without
+    figures.
+    """
+    start = '>>>>>  共 %d 测试样本    ' % images
     if 'top1' in figures:
-        return '>>>>>  共 %d 测试样本    accuracy:%.6f' % (images, figures['top1'])
+        return start + 'accuracy:%.6f' % figures['top1']
     if 'miou' in figures:
-        rest = [
-            figures[key] for key in ('accuracy', 'mean_accuracy', 'miou', 'frequency_weighted_iou')
-        ]
-        return '>>>>>  共 %d 测试样本    MIoU: %.6f %s' % (
-            images,
-            figures['miou'],
-            ' '.join(map(str, rest)),
-        )
+        names = ('accuracy', 'mean_accuracy', 'miou', 'frequency_weighted_iou')
+        rest = ' '.join(str(figures[name]) for name in names)
+        return start + 'MIoU: %.6f %s' % (figures['miou'], rest)
     return ''
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    from offline_inference import freeze, results  # which need the functions above
-
-    parser = freeze.Parser('python -m offline_inference.score', __doc__)
+    parser = Parser('score', __doc__)
     parser.add_argument(
         '--bins', required=True, help='the folder that offline_inference.bins wrote'
     )
     parser.add_argument('--results', required=True, help='the folder of the results')
-    args, task, _ = parser.parse(sys.argv[1:] if argv is None else argv)
-    found = results.compare(task, pathlib.Path(args.bins), pathlib.Path(args.results))
-    figures = task.metrics(found.offline)
-    line = published(figures['images'], figures)
-    if found.online:
+    args, task, cfg, _ = parser.parse_model(argv)
+    reference, batches = Reference(task, cfg), Bins.open(pathlib.Path(args.bins))
+    manifest.require_same('--bins ' + args.bins, batches.description, {'model': reference.name})
+    files = find_results(pathlib.Path(args.results), batches)
+    scored = score_files(reference, batches, files)
+    figures = reference.figures(scored.offline)
+    line = published_line(figures['images'], figures)
+    if scored.online:
         figures = dict(
             figures,
-            online=task.metrics(found.online),
-            equal_predictions=found.agreement.share,
-            max_abs_logit_difference=found.agreement.largest,
+            online=reference.figures(scored.online),
+            equal_predictions=scored.agreement.share,
+            max_abs_logit_difference=scored.agreement.largest,
         )
     print(json.dumps(figures, indent=2))
     print(line)

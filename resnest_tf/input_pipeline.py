@@ -219,6 +219,11 @@ def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
     return (tf.cast(images, tf.float32) - tf.constant(mean)) / tf.constant(deviation)
 
 
+def class_names(metadata: Dict, cfg) -> List[str]:
+    """Returns the names of the classes by a dataset.json's content, [] if it does not say."""
+    return list(metadata.get('classes', []))
+
+
 def channel_statistics(cfg) -> Tuple[List[float], List[float]]:
     """Returns (mean, deviation) of the channels in units of 0..255, in the order of `parse`."""
     order = -1 if cfg.bgr else 1

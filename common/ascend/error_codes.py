@@ -4,7 +4,6 @@ import re
 from typing import List
 
 _REFREEZE = 'make the graph again with python -m offline_inference.freeze'
-_PROFILES = 'give every profile of --dynamic_dims a number for each -1'
 _UNSUPPORTED_TYPES = (
     'no engine of the chip takes this operation with these types; try --atc_precision_mode'
     ' allow_fp32_to_fp16'
@@ -51,44 +50,14 @@ HCCL = {
 
 ATC = {
     'E10001': 'the value is not legal for this version of CANN; the line says which are',
-    'E10002': 'write --input_shape "name:N,H,W,C" and separate several inputs with ;',
     'E10003': 'the line names the flag and what is legal',
     'E10014': 'the line names the flag and what is legal',
-    'E10004': 'give the flag a value',
-    'E10005': 'give true or false',
-    'E10006': 'give 0 or 1',
-    'E10007': 'give --framework=3 (TensorFlow)',
-    'E10009': 'give only one of --dynamic_batch_size, --dynamic_image_size and --dynamic_dims',
-    'E10011': (
-        'give whole numbers above 0, or -1 with --dynamic_batch_size, --dynamic_image_size or'
-        ' --dynamic_dims'
-    ),
-    'E10012': 'the input needs dimensions: write --input_shape "inputx:-1,H,W,C"',
-    'E10016': 'give the name of a node of the graph, and separate several with ;',
-    'E10017': '--input_shape may name Placeholders only: inputx',
-    'E10018': 'with --dynamic_batch_size only the first number of a shape may be -1',
-    'E10019': 'with --dynamic_image_size height and width must be -1, and nothing else',
     'E10021': 'give a shorter path',
     'E10022': 'name a file, not a folder',
-    'E10031': 'write --input_shape "inputx:-1,H,W,C" with --dynamic_batch_size',
-    'E10034': 'leave --input_fp16_nodes out: AIPP makes the input itself',
-    'E10035': 'give at least 2 profiles, or a fixed shape',
-    'E10036': 'give at most 100 profiles',
-    'E10037': 'give every profile as many numbers as the others',
-    'E10040': 'write -1, and no ~, where --input_shape varies',
-    'E10038': 'sizes are whole numbers above 0',
-    'E10039': 'name every profile once',
     'E10041': 'the file is not a TensorFlow graph, or is damaged; ' + _REFREEZE,
     'E10044': 'the host has too little memory: stop other programs, or a smaller --batch_size',
-    'E10045': _PROFILES,
-    'E10046': _PROFILES,
-    'E10047': 'leave one of the two flags out',
-    'E10049': 'the shape needs as many numbers as the placeholder has dimensions: N,H,W,C',
     'E10052': 'the AIPP file is not legal for this model; leave it to --input_dtype uint8',
-    'E10054': 'a flag is empty: put values that contain ; in quotation marks',
     'E10055': 'this version of CANN cannot do it; the line says what',
-    'E11005': 'name every placeholder in --input_shape',
-    'E11017': 'give the name of a node of the graph',
     'E12009': 'the file is not complete; ' + _REFREEZE,
     'E12013': 'the graph calls functions; ' + _REFREEZE,
     'E12029': 'the graph calls functions (while, cond); ' + _REFREEZE,

@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 
 from common.checkpoints import checkpoint
+from offline_inference import freeze
+from offline_inference.reference import Reference
 from wideresnet_tf.checkpoints import from_torch
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
@@ -49,7 +51,7 @@ def _port():
     return (dict(variant='port', depth=10, num_classes=100),) + _stored('wrn_port.npz')
 
 
-def _mindspore(task):
+def _mindspore(reference):
     """Random weights and statistics, and what TensorFlow makes of them without any of this folder's
     code.
     """
@@ -58,21 +60,33 @@ def _mindspore(task):
     images = random.normal(size=(6, 32, 32, 3)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        logits = task(**config).network(x, False)
+        logits = reference(**config).network(x)
         for variable in tf.global_variables():
             shape, leaf = variable.shape.as_list(), variable.op.name.split('/')[-1]
-            value = {
-                'kernel': lambda: random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape),
-                'gamma': lambda: random.uniform(0.5, 1.5, shape),
-                'moving_variance': lambda: random.uniform(0.5, 1.5, shape),
-            }.get(leaf, lambda: random.normal(0, 0.3, shape))()
+            if leaf == 'kernel':
+                value = random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+            elif leaf in ('gamma', 'moving_variance'):
+                value = random.uniform(0.5, 1.5, shape)
+            else:
+                value = random.normal(0, 0.3, shape)
             weights[variable.op.name] = value.astype(np.float32)
             variable.load(weights[variable.op.name], session)
         return config, weights, images, session.run(logits, {x: images})
 
 
 @pytest.fixture(scope='session')
-def known(task, tmp_path_factory):
+def reference(configured):
+    """reference(field=value, ...): the tiny recipe's model, with its checkpoint if there is one."""
+
+    def make(**changes):
+        task, cfg = configured(**changes)
+        return Reference.restored(task, cfg) if cfg.model_path else Reference(task, cfg)
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def known(reference, tmp_path_factory):
     """known(variant): a Known; its checkpoint holds a step and slots of an optimizer as well."""
     made = {}
 
@@ -81,7 +95,7 @@ def known(task, tmp_path_factory):
             config, weights, images, logits = {
                 'paper': _authors,
                 'port': _port,
-                'mindspore': lambda: _mindspore(task),
+                'mindspore': lambda: _mindspore(reference),
             }[variant]()
             prefix = str(tmp_path_factory.mktemp(variant) / 'model.ckpt-7')
             company = {name + '/Momentum': np.ones_like(value) for name, value in weights.items()}
@@ -96,17 +110,15 @@ def known(task, tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def frozen(known, task, tmp_path_factory):
+def frozen(known, reference, tmp_path_factory):
     """frozen(variant): path of the .pb file of known(variant), made once."""
-    from offline_inference import freeze
-
     made = {}
 
     def get(variant):
         if variant not in made:
             made[variant] = tmp_path_factory.mktemp('frozen') / (variant + '.pb')
-            of = task(model_path=known(variant).prefix, **known(variant).config)
-            freeze.freeze(of, freeze.match(of), made[variant])
+            of = reference(model_path=known(variant).prefix, **known(variant).config)
+            freeze.freeze(of, made[variant])
         return made[variant]
 
     return get
@@ -177,7 +189,7 @@ def sim_for_module():
 
 
 @pytest.fixture(scope='session')
-def trained(task, images_and_labels, tmp_path_factory):
+def trained(reference, images_and_labels, tmp_path_factory):
     """A WRN-10-1 that is right for some images of the test split and wrong for others: (prefix,
     logits [21,4], labels [21]).
     """
@@ -185,7 +197,7 @@ def trained(task, images_and_labels, tmp_path_factory):
     random, weights = np.random.RandomState(5), {}
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        logits = task().network(x, False)
+        logits = reference().network(x)
         for variable in tf.global_variables():
             shape = variable.shape.as_list()
             positive = variable.op.name.endswith(('gamma', 'moving_variance'))

@@ -35,9 +35,9 @@ KNOWN = {
 
 
 @pytest.mark.parametrize('name', KNOWN)
-def test_affine_constants_are_the_normalisation(name, task):
-    of = task(normalization=name)
-    mean, deviation = of.affine_normalization()
+def test_affine_constants_are_the_normalisation(name, reference):
+    of = reference(normalization=name)
+    mean, deviation = of.normalization
     np.testing.assert_allclose(mean, KNOWN[name][0], rtol=1e-12)
     np.testing.assert_allclose(deviation, KNOWN[name][1], rtol=1e-12)
     images = np.random.RandomState(0).randint(256, size=(2, 32, 32, 3)).astype(np.uint8)
@@ -52,8 +52,8 @@ def test_affine_constants_are_the_normalisation(name, task):
 
 
 @pytest.mark.parametrize('name', KNOWN)
-def test_file_computes_the_normalisation(name, task):
-    found = fields(aipp.text(task(normalization=name)))
+def test_file_computes_the_normalisation(name, reference):
+    found = fields(aipp.text(reference(normalization=name)))
     assert found['aipp_mode'] == 'static' and found['input_format'] == 'RGB888_U8'
     assert (found['src_image_size_w'], found['src_image_size_h']) == ('32', '32')
     assert found['csc_switch'] == found['rbuv_swap_switch'] == 'false'
@@ -68,29 +68,30 @@ def test_file_computes_the_normalisation(name, task):
         )
 
 
-def test_half_is_exact_to_the_last_digit(task):
-    found = fields(aipp.text(task(normalization='half')))
+def test_half_is_exact_to_the_last_digit(reference):
+    found = fields(aipp.text(reference(normalization='half')))
     assert {found['min_chn_%d' % channel] for channel in range(3)} == {'127.5'}
     assert {found['var_reci_chn_%d' % channel] for channel in range(3)} == {'0.00784313725490196'}
 
 
-def test_reversed_channels(task):
-    of = task(normalization='half')
-    of.swap_channels = True
-    assert fields(aipp.text(of))['rbuv_swap_switch'] == 'true'
+def test_size_of_images_that_are_not_square(reference):
+    of = reference(normalization='half')
+    of.input_shape = [4, 64, 96, 3]
+    found = fields(aipp.text(of))
+    assert (found['src_image_size_w'], found['src_image_size_h']) == ('96', '64')
 
 
-def test_what_aipp_cannot_do(task, monkeypatch):
-    of = task(normalization='per_image')
-    assert of.affine_normalization() is None
+def test_what_aipp_cannot_do(reference):
+    of = reference(normalization='per_image')
+    assert of.normalization is None
     with pytest.raises(
-        UserError, match='--input_dtype uint8: wideresnet has no constants.*--input_dtype float32'
+        UserError, match='uint8: AIPP normalises.*wideresnet.*--input_dtype float32'
     ):
         aipp.text(of)
-    of = task(normalization='half')
-    monkeypatch.setattr(of, 'affine_normalization', lambda: ([0] * 3, [1e-5] * 3))
-    with pytest.raises(UserError, match='65504'):
+    of = reference(normalization='half')
+    of.normalization = [0] * 3, [1e-5] * 3
+    with pytest.raises(UserError, match='65504.*--input_dtype float32'):
         aipp.text(of)
-    monkeypatch.setattr(of, 'input_shape', (32, 32, 4), raising=False)
-    with pytest.raises(UserError, match='3 channels or 1, wideresnet takes 4'):
+    of.input_shape = [4, 32, 32, 1]
+    with pytest.raises(UserError, match='normalises 1 channels'):
         aipp.text(of)

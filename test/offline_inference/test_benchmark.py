@@ -1,19 +1,19 @@
-"""`python -m common.benchmark inference`."""
+"""`python -m offline_inference.benchmark`."""
 
 import json
 
 import numpy as np
 import pytest
 
-from common import benchmark as command
 from offline_inference import benchmark
 
 
 def test_command(recipe, trained, capsys):
     for path in (trained[0], 'none'):
-        command.main(
+        benchmark.main(
             [
-                'inference',
+                '--model',
+                'wideresnet',
                 '--config',
                 str(recipe()),
                 '--model_path',

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from offline_inference import bins, freeze
+from offline_inference import bins
+from offline_inference.reference import Batch
 
 COUNT, SIZE = 21, 8
 
@@ -59,28 +60,27 @@ def test_content(dtype, written, images_and_labels):
     mask = np.load(str(written[dtype] / 'mask.npy'))
     assert mask.tolist() == [1] * COUNT + [0] * 3
     assert np.array_equal(np.load(str(written[dtype] / 'labels.npy'))[:COUNT], labels)
-    found = bins.read(written[dtype])
-    assert found['made_of']['logits_shape'] == [SIZE, 4] and found['made_of']['images'] == COUNT
+    found = bins.Bins.open(written[dtype]).description
+    assert found['logits_shape'] == [SIZE, 4] and found['images'] == COUNT
 
 
 def test_complete_folder_is_not_written_again(written, command, capsys, monkeypatch):
     monkeypatch.setattr(bins, 'write', None)
     bins.main(command(written['uint8'], input_dtype='uint8'))
-    assert 'complete already' in capsys.readouterr().out
+    assert 'already complete' in capsys.readouterr().out
 
 
 def test_another_folder_of_ours_is_replaced(copy, command):
     (copy / 'batches' / '000009.bin').write_text('left over')
     bins.main(command(copy, input_dtype='uint8', image_num=5))
-    assert [path.name for path in (copy / 'batches').iterdir()] == ['000000.bin'] and bins.read(
-        copy
-    )['made_of']['images'] == 5
+    assert [path.name for path in (copy / 'batches').iterdir()] == ['000000.bin']
+    assert bins.Bins.open(copy).description['images'] == 5
 
 
 def test_interrupted_folder(copy, command):
     def batches():
         yield from (
-            freeze.Batch(
+            Batch(
                 {
                     'image': np.zeros((8, 32, 32, 3), np.uint8),
                     'label': np.zeros(8, np.int32),
@@ -93,21 +93,27 @@ def test_interrupted_folder(copy, command):
         )
         raise KeyboardInterrupt
 
-    made_of = bins.read(copy)['made_of']
+    description = bins.Bins.open(copy).description
     with pytest.raises(KeyboardInterrupt):
-        bins.write(copy, made_of, batches(), 3)
+        bins.write(copy, description, batches(), 3)
     with pytest.raises(UserError, match='not written to its end'):
-        bins.read(copy)
-    assert not bins.is_written(copy, made_of)
+        bins.Bins.open(copy)
+    assert not bins.existing(copy, description)
     bins.main(command(copy, input_dtype='uint8'))
-    assert bins.is_written(copy, made_of)
+    assert bins.existing(copy, description)
 
 
 def test_things_of_the_users_are_left_alone(command, fails, tmp_path):
     (tmp_path / 'thesis').mkdir()
     (tmp_path / 'thesis' / 'main.tex').write_text('')
-    assert 'holds other things; give a new folder' in fails(bins.main, command(tmp_path / 'thesis'))
+    assert 'holds other files; give a new folder' in fails(bins.main, command(tmp_path / 'thesis'))
     assert (tmp_path / 'thesis' / 'main.tex').exists()
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +121,7 @@ def test_things_of_the_users_are_left_alone(command, fails, tmp_path):
     [
         lambda folder: (folder / 'batches' / '000001.bin').unlink(),
         lambda folder: (folder / 'batches' / '000001.bin').write_bytes(b'short'),
+        lambda folder: flip_a_bit(folder / 'batches' / '000001.bin'),
         lambda folder: (folder / 'batches' / '000001.bin').rename(
             folder / 'batches' / '000001.binx'
         ),
@@ -124,23 +131,23 @@ def test_batches_that_are_not_all_there(spoil, copy):
     spoil(copy)
     with pytest.raises(
         UserError,
-        match='batches/000001.bin.* is missing, too many or has another size than 24576 bytes',
+        match='batches/000001.bin.* is missing, too many, or not the file that was written',
     ):
-        bins.read(copy)
+        bins.Bins.open(copy)
 
 
 def test_labels_of_something_else(copy):
     np.save(str(copy / 'labels.npy'), np.zeros(24, np.int32))
-    with pytest.raises(UserError, match='labels.npy is missing or does not belong'):
-        next(bins.known(copy, bins.read(copy)))
+    with pytest.raises(UserError, match='labels.npy is missing, .*not the file that was written'):
+        bins.Bins.open(copy)
 
 
-def test_folders_that_are_none(tmp_path):
+def test_folders_that_are_not_batches(tmp_path):
     with pytest.raises(UserError, match='holds no batches of this program'):
-        bins.read(tmp_path)
+        bins.Bins.open(tmp_path)
     (tmp_path / 'manifest.json').write_text('{"complete": tr')
     with pytest.raises(UserError, match='cannot be read'):
-        bins.read(tmp_path)
+        bins.Bins.open(tmp_path)
 
 
 def test_disk_space(command, fails, tmp_path, monkeypatch):
@@ -148,26 +155,23 @@ def test_disk_space(command, fails, tmp_path, monkeypatch):
     results of 128 bytes.
     """
     usage = namedtuple('usage', 'total used free')
-    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10**9, 0, 10**8 + 100000))
+
+    def leave(free):
+        monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10**9, 0, 10**8 + free))
+
+    leave(100000)
     text = fails(bins.main, command(tmp_path / 'b'))
-    assert (
-        '24 float32 images of 32x32x3' in text
-        and 'has 0.10 GB free' in text
-        and '--input_dtype uint8 (0.00 GB)' in text
-        and '--chunk 1 ' in text
-    )
+    assert '24 float32 images of 32x32x3' in text and 'has 0.10 GB free' in text
+    assert '--input_dtype uint8 (0.00 GB)' in text and '--chunk 1 ' in text
     assert not (tmp_path / 'b').exists()
     bins.main(command(tmp_path / 'b', input_dtype='uint8'))
     each = 24576 + 64 + 128
-    for free, cure in ((3 * each - 1, '--chunk 2 '), (each - 1, 'give another --output')):
-        monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10**9, 0, 10**8 + free))
+    for free, fix in ((3 * each - 1, '--chunk 2 '), (each - 1, 'give another --output')):
+        leave(free)
         text = fails(bins.main, command(tmp_path / 'c', input_dtype='uint8'))
-        assert (
-            cure in text
-            and '--input_dtype' not in text
-            and ('--chunk' in cure) == ('--chunk' in text)
-        )
-    monkeypatch.setattr(bins.shutil, 'disk_usage', lambda path: usage(10**9, 0, 10**8 + 3 * each))
+        assert fix in text and '--input_dtype' not in text
+        assert ('--chunk' in fix) == ('--chunk' in text)
+    leave(3 * each)
     bins.main(command(tmp_path / 'c', input_dtype='uint8'))
     assert sum(path.stat().st_size for path in (tmp_path / 'c' / 'batches').iterdir()) == 3 * 24576
 
@@ -200,7 +204,7 @@ def test_size_of_photographs_with_a_class_for_each_pixel():
 
 def test_what_is_known_comes_batch_by_batch(written, images_and_labels):
     _, labels = images_and_labels(COUNT, seed=2)
-    rows = list(bins.known(written['uint8'], bins.read(written['uint8'])))
+    rows = list(bins.Bins.open(written['uint8']).rows())
     assert [set(row) for row in rows] == [{'labels', 'mask'}] * 3
     assert np.concatenate([row['labels'] for row in rows])[:COUNT].tolist() == labels.tolist()
     assert np.concatenate([row['mask'] for row in rows]).tolist() == [1] * COUNT + [0] * 3
@@ -227,11 +231,11 @@ def test_memory_does_not_grow_with_the_batches(tmp_path, resident):
                 'label': label,
                 'mask': np.ones(1, np.float32),
             }
-            yield freeze.Batch(features, None, np.full([1, 256, 256, 19], number, np.float32))
+            yield Batch(features, None, np.full([1, 256, 256, 19], number, np.float32))
             sizes.append(resident())
 
     bins.write(tmp_path / 'b', facts, batches(), 60)
-    for number, rows in enumerate(bins.known(tmp_path / 'b', bins.read(tmp_path / 'b'))):
+    for number, rows in enumerate(bins.Bins.open(tmp_path / 'b').rows()):
         assert (
             (rows['labels'] == number).all()
             and (rows['logits'] == number).all()
@@ -239,4 +243,4 @@ def test_memory_does_not_grow_with_the_batches(tmp_path, resident):
         )
         sizes.append(resident())
     written = sum(path.stat().st_size for path in (tmp_path / 'b').rglob('*.*'))
-    assert len(sizes) == 59 + 60 and written > 300e6 and max(sizes) - sizes[3] < 100e6
+    assert len(sizes) == 60 + 60 and written > 300e6 and max(sizes) - sizes[3] < 100e6

@@ -27,8 +27,8 @@ def converted(frozen, tmp_path_factory):
 
 
 @pytest.mark.parametrize('variant', ['paper', 'port', 'mindspore'])
-def test_onnx_computes_the_published_logits(variant, known, converted, task, infer_all):
-    infer = to_onnx.load(converted(variant), task(**known(variant).config))
+def test_onnx_computes_the_published_logits(variant, known, converted, reference, infer_all):
+    infer = to_onnx.engine(converted(variant), reference(**known(variant).config))
     logits = infer_all(infer, known(variant).images)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, known(variant).logits, rtol=1e-4, atol=1e-4)
@@ -55,58 +55,59 @@ def test_conversion_is_silent_and_leaves_one_file(tmp_path, capfd):
 
 
 @pytest.mark.parametrize('size', [3, 8])
-def test_model_for_another_shape(size, known, frozen, converted, task):
-    other = task(**dict(known('paper').config, batch_size=size))
-    for load, path in ((pb.load, frozen('paper')), (to_onnx.load, converted('paper'))):
+def test_model_for_another_shape(size, known, frozen, converted, reference):
+    other = reference(**dict(known('paper').config, batch_size=size))
+    for load, path in ((pb.engine, frozen('paper')), (to_onnx.engine, converted('paper'))):
         with pytest.raises(
             UserError,
-            match=r'its input inputx is \[4, 32, 32, 3\], wanted is \[%d, 32, 32, 3\]' % size,
+            match=r'its input inputx is \[4, 32, 32, 3\], the configuration says \[%d, 32, 32, 3\]'
+            % size,
         ):
             load(path, other)
 
 
-def test_graph_of_any_batch_size_is_taken(known, task, tmp_path):
+def test_graph_of_any_batch_size_is_taken(known, reference, tmp_path):
     """Users' own frozen graphs often leave it open."""
     with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float32, [None, 32, 32, 3], 'inputx')
         tf.nn.bias_add(tf.reduce_mean(x, [1, 2]), [1.0, 2.0, 3.0], name='output/BiasAdd')
         (tmp_path / 'own.pb').write_bytes(graph.as_graph_def().SerializeToString())
-    infer = pb.load(tmp_path / 'own.pb', task(**known('paper').config))
+    infer = pb.engine(tmp_path / 'own.pb', reference(**known('paper').config))
     np.testing.assert_allclose(infer(np.ones((4, 32, 32, 3), np.float32)), [[2, 3, 4]] * 4)
 
 
-def test_files_that_are_no_model(known, frozen, task, tmp_path):
-    of = task(**known('paper').config)
+def test_files_that_are_not_a_model(known, frozen, reference, tmp_path):
+    of = reference(**known('paper').config)
     bad = tmp_path / 'bad'
-    for load in (pb.load, to_onnx.load):
+    for load in (pb.engine, to_onnx.engine):
         bad.write_bytes(b'\x07nonsense' * 9)
-        with pytest.raises(UserError, match='bad is no '):
+        with pytest.raises(UserError, match='bad is not '):
             load(bad, of)
     with pytest.raises(UserError, match='No such file'):
-        pb.load(tmp_path / 'missing.pb', of)
+        pb.engine(tmp_path / 'missing.pb', of)
     with pytest.raises(UserError, match='missing.onnx'):
-        to_onnx.load(tmp_path / 'missing.onnx', of)
+        to_onnx.engine(tmp_path / 'missing.onnx', of)
     with tf.Graph().as_default() as graph:
         tf.placeholder(tf.float32, [4, 32, 32, 3], 'images')
         bad.write_bytes(graph.as_graph_def().SerializeToString())
-    with pytest.raises(UserError, match='is no frozen graph of wideresnet.*inputx'):
-        pb.load(bad, of)
+    with pytest.raises(UserError, match='is not a frozen graph of wideresnet.*inputx'):
+        pb.engine(bad, of)
 
 
-def test_onnx_model_of_another_network(known, converted, task, tmp_path):
+def test_onnx_model_of_another_network(known, converted, reference, tmp_path):
     model = onnx.load(str(converted('paper')))
     for node in model.graph.node:
         node.output[:] = ['other' if name == 'output/BiasAdd:0' else name for name in node.output]
     model.graph.output[0].name = 'other'
     onnx.save(model, str(tmp_path / 'other.onnx'))
     with pytest.raises(
-        UserError, match='it makes other of inputx:0, wanted is output/BiasAdd:0 of inputx:0'
+        UserError, match='it computes other from inputx:0, not output/BiasAdd:0 from inputx:0'
     ):
-        to_onnx.load(tmp_path / 'other.onnx', task(**known('paper').config))
+        to_onnx.engine(tmp_path / 'other.onnx', reference(**known('paper').config))
 
 
 @pytest.mark.parametrize('package', ['onnxruntime', 'tf2onnx'])
 def test_missing_package(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)  # so that its import fails
     with pytest.raises(UserError, match='--backend onnx: .*%s.*setup.sh' % package):
-        to_onnx.require()
+        to_onnx.software()

@@ -9,7 +9,8 @@ import yaml
 
 from common.checkpoints import checkpoint
 from common.errors import UserError
-from offline_inference import fold, freeze, pb
+from offline_inference import freeze, pb
+from offline_inference.cli import Parser
 
 VARIANTS = ('paper', 'port', 'mindspore')
 INFERENCE = {
@@ -48,20 +49,16 @@ def flags(known, recipe, output, **changes):
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_computes_the_published_logits(variant, known, frozen, task, infer_all):
-    infer = pb.load(frozen(variant), task(**known(variant).config))
+def test_computes_the_published_logits(variant, known, frozen, reference, infer_all):
+    infer = pb.engine(frozen(variant), reference(**known(variant).config))
     np.testing.assert_allclose(
         infer_all(infer, known(variant).images), known(variant).logits, rtol=1e-4, atol=1e-4
     )
 
 
-# WRN-10 has 7 batch norms, WRN-16 13. A block's second follows its first conv. The first of all
-# follows the stem, alone in 'mindspore' (one more, for its ReLU) only: elsewhere the first block's
-# sum reads the stem's result as well.
-@pytest.mark.parametrize(
-    'variant, kept', [('paper', 13 - 6), ('port', 7 - 3), ('mindspore', 8 - 3 - 1)]
-)
-def test_holds_what_inference_needs_and_nothing_else(variant, kept, frozen):
+# WRN-10 has 7 batch norms, WRN-16 13; 'mindspore' one more, after its stem.
+@pytest.mark.parametrize('variant, norms', [('paper', 13), ('port', 7), ('mindspore', 8)])
+def test_holds_what_inference_needs_and_nothing_else(variant, norms, frozen):
     graph_def = parsed(frozen(variant))
     assert {node.op for node in graph_def.node} <= INFERENCE
     inputs = [node for node in graph_def.node if node.op == 'Placeholder']
@@ -72,8 +69,8 @@ def test_holds_what_inference_needs_and_nothing_else(variant, kept, frozen):
     read = {name.split(':')[0] for node in graph_def.node for name in node.input}
     assert [node.name for node in graph_def.node if node.name not in read] == ['output/BiasAdd']
     assert not any(name.startswith('^') for node in graph_def.node for name in node.input)
-    norms = [node for node in graph_def.node if node.op == 'FusedBatchNormV3']
-    assert len(norms) == kept and not any(node.attr['is_training'].b for node in norms)
+    nodes = [node for node in graph_def.node if node.op == 'FusedBatchNormV3']
+    assert len(nodes) == norms and not any(node.attr['is_training'].b for node in nodes)
     assert not graph_def.library.function
 
 
@@ -86,15 +83,14 @@ def test_command_with_flags_over_the_recipe(known, recipe, data, tmp_path, capsy
     nodes = len(parsed(output).node)
     assert 'restored 69 of 69 variables' in lines[0]
     assert lines[1].startswith(
-        '%s: %d nodes, %.2f MB, 6 of 13 batch norms folded'
-        % (output, nodes, output.stat().st_size / 1e6)
+        '%s: %d nodes, %.2f MB; largest difference' % (output, nodes, output.stat().st_size / 1e6)
     )
     assert lines[1].endswith(' on 20 images of %s' % (data / 'test'))
     assert parsed(output).node[0].attr['shape'].shape.dim[0].size == 5
     assert sorted(path.name for path in output.parent.iterdir()) == ['manifest.json', 'w.pb']
 
 
-def test_averaged_weights_are_taken(known, task, tmp_path, infer_all):
+def test_averaged_weights_are_taken(known, reference, tmp_path, infer_all):
     """As training with --ema_decay leaves them: statistics of batch norm have no average."""
     k = known('port')
     tensors = {
@@ -105,10 +101,10 @@ def test_averaged_weights_are_taken(known, task, tmp_path, infer_all):
         {name: np.zeros_like(value) for name, value in k.weights.items() if 'moving' not in name}
     )
     checkpoint.write(str(tmp_path / 'ema.ckpt'), tensors)
-    of = task(model_path=str(tmp_path / 'ema.ckpt'), **k.config)
-    assert 'averaged' in freeze.freeze(of, freeze.match(of), tmp_path / 'ema.pb')
+    of = reference(model_path=str(tmp_path / 'ema.ckpt'), **k.config)
+    assert 'averaged' in freeze.freeze(of, tmp_path / 'ema.pb')
     np.testing.assert_allclose(
-        infer_all(pb.load(tmp_path / 'ema.pb', of), k.images), k.logits, rtol=1e-4, atol=1e-4
+        infer_all(pb.engine(tmp_path / 'ema.pb', of), k.images), k.logits, rtol=1e-4, atol=1e-4
     )
 
 
@@ -138,12 +134,14 @@ def one_nan(value):
     'ending, change, real',
     [
         ('conv2d/kernel', one_weight, True),
-        ('conv2d_6/Conv2D/folded_kernel', one_weight, False),
+        ('conv2d_6/kernel', one_weight, False),
         ('output/bias', one_nan, True),
     ],
 )
-def test_proof_notices_a_single_wrong_value(ending, change, real, known, frozen, task, tmp_path):
-    of = task(model_path=known('port').prefix, **known('port').config)
+def test_proof_notices_a_single_wrong_value(
+    ending, change, real, known, frozen, reference, tmp_path
+):
+    of = reference(model_path=known('port').prefix, **known('port').config)
     (tmp_path / 'wrong.pb').write_bytes(
         corrupted(parsed(frozen('port')), ending, change).SerializeToString()
     )
@@ -154,27 +152,22 @@ def test_proof_notices_a_single_wrong_value(ending, change, real, known, frozen,
             ' .*allowed is 0.0001'
         ),
     ):
-        freeze.prove(
-            of, freeze.match(of), tmp_path / 'wrong.pb', of.folder('test') if real else None
-        )
+        freeze.prove(of, tmp_path / 'wrong.pb', of.folder() if real else None)
 
 
-def test_proof_takes_the_right_graph(known, frozen, task):
-    of = task(model_path=known('port').prefix, **known('port').config)
-    difference, images = freeze.prove(of, freeze.match(of), frozen('port'), of.folder('test'))
-    assert 0 <= difference < 1e-5 and images == 16
+def test_proof_takes_the_right_graph(known, frozen, reference):
+    of = reference(model_path=known('port').prefix, **known('port').config)
+    proof = freeze.prove(of, frozen('port'), of.folder())
+    assert 0 <= proof.difference < 1e-5 and proof.images == 16 and proof.exact_difference is None
 
 
 def test_what_fails_the_proof_is_not_written(known, recipe, tmp_path, monkeypatch, fails):
-    right = fold.batch_norms
-
-    def wrong(graph_def, output):
-        result = right(graph_def, output)
-        return result._replace(
-            graph_def=corrupted(result.graph_def, 'conv2d_1/Conv2D/folded_kernel', one_weight)
-        )
-
-    monkeypatch.setattr(fold, 'batch_norms', wrong)
+    right = freeze.constant_graph
+    monkeypatch.setattr(
+        freeze,
+        'constant_graph',
+        lambda *args: corrupted(right(*args), 'conv2d_1/kernel', one_weight),
+    )
     output = tmp_path / 'w.pb'
     output.write_bytes(b'an older one')
     assert 'not the model' in fails(freeze.main, flags(known('port'), recipe, output))
@@ -183,24 +176,22 @@ def test_what_fails_the_proof_is_not_written(known, recipe, tmp_path, monkeypatc
     ] == ['w.pb']
 
 
-def test_network_with_an_assertion_is_refused(known, task, tmp_path):
-    of = task(model_path=known('port').prefix, **known('port').config)
+def test_network_with_an_assertion_is_refused(known, reference, tmp_path, monkeypatch):
+    of = reference(model_path=known('port').prefix, **known('port').config)
+    network = of.network
 
-    class Asserting(type(of)):
-        output_name = 'checked'
+    def asserting(images):
+        logits = network(images)
+        check = tf.Assert(tf.reduce_all(tf.is_finite(logits)), [logits])
+        with tf.control_dependencies([check]):
+            return tf.identity(logits, name='checked')
 
-        def network(self, images, training, dropout=None, device=None):
-            logits = super().network(images, training, dropout)
-            with tf.control_dependencies(
-                [tf.Assert(tf.reduce_all(tf.is_finite(logits)), [logits])]
-            ):
-                return tf.identity(logits, name='checked')
-
-    of = Asserting(of.cfg)
+    monkeypatch.setattr(of, 'network', asserting)
+    monkeypatch.setattr(of, 'output_name', 'checked')
     with pytest.raises(
         ValueError, match=r'the inference graph of wideresnet is not static: .*checked \(Identity\)'
     ):
-        freeze.freeze(of, freeze.match(of), tmp_path / 'w.pb')
+        freeze.freeze(of, tmp_path / 'w.pb')
     assert not list(tmp_path.iterdir())
 
 
@@ -217,7 +208,7 @@ def test_mistakes_are_explained(known, recipe, tmp_path, fails):
             good + [word for key, value in changes.items() for word in ('--' + key, value)],
         )
 
-    assert "unknown model 'wideresnett'; legal: " in error(model='wideresnett')
+    assert '--model wideresnett is unknown; legal: ' in error(model='wideresnett')
     assert 'no such checkpoint' in error(model_path=tmp_path / 'nothing.ckpt')
     assert 'does not fit the network' in error(
         depth=22
@@ -238,12 +229,12 @@ def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path):
     """
 
     def parse(*words):
-        return freeze.Parser('', '').parse([str(word) for word in words])
+        return Parser('', '').parse_model([str(word) for word in words])
 
-    _, of, has_data = parse(
+    _, _, cfg, has_data = parse(
         '--model', 'wideresnet', '--config', recipe(do_train=True, device='auto'), '--image_num', 5
     )
-    assert (of.cfg.do_train, of.cfg.device, of.cfg.image_num, of.cfg.batch_size, has_data) == (
+    assert (cfg.do_train, cfg.device, cfg.image_num, cfg.batch_size, has_data) == (
         False,
         'cpu',
         5,
@@ -252,22 +243,21 @@ def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path):
     )
     path = tmp_path / 'resnest.yaml'
     path.write_text(yaml.safe_dump({'model': 'resnest', 'batch_size': 8, 'do_train': True}))
-    _, of, has_data = parse(
+    _, _, cfg, has_data = parse(
         '--model', 'resnest', '--config', path, '--train_data=x'
     )  # the published port's --data_path
-    assert (of.cfg.batch_size, of.cfg.data_path, has_data) == (1, 'x', True)
-    assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[1].cfg.batch_size == 3
+    assert (cfg.batch_size, cfg.data_path, has_data) == (1, 'x', True)
+    assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[2].batch_size == 3
     assert (
-        parse('--model', 'wideresnet', '--config', recipe(), '--device', 'gpu')[1].cfg.device
-        == 'gpu'
+        parse('--model', 'wideresnet', '--config', recipe(), '--device', 'gpu')[2].device == 'gpu'
     )
 
 
-def test_proof_takes_fewer_images_if_they_are_large(known, frozen, task, monkeypatch):
-    of = task(model_path=known('port').prefix, **known('port').config)
+def test_proof_takes_fewer_images_if_they_are_large(known, frozen, reference, monkeypatch):
+    of = reference(model_path=known('port').prefix, **known('port').config)
     for pixels, images in ((9 * 32 * 32, 12), (1, 4)):  # whole batches of 4
         monkeypatch.setattr(freeze, 'PROOF_PIXELS', pixels)
-        assert freeze.prove(of, freeze.match(of), frozen('port'), of.folder('test'))[1] == images
+        assert freeze.prove(of, frozen('port'), of.folder()).images == images
 
 
 def test_output_that_is_a_folder_is_left_alone(known, recipe, tmp_path, fails):
@@ -275,7 +265,7 @@ def test_output_that_is_a_folder_is_left_alone(known, recipe, tmp_path, fails):
     (tmp_path / 'run' / 'precious').write_text('x')
     assert 'is a folder' in fails(freeze.main, flags(known('paper'), recipe, tmp_path / 'run'))
     assert (tmp_path / 'run' / 'precious').read_text() == 'x'
-    assert 'cannot become one' in fails(
+    assert 'cannot be made one' in fails(
         freeze.main, flags(known('paper'), recipe, tmp_path / 'run' / 'precious' / 'w.pb')
     )
 

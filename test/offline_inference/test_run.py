@@ -11,6 +11,7 @@ import pytest
 import sklearn.metrics
 
 from offline_inference import run
+from offline_inference.engines import ENGINES
 
 COUNT = 21  # records of the data set's test split; batches of 8 leave 5 over
 
@@ -87,23 +88,23 @@ def test_figures_of_both_backends(command, trained, tmp_path, capsys):
         ) == (backend == 'onnx')
 
 
-def engine(monkeypatch, infer):
-    """Puts infer(the frozen graph's logits, call number from 0) in the place of the backend `pb`;
+def engine(monkeypatch, change):
+    """Puts change(the frozen graph's logits, call number from 0) in the place of the backend `pb`;
     returns the shapes of its inputs.
     """
-    shapes, build = [], run.BACKENDS['pb'][1]
+    shapes, load = [], ENGINES['pb'].load
 
-    def wrapped(task, frozen, input_dtype):
-        made = build(task, frozen, input_dtype)
+    def changed(*args):
+        infer, files = load(*args)
 
-        def changed(images):
+        def call(images):
             assert images.dtype == np.float32
             shapes.append(images.shape)
-            return infer(made.infer(images), len(shapes) - 1)
+            return change(infer(images), len(shapes) - 1)
 
-        return made._replace(infer=changed)
+        return call, files
 
-    monkeypatch.setitem(run.BACKENDS, 'pb', (lambda: None, wrapped))
+    monkeypatch.setitem(ENGINES, 'pb', ENGINES['pb']._replace(load=changed))
     return shapes
 
 
@@ -184,7 +185,7 @@ def test_results_of_another_checkpoint_are_dropped(command, trained, weights, tm
 def test_mistakes_are_explained(command, tmp_path, fails, monkeypatch):
     output = tmp_path / 'o'
     assert (
-        "--backend onxx is unknown; legal: onnx, pb, msame, ais_bench; did you mean 'onnx'?"
+        '--backend onxx is unknown; legal: onnx, openvino, pb, msame, ais_bench; did you mean'
         in fails(run.main, command(output, backend='onxx'))
     )
     assert 'no such folder' in fails(run.main, command(output, data_path=tmp_path / 'nowhere'))
@@ -192,12 +193,12 @@ def test_mistakes_are_explained(command, tmp_path, fails, monkeypatch):
     assert 'no such checkpoint' in fails(run.main, command(output, model_path=tmp_path / 'no.ckpt'))
     assert 'does not fit the network' in fails(run.main, command(output, num_classes=5))
     (tmp_path / 'file').write_text('')
-    assert 'is no folder' in fails(run.main, command(tmp_path / 'file'))
+    assert 'not a folder' in fails(run.main, command(tmp_path / 'file'))
 
-    def missing():
+    def missing(*_):
         raise AssertionError('nothing may be done before the packages are looked for')
 
-    monkeypatch.setattr(run.freeze, 'match', missing)
+    monkeypatch.setattr(run.Reference, 'restored', missing)
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     assert 'onnxruntime' in fails(run.main, command(output, backend='onnx'))
     assert not list(output.glob('*'))

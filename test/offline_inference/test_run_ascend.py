@@ -122,24 +122,29 @@ def test_finished_steps_are_not_repeated(words, done, monkeypatch, capfd):
 
 
 def test_goes_on_after_an_interruption(words, converted, monkeypatch):
-    """Stopped in msame, then in the scoring: the batches, then the results too, are there already."""
+    """Stopped in msame, then in the scoring: batches, then results too, are there already."""
 
     def stop(*_):
         raise KeyboardInterrupt
 
     flags = words(converted, backend='msame')
-    calls, tool = [], msame._msame
-    monkeypatch.setattr(msame, '_msame', stop)
+    calls, tool = [], msame.TOOLS['msame']
+    monkeypatch.setitem(msame.TOOLS, 'msame', tool._replace(execute=stop))
     with pytest.raises(SystemExit):
         run.main(flags)
-    monkeypatch.setattr(freeze, 'online', None)
-    monkeypatch.setattr(msame, '_msame', lambda *args: calls.append('msame') or tool(*args))
-    compare = ascend.results.compare
-    monkeypatch.setattr(ascend.results, 'compare', stop)
+    monkeypatch.setattr(ascend.Source, 'take', None)
+
+    def count(*args):
+        calls.append('msame')
+        return tool.execute(*args)
+
+    monkeypatch.setitem(msame.TOOLS, 'msame', tool._replace(execute=count))
+    score_files = ascend.score_files
+    monkeypatch.setattr(ascend, 'score_files', stop)
     with pytest.raises(SystemExit):
         run.main(flags)
     assert calls == ['msame'] and not (converted / 'offline.json').exists()
-    monkeypatch.setattr(ascend.results, 'compare', compare)
+    monkeypatch.setattr(ascend, 'score_files', score_files)
     run.main(flags)
     assert calls == ['msame'] and read(converted)['msame']['equal_predictions'] == 1.0
 
@@ -148,16 +153,16 @@ def test_chunks(words, done, converted, monkeypatch):
     """2 batches, then 1; stopped between the two. Batches are never all on the disk, and the sums
     are those of the whole.
     """
-    seen, tool = [], msame._msame
+    seen, tool = [], msame.TOOLS['msame']
 
     def watch(scratch, device_id):
         seen.append(sorted(path.name for path in (scratch / 'batches').iterdir()))
         assert len(list(converted.glob('msame/*/bins/batches/*.bin'))) == len(seen[-1])
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return tool(scratch, device_id)
+        return tool.execute(scratch, device_id)
 
-    monkeypatch.setattr(msame, '_msame', watch)
+    monkeypatch.setitem(msame.TOOLS, 'msame', tool._replace(execute=watch))
     flags = words(converted, backend='msame', chunk=2)
     with pytest.raises(SystemExit):
         run.main(flags)
@@ -191,7 +196,7 @@ def test_another_checkpoint_repeats_everything(words, trained, weights, done, tm
 def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
     """One prediction of 21: more than the 1 % that float16 is allowed."""
     shutil.copytree(str(done), str(tmp_path / 'o'))  # with its batches and results
-    logits = ascend.results.logits
+    logits = score.read_logits
 
     def swapped(path, shape):
         values = logits(path, shape).copy()
@@ -199,7 +204,7 @@ def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
             values[3, [values[3].argmax(), values[3].argmin()]] = values[3].min(), values[3].max()
         return values
 
-    monkeypatch.setattr(ascend.results, 'logits', swapped)
+    monkeypatch.setattr(score, 'read_logits', swapped)
     for path in (tmp_path / 'o').glob('msame/*/score.json'):
         path.unlink()
     with pytest.raises(SystemExit) as exit_:
@@ -223,7 +228,7 @@ def test_mistakes_before_anything_is_done(words, recipe, fails, tmp_path, monkey
         run.main, words(output, backend='onnx', soc_version='Ascend310')
     )
     assert '--chunk 0' in fails(run.main, words(output, backend='msame', chunk=0))
-    assert 'has no constants for its normalisation' in fails(
+    assert 'AIPP normalises RGB images' in fails(
         run.main,
         words(
             output, backend='msame', input_dtype='uint8', config=recipe(normalization='per_image')
@@ -249,9 +254,7 @@ def test_per_image_normalisation_goes_into_the_graph(words, recipe, tmp_path):
 def test_graph_with_the_other_input(words, recipe, trained, tmp_path, fails):
     flags = words(tmp_path / 'w.pb', input_dtype='uint8')
     freeze.main(flags)
-    convert = [
-        word for word in words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', soc_version='Ascend310')
-    ]
+    convert = words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', soc_version='Ascend310')
     assert 'its input_dtype is uint8' in fails(atc.main, convert)
     to_onnx.main(words(tmp_path / 'w.onnx', frozen=tmp_path / 'w.pb'))
     assert (tmp_path / 'w.onnx').stat().st_size > 10000

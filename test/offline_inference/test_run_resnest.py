@@ -12,19 +12,9 @@ import tensorflow as tf
 import yaml
 
 from common.checkpoints import checkpoint
-from offline_inference import (
-    ascend,
-    atc,
-    bins,
-    fold,
-    freeze,
-    msame,
-    pb,
-    results,
-    run,
-    score,
-    to_onnx,
-)
+from offline_inference import ascend, atc, bins, freeze, msame, pb, run, score, to_onnx
+from offline_inference.cli import Parser
+from offline_inference.reference import Reference
 from resnest_tf import model, model_port
 from resnest_tf.config import ResNeStConfig
 
@@ -233,7 +223,7 @@ def test_engines_agree(backend, dtype, paper, folder, sim, capfd):
         )
 
 
-def test_frozen_graph_has_the_published_names_and_no_batch_norm_left(whole):
+def test_frozen_graph_has_the_published_names(whole):
     graph_def = pb.read(whole / 'resnest.pb')
     (x,) = (node for node in graph_def.node if node.op == 'Placeholder')
     assert x.name == 'inputx' and [size.size for size in x.attr['shape'].shape.dim] == [
@@ -249,7 +239,7 @@ def test_frozen_graph_has_the_published_names_and_no_batch_norm_left(whole):
         and not last.attr['align_corners'].b
         and not last.attr['half_pixel_centers'].b
     )
-    assert not any('BatchNorm' in node.op or 'SpaceToBatch' in node.op for node in graph_def.node)
+    assert not any('SpaceToBatch' in node.op for node in graph_def.node)
     rates = [node.attr['dilations'].list.i[1] for node in graph_def.node if node.op == 'Conv2D']
     assert {12, 24, 36} < set(rates)
 
@@ -262,22 +252,17 @@ def test_disk_holds_a_chunk_at_a_time(paper, whole, tmp_path, sim, monkeypatch, 
         shutil.copy(str(whole / name), str(tmp_path / name))
     each = HEIGHT * WIDTH * (3 * 4 + 1 + 2 * 19 * 4) + 4
     monkeypatch.setattr(ascend, 'CHUNK_BYTES', 3 * each - 1)
-    seen, tool = [], msame._msame
+    seen, tool = [], msame.TOOLS['msame']
 
     def watch(scratch, device_id):
-        files = [
-            path
-            for path in tmp_path.rglob('*')
-            if path.is_file() and path.suffix in ('.bin', '.npy')
-        ]
         seen.append(len(list((scratch / 'batches').iterdir())))
-        headers = 3 * 128
-        assert sum(path.stat().st_size for path in files) - headers == seen[-1] * (
-            each - HEIGHT * WIDTH * 19 * 4
-        )  # without results
-        return tool(scratch, device_id)
+        stats = [path.stat() for path in tmp_path.rglob('*') if path.suffix in ('.bin', '.npy')]
+        sizes = {stat.st_ino: stat.st_size for stat in stats}  # the scratch folder holds hard links
+        headers, results = 3 * 128, HEIGHT * WIDTH * 19 * 4  # there are no results yet
+        assert sum(sizes.values()) - headers == seen[-1] * (each - results)
+        return tool.execute(scratch, device_id)
 
-    monkeypatch.setattr(msame, '_msame', watch)
+    monkeypatch.setitem(msame.TOOLS, 'msame', tool._replace(execute=watch))
     run.main(paper.words(tmp_path, backend='msame'))
     assert (
         seen == [2, 2, 1]
@@ -312,48 +297,39 @@ def test_scores_of_a_run_by_hand(paper, whole, sim, capsys):
     )
 
 
-def test_ports_network_with_its_channels_reversed_by_the_device_and_in_the_graph(
-    port, tmp_path, sim, monkeypatch
-):
-    _, task, _ = freeze.Parser('', '').parse(port.words(tmp_path)[:-2])
-    checkpoint_, largest = freeze.match(task), np.abs(port.logits).max()
+def test_ports_network_is_given_bgr_by_the_host(port, tmp_path, sim, monkeypatch):
+    _, task, cfg, _ = Parser('', '').parse_model(port.words(tmp_path)[:-2])
+    of, largest = Reference.restored(task, cfg), np.abs(port.logits).max()
     for dtype in ('float32', 'uint8'):
-        frozen = fold.batch_norms(freeze._constants(task, checkpoint_, dtype), task.output_name)
-        assert (frozen.folded, frozen.kept) == (
-            74,
-            16,
-        )  # the 16 follow a concatenation of two convolutions
-        (tmp_path / (dtype + '.pb')).write_bytes(frozen.graph_def.SerializeToString())
+        graph_def = freeze.constant_graph(of, dtype)
+        (tmp_path / (dtype + '.pb')).write_bytes(graph_def.SerializeToString())
 
-    to_onnx.convert(tmp_path / 'uint8.pb', tmp_path / 'uint8.onnx', task.output_name)
-    logits = to_onnx.load(tmp_path / 'uint8.onnx', task, 'uint8')(scenes()[:1])
+    to_onnx.convert(tmp_path / 'uint8.pb', tmp_path / 'uint8.onnx', of.output_name)
+    logits = to_onnx.engine(tmp_path / 'uint8.onnx', of, 'uint8')(scenes()[:1, ..., ::-1])
     np.testing.assert_allclose(logits, port.logits[:1], atol=1e-4 * largest)
 
-    atc.convert(
-        task,
-        atc.request(task, tmp_path / 'float32.pb', tmp_path / 'resnest.om', 'Ascend310', 'uint8'),
+    conversion = atc.plan(
+        of, tmp_path / 'float32.pb', tmp_path / 'resnest.om', 'Ascend310', 'uint8'
     )
-    records = task.folder('val')
-    monkeypatch.setattr(
-        bins, 'logits_shape', lambda task: [1, HEIGHT, WIDTH, 19]
-    )  # building 50 layers takes seconds
-    bins.write(
+    atc.convert(of, conversion)
+    records = of.folder()
+    monkeypatch.setattr(of, 'logits_shape', lambda: [1, HEIGHT, WIDTH, 19])  # which takes seconds
+    batches = bins.write(
         tmp_path / 'bins',
-        bins.identity(task, records, 'uint8'),
-        bins._batches(task, records),
+        bins.describe(of, records, 'uint8'),
+        Reference(task, cfg).batches(records),
         COUNT,
     )
-    files = msame.run(
-        'msame', tmp_path / 'resnest.om', tmp_path / 'bins', tmp_path / 'results'
-    ).files
-    logits = np.concatenate([results.logits(path, [1, HEIGHT, WIDTH, 19]) for path in files])
+    files = msame.run('msame', tmp_path / 'resnest.om', batches, tmp_path / 'results').files
+    logits = np.concatenate([score.read_logits(path, [1, HEIGHT, WIDTH, 19]) for path in files])
     np.testing.assert_allclose(logits, port.logits, atol=2e-2 * largest)  # float16
     assert np.mean(logits.argmax(-1) == port.logits.argmax(-1)) > 0.99
 
     lines = [line.strip() for line in (tmp_path / 'resnest.aipp.cfg').read_text().splitlines()]
     mean, deviation = CONSTANTS
-    assert 'rbuv_swap_switch: true' in lines
-    for channel in range(3):  # numbered after the swap: blue first
+    assert 'rbuv_swap_switch: false' in lines
+    assert 'src_image_size_w: %d' % WIDTH in lines and 'src_image_size_h: %d' % HEIGHT in lines
+    for channel in range(3):  # blue first
         assert 'min_chn_%d: %g' % (channel, mean[2 - channel]) in lines
         (reciprocal,) = (
             float(line.split()[1]) for line in lines if line.startswith('var_reci_chn_%d' % channel)
@@ -362,7 +338,7 @@ def test_ports_network_with_its_channels_reversed_by_the_device_and_in_the_graph
 
 
 def test_test_split_has_nothing_to_score(paper, tmp_path, folder, capsys):
-    """Labels that are all 255: the comparison stands, figures and the published line are left out."""
+    """All labels are 255: engines are compared, figures and the published line are left out."""
     records = tmp_path / 'data' / 'test.tfrecord'
     records.parent.mkdir()
     with tf.io.TFRecordWriter(str(records)) as writer:

@@ -1,89 +1,52 @@
-"""Agreement, relative difference and the published line, by hand."""
+"""Files of logits in every form, their order, and the published line."""
 
-import math
-import tracemalloc
+import os
+import types
 
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from offline_inference import score
 
-A = np.array([[1.0, 2.0], [5.0, 3.0], [0.0, 0.0], [9.0, 9.5]])
+
+def test_files_of_the_newest_folder_in_the_batches_order(tmp_path):
+    for stamp in ('20220922_170409', '2022922_17_4_9_955610'):
+        (tmp_path / stamp).mkdir()
+        for name in ('000002', '000000', '000001'):
+            (tmp_path / stamp / (name + '_output_0.bin')).write_bytes(b'')
+    os.utime(str(tmp_path / '2022922_17_4_9_955610'), (1, 1))
+    names = ['%06d.bin' % number for number in range(3)]
+    found = score.find_results(tmp_path, types.SimpleNamespace(names=names, checksum='1'))
+    assert [path.stem for path in found] == ['%06d_output_0' % number for number in range(3)]
+    assert {path.parent.name for path in found} == {'20220922_170409'}
 
 
-def test_agreement_counts_equal_classes_of_real_images():
-    b = A + [[0.25, 0], [-3, 0], [0, 0], [50, 0]]
-    assert score.agreement(A, b, np.array([1, 1, 1, 0])) == (3, 2, 3.0)  # the last is padding
-    total = score.agreement(A, b, np.ones(4)).add(score.agreement(A, A, np.ones(4)))
-    assert total == (8, 6, 50.0) and total.share == 0.75
-    assert score.agreement(A, b, np.zeros(4)) == (0, 0, 0.0)
-    assert math.isnan(score.Agreement().share)
+@pytest.mark.parametrize('dtype', [np.float16, np.float32])
+def test_type_of_binary_logits_shows_in_their_size(dtype, tmp_path):
+    logits = np.random.RandomState(0).normal(size=(8, 4)).astype(dtype)
+    logits.tofile(str(tmp_path / 'a_0.bin'))
+    found = score.read_logits(tmp_path / 'a_0.bin', [8, 4])
+    assert found.dtype == np.float32 and np.array_equal(found, logits)
 
 
-def test_equal_logits_count_as_the_first_class():
-    assert score.agreement(np.array([[2.0, 2.0]]), np.array([[2.0, 1.9]]), np.ones(1)).equal == 1
-
-
-def test_each_pixel_is_a_prediction():
-    online = np.zeros((2, 3, 5, 4))
-    offline = online.copy()
-    offline[1, 2, 4, 3] = 1.0
-    assert score.agreement(online, offline, np.ones(2)) == (30, 29, 1.0)
-    assert score.agreement(online, offline, np.array([1.0, 0.0])) == (15, 15, 0.0)
-
-
-@pytest.mark.parametrize('both', [False, True])
-def test_nan_never_agrees(both):
-    bad = A.copy()
-    bad[1, 0] = np.nan  # where the largest is
-    found = score.agreement(bad if both else A, bad, np.ones(4))
-    assert found[:2] == (4, 3) and math.isnan(found.largest)
-    assert math.isnan(found.add(score.Agreement(1, 1, 0.5)).largest) and math.isnan(
-        score.Agreement(1, 1, 0.5).add(found).largest
-    )
-
-
-def test_relative_difference_is_of_the_images_own_scale():
-    reference = np.array([[100.0, -200.0], [0.1, 0.2]])
-    assert score.relative_difference(reference, reference + [[1, 0], [0, 0]]) == pytest.approx(
-        1 / 200
-    )
-    assert score.relative_difference(reference, reference + [[0, 0], [0, 0.01]]) == pytest.approx(
-        0.05
-    )
-    assert score.relative_difference(np.zeros((2, 3)), np.zeros((2, 3))) == 0
-    assert score.relative_difference(np.zeros((2, 3)), np.full((2, 3), 1e-3)) > 1
-    for bad in (np.nan, np.inf):
-        assert math.isnan(score.relative_difference(reference, np.full((2, 2), bad)))
-        assert math.isnan(score.relative_difference(np.full((2, 2), bad), np.full((2, 2), bad)))
-
-
-def test_a_photographs_logits_are_compared_without_copies_of_them():
-    online = np.random.RandomState(0).normal(size=[2, 300, 401, 19]).astype(np.float32)
-    offline = online.copy()
-    offline[1, 250, 400, 7] = 50.0  # in the last piece of an image
-    offline[0, 299, 0] = np.nan
-    offline[1, 0, 5, :] -= 1.0  # the same class
-    tracemalloc.start()
-    found = score.agreement(online, offline, np.array([0, 1]))
-    worst = score.relative_difference(online[1:], offline[1:])
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    difference = 50 - float(online[1, 250, 400, 7])
-    assert found == (
-        300 * 401,
-        300 * 401 - 1,
-        pytest.approx(difference),
-    ) and worst == pytest.approx(difference / np.abs(online[1]).max())
-    assert peak < online.nbytes / 2
-    assert score.agreement(online, offline, np.ones(2)).equal == 2 * 300 * 401 - 2 and math.isnan(
-        score.relative_difference(online, offline)
-    )
+def test_unreadable_results(tmp_path):
+    np.zeros(5, np.float32).tofile(str(tmp_path / 'a_0.bin'))
+    with pytest.raises(
+        UserError, match='has 20 bytes; .8, 4. logits are 128 in float32, 64 in float16'
+    ):
+        score.read_logits(tmp_path / 'a_0.bin', [8, 4])
+    (tmp_path / 'a_0.txt').write_text('1 2 3 \n')
+    with pytest.raises(UserError, match='holds 3 numbers'):
+        score.read_logits(tmp_path / 'a_0.txt', [8, 4])
+    (tmp_path / 'a_0.txt').write_text('1 2 3 \n4 nan -inf \n')
+    found = score.read_logits(tmp_path / 'a_0.txt', [2, 3])
+    assert np.array_equal(np.nan_to_num(found[0]), [1, 2, 3])
 
 
 def test_published_lines():
     assert (
-        score.published(50000, {'loss': 1.0, 'top1': 0.78806})
+        score.published_line(50000, {'loss': 1.0, 'top1': 0.78806})
         == '>>>>>  共 50000 测试样本    accuracy:0.788060'
     )
     segmented = {
@@ -94,7 +57,7 @@ def test_published_lines():
         'frequency_weighted_iou': 0.9023,
     }
     assert (
-        score.published(500, segmented)
+        score.published_line(500, segmented)
         == '>>>>>  共 500 测试样本    MIoU: 0.664500 0.9465 0.7354 0.6645 0.9023'
     )
-    assert score.published(500, {'loss': 1.0}) == ''
+    assert score.published_line(500, {'loss': 1.0}) == ''

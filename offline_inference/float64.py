@@ -1,0 +1,87 @@
+"""The same inference graph computed in float64, where float32 rounding hides whether two agree."""
+
+from typing import Callable, Dict, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from offline_inference import pb
+from offline_inference.reference import Reference
+
+_FLOAT, _DOUBLE = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
+Infer = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,C] -> logits, float64
+
+
+def checkpoint_network(reference: Reference) -> Infer:
+    """The checkpoint's own network; its values are read from the file, not restored."""
+    with tf.Graph().as_default() as graph:
+        reference.network(tf.placeholder(tf.float32, reference.input_shape, pb.INPUT))
+    names = reference.plan.names.items()
+    values = {name: reference.plan.checkpoint.read(source) for name, source in names}
+    return _infer(reference, graph.as_graph_def(), values)
+
+
+def frozen_graph(reference: Reference, graph_def: tf.GraphDef) -> Infer:
+    return _infer(reference, graph_def)
+
+
+def _infer(
+    reference: Reference, graph_def: tf.GraphDef, values: Optional[Dict[str, np.ndarray]] = None
+) -> Infer:
+    graph_def = convert(graph_def, reference.output_name, values or {})
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name='')
+        images, logits = (
+            graph.get_tensor_by_name(name + ':0') for name in (pb.INPUT, reference.output_name)
+        )
+        session = tf.Session(graph=graph, config=reference.session_config())
+    return session.make_callable(logits, [images])
+
+
+def convert(graph_def: tf.GraphDef, output: str, values: Dict[str, np.ndarray]) -> tf.GraphDef:
+    """An inference graph in which every float32 tensor is float64; variables become `values`."""
+    constant = tf.GraphDef()
+    for node in graph_def.node:
+        if node.name in values:
+            _constant(constant, node.name, values[node.name])
+        else:
+            constant.node.add().CopyFrom(node)
+    result = tf.GraphDef()
+    for node in tf.graph_util.extract_sub_graph(constant, [output]).node:
+        if node.op.startswith('FusedBatchNorm'):  # has no float64 kernel
+            _batch_norm(result, node)
+        elif node.op == 'Const' and node.attr['dtype'].type == _FLOAT:
+            _constant(result, node.name, tf.make_ndarray(node.attr['value'].tensor))
+        else:
+            copy = result.node.add()
+            copy.CopyFrom(node)
+            for attribute in copy.attr.values():
+                if attribute.type == _FLOAT:
+                    attribute.type = _DOUBLE
+            if node.op == 'ResizeBilinear':  # whatever it reads, it makes float32
+                copy.name += '/float64_resized'
+                cast = result.node.add(op='Cast', name=node.name, input=[copy.name])
+                cast.attr['SrcT'].type, cast.attr['DstT'].type = _FLOAT, _DOUBLE
+    return result
+
+
+def _constant(graph_def: tf.GraphDef, name: str, value: np.ndarray) -> None:
+    node = graph_def.node.add(op='Const', name=name)
+    node.attr['dtype'].type = _DOUBLE
+    node.attr['value'].tensor.CopyFrom(tf.make_tensor_proto(value.astype(np.float64)))
+
+
+def _batch_norm(graph_def: tf.GraphDef, norm: tf.NodeDef) -> None:
+    """(x - mean) * gamma / sqrt(variance + epsilon) + beta, in separate operations."""
+    x, gamma, beta, mean, variance = norm.input[:5]
+    part = norm.name + '/float64_'
+    _constant(graph_def, part + 'epsilon', np.float64(norm.attr['epsilon'].f))
+    for op, result, inputs in (
+        ('AddV2', part + 'variance', [variance, part + 'epsilon']),
+        ('Rsqrt', part + 'rsqrt', [part + 'variance']),
+        ('Mul', part + 'scale', [gamma, part + 'rsqrt']),
+        ('Sub', part + 'centred', [x, mean]),
+        ('Mul', part + 'scaled', [part + 'centred', part + 'scale']),
+        ('AddV2', norm.name, [part + 'scaled', beta]),
+    ):
+        graph_def.node.add(op=op, name=result, input=inputs).attr['T'].type = _DOUBLE

@@ -1,0 +1,55 @@
+"""Inference with OpenVINO on the CPU, in float32 or bfloat16; an optional package."""
+
+import pathlib
+import threading
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+
+from common.errors import UserError
+from offline_inference import to_onnx
+from offline_inference.cli import optional_package
+
+Infer = Callable[[np.ndarray], np.ndarray]
+PRECISIONS = ('f32', 'bf16')
+
+
+def _runtime() -> Any:
+    return optional_package(
+        'openvino.runtime', 'openvino', 'pip install openvino==2023.0.2, or give --backend onnx'
+    )
+
+
+def software(precision: Optional[str] = None) -> Dict[str, str]:
+    """Versions of the packages; UserError if one is missing, or the CPU has no such precision."""
+    versions = dict(to_onnx.software(), openvino=_runtime().get_version())
+    able = _runtime().Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    if precision == 'bf16' and 'BF16' not in able:
+        raise UserError('--precision bf16: this CPU has no bfloat16; give --precision f32')
+    return versions
+
+
+def engine(path: pathlib.Path, precision: str, throughput: bool = False) -> Infer:
+    """Returns infer(images [N,H,W,C], normalised float32 or uint8) -> logits of an ONNX model that
+    offline_inference.to_onnx wrote.
+
+    throughput: for several calls at a time, from as many threads; else for the shortest one.
+    """
+    settings = {
+        'INFERENCE_PRECISION_HINT': precision,
+        'PERFORMANCE_HINT': 'THROUGHPUT' if throughput else 'LATENCY',
+    }
+    try:
+        compiled = _runtime().Core().compile_model(str(path), 'CPU', settings)
+    except RuntimeError as error:
+        text = ' '.join(str(error).split())
+        raise UserError('%s: OpenVINO cannot run it: %s; give --backend onnx' % (path, text))
+
+    requests = threading.local()
+
+    def infer(images: np.ndarray) -> np.ndarray:
+        if not hasattr(requests, 'own'):
+            requests.own = compiled.create_infer_request()
+        return requests.own.infer({0: images})[compiled.output(0)].copy()
+
+    return infer
