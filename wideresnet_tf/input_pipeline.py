@@ -8,11 +8,12 @@ import functools
 import threading
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
 from common.data import augment as augmentation
-from common.data import sampling
+from common.data import images, sampling
 from common.data.records import Folder
 
 SHAPE = (32, 32, 3)
@@ -170,3 +171,12 @@ def class_names(metadata: Dict, cfg) -> List[str]:
     the fine ones.
     """
     return list(metadata.get('classes', [])) if cfg.label == 'fine_label' else []
+
+
+def decode(data: bytes, cfg) -> np.ndarray:
+    """Returns an image file's pixels as evaluation sees them, uint8 [32,32,3].
+
+    Raises ValueError for what is not an image.
+    """
+    height, width, _ = cfg.input_shape
+    return cv2.resize(images.decode(data), (width, height), interpolation=cv2.INTER_AREA)
