@@ -200,9 +200,7 @@ def test_other_shapes_are_named_with_both(tmp_path):
     path = saved(tmp_path / 'c', values())
     with pytest.raises(
         UserError,
-        match=(
-            r'1 have another shape \(stem/kernel is \[3, 3, 3, 4\] instead of \[3, 3, 3, 8\]\)'
-        ),
+        match=(r'1 have another shape \(stem/kernel is \[3, 3, 3, 4\] instead of \[3, 3, 3, 8\]\)'),
     ):
         match(Checkpoint(path), dict(SHAPES, **{'stem/kernel': [3, 3, 3, 8]}))
 

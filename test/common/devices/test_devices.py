@@ -91,7 +91,7 @@ def test_one_process_of_a_launcher_needs_no_horovod(nothing, monkeypatch):
 
 
 def test_processes_of_a_machine_share_its_cores(monkeypatch):
-    monkeypatch.setattr(hvd.host, "cores", lambda: 12)
+    monkeypatch.setattr(hvd.host, 'cores', lambda: 12)
     fake = types.ModuleType('horovod.tensorflow')
     fake.init, fake.rank, fake.size, fake.local_rank, fake.local_size = (
         (lambda: None),

@@ -224,9 +224,7 @@ def test_classes_that_do_not_occur(data, tmp_path):
     assert re.search(r'wall +-(\s|$)', segmentation.eval_line('resnest', figures)) and re.search(
         r'pole +0\.00', segmentation.eval_line('resnest', figures)
     )
-    evaluate.write(
-        dict(figures, counts={'confusion': np.eye(19)}, model='resnest'), str(tmp_path)
-    )
+    evaluate.write(dict(figures, counts={'confusion': np.eye(19)}, model='resnest'), str(tmp_path))
     written = json.loads((tmp_path / 'eval.json').read_text(), parse_constant=pytest.fail)
     assert written['iou']['wall'] is None
     report.write(tmp_path)

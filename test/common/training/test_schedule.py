@@ -234,7 +234,10 @@ def test_warm_up_longer_than_training_never_reaches_the_base():
             dict(schedule='piecewise', boundaries=[60, 30], values=[0.1, 0.2, 0.3]),
             'boundaries is .* ascending order',
         ),
-        (dict(schedule='piecewise', boundaries=[60, 60], values=[0.1, 0.2, 0.3]), 'ascending order'),
+        (
+            dict(schedule='piecewise', boundaries=[60, 60], values=[0.1, 0.2, 0.3]),
+            'ascending order',
+        ),
         (dict(schedule='piecewise', boundaries=[60], values=[0.1, 0.2, 0.3]), '2 learning rates'),
         (dict(schedule='piecewise', boundaries=[60], values=[0.1, -0.2]), 'none below 0'),
         (dict(schedule='piecewise', boundaries=[60], values=[0.2, 0.1]), 'base learning rate 0.1'),
