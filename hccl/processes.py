@@ -68,7 +68,7 @@ def run(
         for rank in ranks:
             running.append(_Process(command, rank, log_dir, before))
             guard.add(running[-1].pid)
-        return _watch(running, watched, grace)
+        return _Supervisor(running, grace).wait(watched)
     finally:
         for process in running:
             process.end()
@@ -76,78 +76,80 @@ def run(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _watch(processes: List['_Process'], watched: Set[int], grace: float) -> int:
-    failed: Optional[_Process] = None
-    stop, deadline = None, float('inf')
-    echo = _Echo(processes[0])
-    while any(process.status() is None for process in processes):
-        event = signal.sigtimedwait(watched, 0.1)
-        echo.go_on()
-        if failed is None and stop is None:
-            # If several have ended since the last look, the signal names the first.
-            first = event.si_pid if event and event.si_signo == signal.SIGCHLD else None
-            failed = next(
-                (
-                    process
-                    for process in sorted(processes, key=lambda process: process.pid != first)
-                    if process.status()
-                ),
-                None,
-            )
-            if failed and len(processes) > 1:
-                say('%s ended with %s: stopping the others' % (failed, _meaning(failed.status())))
-                deadline = _signal_all(processes, signal.SIGTERM, STOP)
-        if event and event.si_signo in STOPPING and failed is None:
-            number = signal.Signals(event.si_signo)
-            if stop:
-                deadline = time.monotonic()
-            else:
-                stop = number
-                say(
-                    '%s: every rank gets it; %d s for the last checkpoint, once more kills'
-                    % (number.name, grace)
-                )
-                deadline = _signal_all(
-                    processes, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM, grace
-                )
-        if time.monotonic() >= deadline:
-            late = [process.rank.name for process in processes if process.status() is None]
-            if late:
-                say('%s did not end in time: killed' % ', '.join(late))
-            deadline = _signal_all(processes, signal.SIGKILL, float('inf'))
-    echo.go_on()
-    status = (
-        failed.status()
-        if failed
-        else next((process.status() for process in processes if process.status()), 0)
-    )
-    if status and not stop:
-        _explain(failed or next(process for process in processes if process.status()))
-    return status
+class _Supervisor:
+    """Watches the ranks: after a failure it stops the others, a signal it passes on to all."""
 
+    def __init__(self, processes: List['_Process'], grace: float):
+        self._processes = processes
+        self._grace = grace
+        self._failed: Optional[_Process] = None
+        self._stopped = False  # by a signal
+        self._deadline = float('inf')  # when those that still run are killed
 
-def _signal_all(processes: List['_Process'], number: int, seconds: float) -> float:
-    """Signals every group that still has its rank; returns the time by which it must be gone."""
-    for process in processes:
-        if process.status() is None:
+    def wait(self, watched: Set[int]) -> int:
+        """The exit status of the job, once all ranks have ended. watched: blocked signals."""
+        echo = _Echo(self._processes[0])
+        while self._running():
+            event = signal.sigtimedwait(watched, 0.1)
+            echo.forward()
+            if not self._failed and not self._stopped:
+                self._look_for_failure(event)
+            if event and event.si_signo in STOPPING and not self._failed:
+                self._pass_on(signal.Signals(event.si_signo))
+            if time.monotonic() >= self._deadline:
+                late = ', '.join(process.rank.name for process in self._running())
+                if late:
+                    say('%s did not end in time: killed' % late)
+                self._signal_all(signal.SIGKILL, float('inf'))
+        echo.forward()
+        failed = self._failed or next((p for p in self._processes if p.status()), None)
+        if failed and not self._stopped:
+            _report_failure(failed)
+        return failed.status() if failed else 0
+
+    def _running(self) -> List['_Process']:
+        return [process for process in self._processes if process.status() is None]
+
+    def _look_for_failure(self, event) -> None:
+        # If several have ended since the last look, the signal names the first.
+        first = event.si_pid if event and event.si_signo == signal.SIGCHLD else None
+        ended = sorted(self._processes, key=lambda process: process.pid != first)
+        self._failed = next((process for process in ended if process.status()), None)
+        if self._failed and len(self._processes) > 1:
+            meaning = _describe_status(self._failed.status())
+            say('%s ended with %s: stopping the others' % (self._failed, meaning))
+            self._signal_all(signal.SIGTERM, STOP)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        if self._stopped:  # the second signal
+            self._deadline = time.monotonic()
+            return
+        self._stopped = True
+        say(
+            '%s: passed on to every rank, which has %d s for its last checkpoint; a second signal'
+            ' kills' % (number.name, self._grace)
+        )
+        passed = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+        self._signal_all(passed, self._grace)
+
+    def _signal_all(self, number: int, seconds: float) -> None:
+        """Signals every group that still has its rank, and sets the time for its end."""
+        for process in self._running():
             process.signal(number)
-    return time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
 
 
-def _explain(failed: '_Process') -> None:
+def _report_failure(failed: '_Process') -> None:
     log = failed.text()
     lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
-    report = [
-        'launch: %s failed: %s. The end of %s:' % (failed, _meaning(failed.status()), failed.log)
-    ]
+    meaning = _describe_status(failed.status())
+    report = ['launch: %s failed: %s. The end of %s:' % (failed, meaning, failed.log)]
     report += ['    ' + line for line in lines[-LAST_LINES:]]
     report += ['launch: ' + fix for fix in error_codes.find_fixes(log)]
     sys.stderr.write('\n'.join(report) + '\n')
 
 
-def _meaning(status: int) -> str:
-    if status <= 128:
-        return 'exit status %d' % status
+def _describe_status(status: int) -> str:
     try:
         return 'exit status %d (%s)' % (status, signal.Signals(status - 128).name)
     except ValueError:
@@ -233,7 +235,7 @@ class _Echo:
         self._file = open(str(process.log), 'rb')
         self._file.seek(process.start)
 
-    def go_on(self) -> None:
+    def forward(self) -> None:
         text = self._file.read()
         if text:
             _show(text)
