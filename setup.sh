@@ -30,15 +30,15 @@ sys.exit(sys.version_info[:2] != (3, 7) or sys.implementation.name != "cpython" 
     done < <([[ -z ${PYTHON:-} ]] || printf '%s\n' "$PYTHON"
         type -ap python3.7 python3 python
         printf '%s/bin/python3.7\n' "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.7* \
-            {"${conda%/*/*}","$HOME"/{miniconda3,anaconda3,miniforge3}}{,/envs/*}
-        sed 's|$|/bin/python3.7|' "$HOME/.conda/environments.txt" 2>/dev/null)
+            {"${conda%/*/*}","$HOME"/{miniconda3,anaconda3,miniforge3}}{,/envs/*})
     echo 3.7
 }
 
 get_uv() {  # sets uv, and tells it what pip is configured to use
     local python name value
-    while read -r python; do "$python" -c 'import pip' 2>/dev/null && break; done < <(
-        type -ap python3 python python3.7; printf '%s\n' /usr/bin/python3 "${PYTHON:-}")
+    for python in python3 python "${PYTHON:-python3.7}" /usr/bin/python3; do
+        "$python" -c 'import pip' 2>/dev/null && break
+    done
     for name in index-url=UV_INDEX_URL extra-index-url=UV_EXTRA_INDEX_URL cert=SSL_CERT_FILE; do
         value=$({ "$python" -m pip config list 2>/dev/null || true; } | sed -n "s/^[^=]*\.${name%=*}='\(.*\)'$/\1/p" | head -n 1)
         [[ -z $value || -n $(printenv "${name#*=}") ]] || export "${name#*=}=$value"
@@ -47,7 +47,6 @@ get_uv() {  # sets uv, and tells it what pip is configured to use
     [[ $("${uv:-false}" --version) != "${uv_pin/==/ }"* ]] || return 0
     uv=$PWD/.uv/bin/uv
     [[ -x $uv ]] || "$python" -m pip install -q --no-deps --ignore-requires-python --target .uv "$uv_pin" ||
-        { rm -rf .uv && python3 -m venv .uv && .uv/bin/pip install -q --no-deps "$uv_pin"; } ||
         fail "no $uv_pin, see above: 'pipx install $uv_pin' or 'curl -LsSf https://astral.sh/uv/${uv_pin#*==}/install.sh | sh' installs it"
 }
 
@@ -78,8 +77,8 @@ make_venv() {
         there=$("$python" -m pip list --format freeze | sed 's/==.*//' | paste -sd '|')
         grep -hviE "^($there|tensorflow)==" "${pins[@]}" >.venv/pins.txt
     fi
-    # setuptools and wheel first: they build the others.
-    install -r <(grep -E '^(setuptools|wheel)==' requirements.txt) && install -r .venv/pins.txt || fail "no packages, see above: UV_INDEX_URL=https://... names another package index"
+    install -r <(grep -E '^(setuptools|wheel)==' requirements.txt) && install -r .venv/pins.txt ||  # these two build the others
+        fail "no packages, see above: UV_INDEX_URL=https://... names another package index"
     .venv/bin/python -W ignore -c 'import tensorflow as tf; assert tf.__version__.startswith("1.15.")' ||
         fail "TensorFlow 1.15 does not run here (exit status $?; 132: the CPU lacks AVX)"
     stamp "${pins[@]}" >.venv/setup.stamp

@@ -25,15 +25,12 @@ PYPI = 'https://me:secret@mirror.example/simple'
         'home/.pyenv/versions/3.7.9/bin/python3.7',
         'home/miniconda3/envs/old/bin/python3.7',
         'conda root/envs/old/bin/python3.7',
-        'elsewhere/env/bin/python3.7',
     ],
 )
 def test_finds_python_behind_others_that_do_not_fit(copy, tmp_path, place):
     for name, kind in (('python3.7', 'shim'), ('python3', '3.11.2'), ('python', 'of .venv')):
         copy.python(name, kind)
     wanted = copy.python(tmp_path / place)
-    (copy.home / '.conda').mkdir()
-    (copy.home / '.conda/environments.txt').write_text('%s\n' % (tmp_path / 'elsewhere/env'))
     status, _, err = copy.run(CONDA_EXE=str(tmp_path / 'conda root/bin/conda'))
     assert status == 0, err
     assert '--python %s .venv|' % wanted in copy.environment()
