@@ -1,0 +1,22 @@
+"""Fields of a LeNet recipe that common/settings.py lacks."""
+
+import dataclasses
+
+from jsonargparse.typing import PositiveInt
+
+from common.config import option
+from common.errors import UserError
+from common.settings import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class LeNetConfig(Config):
+    filters: PositiveInt = option(8, 'of the first conv; the second has twice as many')
+    num_classes: PositiveInt = option(10, 'classes')
+
+    input_shape = (16, 16, 3)
+
+    def check(self) -> None:
+        super().check()
+        if self.num_classes < 2:
+            raise UserError('num_classes: %d is not legal; give at least 2' % self.num_classes)
