@@ -11,12 +11,15 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import signal
+import stat
 import sys
 import tempfile
+import time
 import zipfile
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator, Tuple
 
 from common.errors import UserError
 from common.files import atomic
@@ -25,10 +28,19 @@ CACHE = '/cache'  # the large local disk of a ModelArts server
 
 
 def _cache() -> pathlib.Path:
+    """A folder of this user's own on the large local disk."""
     root = CACHE if os.path.isdir(CACHE) and os.access(CACHE, os.W_OK) else tempfile.gettempdir()
-    path = pathlib.Path(root, 'modelarts')
-    path.mkdir(exist_ok=True)
+    path = pathlib.Path(root, 'modelarts-%d' % os.getuid())
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UserError('%s is not a folder of this user; remove it' % path)
+    path.chmod(0o700)
     return path
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _moxing(url: str):
@@ -52,9 +64,7 @@ def copy(source: str, target: str) -> None:
     """Copies a folder's content or a file; either side may be obs://."""
     remote = next((url for url in (source, target) if url.startswith('obs://')), None)
     if not exists(source):
-        raise UserError(
-            '%s: there is nothing; give an obs:// folder or zip, or a local one' % source
-        )
+        raise UserError('%s does not exist; give an obs:// folder or zip, or a local one' % source)
     if remote:
         file = _moxing(remote).file
         (file.copy_parallel if file.is_directory(source) else file.copy)(source, target)
@@ -71,47 +81,98 @@ def copy(source: str, target: str) -> None:
                 shutil.copyfile(str(path), str(place))
 
 
+def _versions(url: str) -> Dict[str, Tuple[int, int]]:
+    """{name: (bytes, time of the last change)} of a file, or of all files below a folder."""
+    if not exists(url):
+        raise UserError('%s does not exist; give an obs:// folder or zip, or a local one' % url)
+    if url.startswith('obs://'):
+        file = _moxing(url).file
+        names = file.list_directory(url, recursive=True) if file.is_directory(url) else ['']
+        entries = {name: file.stat('/'.join(filter(None, (url, name)))) for name in names}
+        return {
+            name: (entry.length, entry.mtime_nsec)
+            for name, entry in entries.items()
+            if not entry.is_directory
+        }
+    top = pathlib.Path(url)
+    paths = [path for path in [top, *top.rglob('*')] if path.is_file()]
+    return {
+        str(path.relative_to(top)): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths
+    }
+
+
 def fetch(url: str) -> str:
     """Copies data to the local disk, once per server however many ranks ask, and unpacks a .zip.
-    Returns the local folder.
+    Returns the local folder. A copy of an earlier job is used if sizes and times are the same.
     """
-    place = _cache() / ('data-' + hashlib.sha256(url.encode()).hexdigest()[:16])
-    with open(str(place) + '.lock', 'w') as lock:
-        fcntl.flock(
-            lock, fcntl.LOCK_EX
-        )  # the first rank copies, the others wait here and find it done
+    folder, key = _cache(), 'data-' + _digest(url)
+    with open(str(folder / key) + '.lock', 'w') as lock:
+        # The first rank copies, the others wait here and find it done.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        place = folder / ('%s-%s' % (key, _digest(repr(sorted(_versions(url).items())))))
         if not place.exists():
+            for outdated in folder.glob(key + '-*'):
+                shutil.rmtree(str(outdated))
             sys.stderr.write('copying %s to %s\n' % (url, place))
             with atomic(place) as temporary:
                 temporary.mkdir()
                 if url.endswith('.zip'):
-                    packed = temporary.with_name(temporary.name + '.zip')
-                    try:
-                        copy(url, str(packed))
-                        _unpack(packed, temporary, url)
-                    finally:
-                        if packed.exists():
-                            packed.unlink()
+                    _fetch_zip(url, temporary)
                 else:
                     copy(url, str(temporary))
     inside = [path for path in place.iterdir() if not path.name.startswith('.')]
     # A zip of one folder: the records are in that folder.
-    return str(
-        inside[0]
-        if url.endswith('.zip')
-        and len(inside) == 1
-        and inside[0].is_dir()
-        and inside[0].name not in ('train', 'test', 'val')
-        else place
-    )
+    is_wrapped = url.endswith('.zip') and len(inside) == 1 and inside[0].is_dir()
+    if is_wrapped and inside[0].name not in ('train', 'test', 'val'):
+        return str(inside[0])
+    return str(place)
 
 
-def _unpack(packed: pathlib.Path, folder: pathlib.Path, url: str) -> None:
+def _fetch_zip(url: str, folder: pathlib.Path) -> None:
+    packed = folder / '.download.zip'
+    copy(url, str(packed))
     try:
         with zipfile.ZipFile(str(packed)) as archive:
             archive.extractall(str(folder))  # zipfile drops '..' and leading '/' from names
     except zipfile.BadZipFile as error:
-        raise UserError('%s is no zip file (%s)' % (url, error))
+        raise UserError('%s is not a zip file (%s)' % (url, error))
+    packed.unlink()
+
+
+def _step(url: str) -> int:
+    """The step of the latest checkpoint in a run's folder; -1 without one."""
+    if not exists(url):
+        return -1
+    names = [re.fullmatch(r'model\.ckpt-(\d+)\.index', name) for name in _versions(url)]
+    return max((int(name.group(1)) for name in names if name), default=-1)
+
+
+def _copy_in(url: str, output: str) -> None:
+    """Brings the run's local folder to the state of `url`, if that is further."""
+    if os.path.exists(output):
+        ours, theirs = _step(output), _step(url)
+        if ours >= theirs:
+            return
+        # The job went on elsewhere: what is here is older.
+        os.replace(output, '%s.step-%d.%d' % (output, ours, time.time()))
+    if exists(url):
+        with atomic(output) as temporary:
+            temporary.mkdir()
+            copy(url, str(temporary))
+
+
+def _copy_out(output: str, url: str) -> None:
+    """Merges the run's folder into `url`; a run that is further there stays as it is."""
+    ours, theirs = _step(output), _step(url)
+    if theirs > ours:
+        kept = '%s-step-%d' % (url.rstrip('/'), max(ours, 0))
+        sys.stderr.write(
+            'warning: %s is at step %d, this run ended at step %d; its results go to %s\n'
+            % (url, theirs, ours, kept)
+        )
+        url = kept
+    copy(output, url)
+    sys.stderr.write('results copied to %s\n' % url)
 
 
 @contextlib.contextmanager
@@ -126,18 +187,15 @@ def transfer(cfg, rank: int) -> Iterator[Any]:
     if not cfg.train_url:
         yield cfg
         return
-    output = str(_cache() / ('run-' + hashlib.sha256(cfg.train_url.encode()).hexdigest()[:16]))
+    output = str(_cache() / ('run-' + _digest(cfg.train_url)))
     previous = signal.signal(signal.SIGTERM, _stop)  # while it trains, training stops by itself
     try:
-        if rank == 0 and not os.path.exists(output) and exists(cfg.train_url):
-            with atomic(output) as temporary:
-                temporary.mkdir()
-                copy(cfg.train_url, str(temporary))
+        if rank == 0:
+            _copy_in(cfg.train_url, output)
         yield dataclasses.replace(cfg, output_path=output)
     finally:
         if rank == 0 and os.path.isdir(output):
-            copy(output, cfg.train_url)
-            sys.stderr.write('results copied to %s\n' % cfg.train_url)
+            _copy_out(output, cfg.train_url)
         signal.signal(signal.SIGTERM, previous)
 
 
