@@ -1,198 +1,223 @@
 """Typed, strict configuration: dataclass defaults < YAML recipe < command line.
 
-A recipe is a flat YAML mapping of the fields below plus `model: NAME`. Each field is a flag of the
-same name; unknown keys and flags, wrong types and illegal values are errors before any graph is
-built, with the nearest legal name.
+A recipe is a flat YAML mapping of the fields plus `model: NAME`. Each field is a flag of the same
+name. Unknown keys and flags, wrong types and illegal values are errors before TensorFlow is
+imported, with the nearest legal name.
 """
 
 import dataclasses
+import functools
 import pathlib
-import re
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Type, TypeVar, Union, get_type_hints
+import textwrap
+from typing import (
+    Any,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Type,
+    TypeVar,
+    Union,
+    get_type_hints,
+)
 
-import jsonargparse
+import pydantic
 import yaml
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
 from common.errors import UserError, suggest
 from common.files import atomic
 
 ConfigType = TypeVar('ConfigType')
+# The types of fields. Numbers of YAML 1.1 and of the command line may be texts, such as 1e-4.
+PositiveInt = pydantic.conint(strict=True, gt=0)
+NonNegativeInt = pydantic.conint(strict=True, ge=0)
+PositiveFloat = pydantic.confloat(gt=0)
+NonNegativeFloat = pydantic.confloat(ge=0)
+Bool, Text = pydantic.StrictBool, pydantic.StrictStr
+_WORDS = {
+    PositiveInt: 'a whole number above 0',
+    NonNegativeInt: 'a whole number, 0 or more',
+    PositiveFloat: 'a number above 0',
+    NonNegativeFloat: 'a number, 0 or more',
+    Bool: 'True or False',
+    Text: 'a text',
+    type(None): 'None',
+    List[float]: 'a list such as [60, 120]',
+    List[int]: 'a list such as [33, 65]',
+    Dict[str, Dict[str, float]]: 'a mapping {source: {metric: number}}',
+}
 
 
-def option(default, help_text: str):
-    """A dataclass field with its default and the text that --help shows."""
+def option(default: Any, help_text: str, group: str = ''):
+    """Returns a dataclass field. group: heading in --help, for it and the fields that follow."""
+    metadata = {'help': help_text, 'group': group}
     if isinstance(default, (list, dict)):
         return dataclasses.field(
-            default_factory=lambda: type(default)(default), metadata={'help': help_text}
+            default_factory=functools.partial(type(default), default), metadata=metadata
         )
-    return dataclasses.field(default=default, metadata={'help': help_text})
-
-
-def _nearest(kind: str, name: str, fields: Sequence[str], where: str) -> UserError:
-    return UserError(
-        'unknown %s %s in %s%s'
-        % (kind, name, where, suggest(name.lstrip('-'), fields) or '; --help lists all')
-    )
-
-
-def _parser(config_class: Type[ConfigType], aliases: Dict[str, str]) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(
-        exit_on_error=False,
-        description=(
-            'Fields of a recipe, each a flag of the same name. Classifiers also take --predict PATH'
-            ' ...; see --predict --help.'
-        ),
-    )
-    parser.add_argument('--config', default=None, help='recipe: a YAML file of the fields below')
-    hints = get_type_hints(config_class)
-    published = {field: flag for flag, field in aliases.items()}
-    for field in sorted(
-        dataclasses.fields(config_class), key=lambda f: f.metadata['help'].startswith('npu:')
-    ):
-        default = (
-            field.default if field.default is not dataclasses.MISSING else field.default_factory()
-        )
-        flags = ['--' + field.name] + (
-            ['--' + published[field.name]] if field.name in published else []
-        )
-        parser.add_argument(
-            *flags, type=hints[field.name], default=default, help=field.metadata['help']
-        )
-    return parser
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML takes the last of two equal keys in silence; here the second is an error."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError('key %r stands in it twice' % key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
-    """Returns a YAML mapping; UserError if the file is missing, no YAML or no mapping."""
-    path = pathlib.Path(path)
-    try:
-        content = yaml.load(path.read_text(), _UniqueKeys)
-    except OSError as error:
-        near = (
-            suggest(path.name, (p.name for p in path.parent.glob('*.yaml')))
-            if path.parent.is_dir()
-            else ''
-        )
-        raise UserError('--config %s: %s%s' % (path, error.strerror, near))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError('--config %s is no YAML: %s' % (path, ' '.join(str(error).split())))
-    if not isinstance(content, dict):
-        raise UserError(
-            '--config %s: expected "key: value" lines, found %s' % (path, type(content).__name__)
-        )
-    return content
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def parse(
     config_class: Type[ConfigType],
     argv: Sequence[str],
     model: str,
-    aliases: Optional[Dict[str, str]] = None,
+    aliases: Optional[Mapping[str, str]] = None,
     default_recipe: Optional[pathlib.Path] = None,
 ) -> ConfigType:
-    """Builds the configuration of one run.
+    """Builds the configuration of one run; UserError for a mistake.
 
     argv: command-line words. `--config` may stand anywhere; it never overrides a flag.
     aliases: {published flag: field}; both spellings are legal.
-    default_recipe: read if there is no --config. Raises UserError.
+    default_recipe: read if there is no --config.
     """
     aliases = aliases or {}
-    names = [field.name for field in dataclasses.fields(config_class)]
-    parser = _parser(config_class, aliases)
     if '-h' in argv or '--help' in argv:
-        parser.print_help()
+        print_help(config_class, aliases, npu='npu' in argv)
         sys.exit(0)
-    words: List[str] = []
-    for word in argv:  # --flag=value and --flag value alike
-        words += word.split('=', 1) if word.startswith('--') else [word]
-    flags = ['--' + name for name in names + list(aliases) + ['config']]
-    for flag in (word for word in words if word.startswith('-') and not _is_number(word)):
-        if flag not in flags:
-            raise _nearest('flag', flag, names + list(aliases) + ['config'], 'the command line')
-    if '--config' in words[-1:]:
-        raise UserError('--config needs a file')
-    hints = get_type_hints(config_class)
-    optional = [
-        '--' + name
-        for name in names + list(aliases)
-        if type(None) in _parts(hints[aliases.get(name, name)])
-    ]
-    words = [
-        'null' if word == 'None' and flag in optional else word
-        for flag, word in zip([''] + words, words)
-    ]  # as Python prints it
-    given = [word for flag, word in zip(words, words[1:]) if flag == '--config']
-    recipe = given[-1] if given else default_recipe
-    values = read_yaml(recipe) if recipe else {}
-    if values.pop('model', model) != model:
-        raise UserError('--config %s is a recipe of another model, not of %s' % (recipe, model))
-    for key in values:
-        if key not in names:
-            raise _nearest('key', repr(key), names, str(recipe))
-        if values[key] is None and type(None) not in _parts(
-            hints[key]
-        ):  # which the parser lets pass
-            raise _illegal(key, None, hints[key])
-    try:
-        base = parser.parse_object(values) if values else parser.get_defaults()
-        namespace = parser.parse_args(words, namespace=base)
-    except (jsonargparse.ArgumentError, ValueError) as error:
-        raise _explain(error, config_class, values, words, aliases)
-    result = config_class(**{name: _plain(getattr(namespace, name)) for name in names}).resolve()
+    hints = _types(config_class)
+    given = _read_flags(argv, hints, aliases)
+    recipe = given.pop('config', default_recipe)
+    values = _read_recipe(recipe, hints, model) if recipe else {}
+    result = config_class(**dict(values, **given)).resolve()
     result.check()
     return result
 
 
-def _parts(hint: Any) -> Sequence[Any]:
-    """The types that a field's type unites."""
+def _types(config_class: type) -> Dict[str, Any]:
+    """Returns {field: type}; text and bool mean the strict ones."""
+    strict = {str: Text, bool: Bool, Optional[str]: Optional[Text], Optional[bool]: Optional[Bool]}
+    hints = get_type_hints(config_class)
+    names = [field.name for field in dataclasses.fields(config_class)]
+    return {name: strict.get(hints[name], hints[name]) for name in names}
+
+
+def _read_flags(
+    argv: Sequence[str], hints: Dict[str, Any], aliases: Mapping[str, str]
+) -> Dict[str, Any]:
+    """Returns {field: value} of the command line; of a repeated flag the last counts."""
+    legal = list(hints) + list(aliases) + ['config']
+    words: List[str] = []
+    for word in argv:  # --flag=value and --flag value alike
+        words += word.split('=', 1) if word.startswith('--') else [word]
+    values: Dict[str, Any] = {}
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if not _is_flag(word):
+            raise UserError('unexpected on the command line: %s' % ' '.join(words[index:]))
+        if not word.startswith('--') or word[2:] not in legal:
+            raise _unknown('flag', word, legal, 'the command line')
+        name = aliases.get(word[2:], word[2:])
+        value = words[index + 1] if index + 1 < len(words) else None
+        values[name] = _read_word(name, hints.get(name, Text), value)
+        index += 2
+    return values
+
+
+def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
+    """Returns the value of one flag: what its word is in YAML, or else the word itself."""
+    needed = 'a file' if name == 'config' else ' or '.join(_legal(hint))
+    flag = '--config' if name == 'config' else name
+    if word is None or _is_flag(word):
+        raise UserError(
+            '%s needs %s' % (flag, needed if name == 'config' else 'a value; give ' + needed)
+        )
+    if not word:
+        raise UserError("%s: '' is not legal (an unset shell variable?); give %s" % (flag, needed))
+    if name == 'config':
+        return word
+    candidates = [None] if word == 'None' else []
+    try:
+        candidates.append(yaml.safe_load(word))
+    except yaml.YAMLError:
+        pass
+    for candidate in candidates + [word]:
+        try:
+            return _validated(hint, candidate)
+        except ValueError:
+            continue
+    raise _illegal(name, word, hint)
+
+
+def _read_recipe(
+    path: Union[str, pathlib.Path], hints: Dict[str, Any], model: str
+) -> Dict[str, Any]:
+    """Returns {field: value} of a recipe."""
+    values = read_yaml(path)
+    if values.pop('model', model) != model:
+        raise UserError('--config %s is a recipe of another model, not of %s' % (path, model))
+    checked = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise _unknown('key', repr(key), list(hints), str(path))
+        try:
+            checked[key] = _validated(hints[key], value)
+        except ValueError:
+            raise _illegal(key, value, hints[key])
+    return checked
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML takes the last of two equal keys without a word; here the second is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError('key %r occurs twice' % key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
+    """Returns a YAML mapping; UserError if the file is missing or holds something else."""
+    path = pathlib.Path(path)
+    try:
+        content = yaml.load(path.read_text(), _UniqueKeys)
+    except OSError as error:
+        others = path.parent.glob('*.yaml') if path.parent.is_dir() else ()
+        near = suggest(path.name, [other.name for other in others if other.name != path.name])
+        raise UserError('--config %s: %s%s' % (path, error.strerror, near))
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError('--config %s is not valid YAML: %s' % (path, ' '.join(str(error).split())))
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise UserError('--config %s: expected "key: value" lines, found %s' % (path, kind))
+    return content
+
+
+@functools.lru_cache(maxsize=None)
+def _model(hint: Any) -> Type[pydantic.BaseModel]:
+    return pydantic.create_model('Field', value=(hint, ...))
+
+
+def _validated(hint: Any, value: Any) -> Any:
+    """Returns the value as the type has it; ValueError if it is not of that type."""
+    if value is None and type(None) not in _alternatives(hint):
+        raise ValueError('None')
+    if isinstance(value, bool) and Bool not in _alternatives(hint):
+        raise ValueError('a truth value is not a number')
+    return _model(hint)(value=value).value
+
+
+def _alternatives(hint: Any) -> Sequence[Any]:
+    """Returns the types that a type unites."""
     return hint.__args__ if getattr(hint, '__origin__', None) is Union else (hint,)
 
 
-def _plain(value: Any) -> Any:
-    """The parser's restricted numbers as plain int and float, which YAML and JSON can write."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    for kind in (bool, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
-
-
-_LEGAL = {
-    PositiveInt: 'a whole number above 0',
-    NonNegativeInt: 'a whole number, 0 or more',
-    PositiveFloat: 'a number above 0',
-    NonNegativeFloat: 'a number, 0 or more',
-    bool: 'True or False',
-    str: 'a text',
-    int: 'a whole number',
-    float: 'a number',
-    type(None): 'None',
-    List[float]: 'a list such as [60, 120]',
-    Dict[str, Dict[str, float]]: 'a mapping {source: {metric: number}}',
-}
-
-
 def _legal(hint: Any) -> List[str]:
-    """Says in words what a field's type admits; a Literal gives its choices."""
-    if len(_parts(hint)) > 1:
-        return [text for part in _parts(hint) for text in _legal(part)]
-    if getattr(hint, '__values__', None) or getattr(hint, '__origin__', None) is Literal:
-        return [str(choice) for choice in getattr(hint, '__values__', None) or hint.__args__]
-    return [_LEGAL.get(hint, getattr(hint, '__name__', str(hint)))]
+    """Says in words what a type admits; a Literal gives its choices."""
+    if len(_alternatives(hint)) > 1:
+        return [text for part in _alternatives(hint) for text in _legal(part)]
+    choices = getattr(hint, '__values__', None) or (
+        hint.__args__ if getattr(hint, '__origin__', None) is Literal else None
+    )
+    if choices:
+        return [str(choice) for choice in choices]
+    return [_WORDS.get(hint, getattr(hint, '__name__', str(hint)))]
 
 
 def _illegal(key: str, found: Any, hint: Any) -> UserError:
@@ -202,46 +227,55 @@ def _illegal(key: str, found: Any, hint: Any) -> UserError:
     )
 
 
-def _explain(
-    error: Exception,
-    config_class: type,
-    values: Dict[str, Any],
-    words: List[str],
-    aliases: Dict[str, str],
-) -> UserError:
-    """Turns the parser's message into: key, what was found, what is legal."""
-    text = ' '.join(str(error).split())
-    key = re.search(r'key "([^"]+)"|argument --(\w+)', text)
-    key = key and aliases.get(key.group(1) or key.group(2), key.group(1) or key.group(2))
-    hints = get_type_hints(config_class)
-    if key not in hints:
-        return UserError(text)
-    flags = [
-        '--' + flag for flag in [key] + [alias for alias, field in aliases.items() if field == key]
-    ]
-    given = [word for flag, word in zip(words, words[1:] + [None]) if flag in flags]
-    if given and given[-1] is None:
-        return UserError('%s needs a value; give %s' % (key, ' or '.join(_legal(hints[key]))))
-    return _illegal(key, given[-1] if given else values.get(key), hints[key])
+def _unknown(kind: str, name: str, legal: Sequence[str], where: str) -> UserError:
+    near = suggest(name.lstrip('-'), legal) or '; --help lists all'
+    return UserError('unknown %s %s in %s%s' % (kind, name, where, near))
 
 
-def _is_number(word: str) -> bool:
+def _is_flag(word: str) -> bool:
     try:
         float(word)
-        return True
-    except ValueError:
         return False
+    except ValueError:
+        return word.startswith('-') and len(word) > 1
 
 
-def save(cfg, path: pathlib.Path, model: str) -> None:
-    """Writes the resolved configuration, a recipe that gives the same run."""
-    with atomic(path) as temporary:
-        temporary.write_text(
-            yaml.safe_dump(dict(model=model, **dataclasses.asdict(cfg)), sort_keys=False)
+def print_help(config_class: type, aliases: Mapping[str, str], npu: bool = False) -> None:
+    """Prints the flags by group; those of Ascend NPU alone with `npu`, else all others."""
+    print('Every field of a recipe is a flag: --flag value. The command line wins over the recipe.')
+    print('  --config FILE\n      recipe: a YAML file of the fields below')
+    published = {field: flag for flag, field in aliases.items()}
+    hints, group = _types(config_class), ''
+    for field in dataclasses.fields(config_class):
+        heading = field.metadata['group']
+        group = heading or group
+        if group.startswith('Ascend') != npu:
+            continue
+        if heading:
+            print('\n' + heading)
+        names = ['--' + name for name in (field.name, published.get(field.name)) if name]
+        default = (
+            field.default if field.default is not dataclasses.MISSING else field.default_factory()
         )
+        values = ' | '.join(_legal(hints[field.name]))
+        print('  %s  %s; default: %s' % (', '.join(names), values, default))
+        print(
+            textwrap.fill(
+                field.metadata['help'], 96, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+            )
+        )
+    if not npu:
+        print('\n--help npu lists the flags of Ascend NPU; --predict --help those of predictions.')
 
 
-def changes(cfg, base: Dict[str, Any]) -> Dict[str, Any]:
+def save(cfg: Any, path: pathlib.Path, model: str) -> None:
+    """Writes the resolved configuration, a recipe that gives the same run."""
+    content = dict(model=model, **dataclasses.asdict(cfg))
+    with atomic(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def changes(cfg: Any, base: Mapping[str, Any]) -> Dict[str, Any]:
     """Returns {field: (old, new)} for the fields in which `cfg` differs from the mapping `base`."""
     return {
         key: (base[key], value)
@@ -250,11 +284,9 @@ def changes(cfg, base: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def summary(cfg) -> str:
-    """The fields that differ from the class's defaults, on one line."""
-    defaults = dataclasses.asdict(type(cfg)())
+def summary(cfg: Any) -> str:
+    """Returns the fields that differ from the class's defaults, on one line."""
+    differing = changes(cfg, dataclasses.asdict(type(cfg)()))
     return '  '.join(
-        '%s=%s' % (key, new)
-        for key, (_, new) in changes(cfg, defaults).items()
-        if key != 'published'
+        '%s=%s' % (key, new) for key, (_, new) in differing.items() if key != 'published'
     )

@@ -4,11 +4,10 @@ import dataclasses
 import math
 from typing import Dict, List, Optional, TypeVar, Union
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
 from common.ascend.options import NPUOptions
-from common.config import option
+from common.config import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
 from common.errors import UserError
 
 ConfigType = TypeVar('ConfigType', bound='Config')
@@ -21,9 +20,10 @@ class Config(NPUOptions):
     input_shape: (height, width, channels) of the images that the network is given in evaluation.
     """
 
-    # What to do, with what
     do_train: bool = option(
-        False, 'True trains (and evaluates at the end), False evaluates --model_path'
+        False,
+        'True trains (and evaluates at the end), False evaluates --model_path',
+        group='What to do',
     )
     data_path: str = option('./data', 'folder of TFRecords, or one that holds train/ and test/')
     image_num: Optional[PositiveInt] = option(
@@ -58,8 +58,9 @@ class Config(NPUOptions):
     seed: NonNegativeInt = option(
         1, 'shuffling, augmentation, dropout and initial weights are functions of it'
     )
-    # Length and batch
-    batch_size: PositiveInt = option(128, 'images per device in one forward pass')
+    batch_size: PositiveInt = option(
+        128, 'images per device in one forward pass', group='Length and batch'
+    )
     accumulate: PositiveInt = option(
         1, 'forward passes per optimizer step: a global batch of batch_size x accumulate x devices'
     )
@@ -67,9 +68,8 @@ class Config(NPUOptions):
     steps: Optional[PositiveInt] = option(
         None, 'stop after N optimizer steps instead of after --epochs'
     )
-    # Optimizer
     optimizer: Literal['momentum', 'sgd', 'adam', 'rmsprop', 'momentumw'] = option(
-        'momentum', 'momentumw: decoupled weight decay'
+        'momentum', 'momentumw: decoupled weight decay', group='Optimizer'
     )
     momentum: NonNegativeFloat = option(0.9, 'of momentum, momentumw and rmsprop')
     nesterov: bool = option(False, "Nesterov's momentum")
@@ -84,8 +84,7 @@ class Config(NPUOptions):
         0.0, 'average the weights with this decay, evaluate and export the average; 0: off'
     )
     freeze_bn: bool = option(False, 'batch norm uses its stored statistics in training too')
-    # Learning rate
-    learning_rate: PositiveFloat = option(0.1, 'base (peak) learning rate')
+    learning_rate: PositiveFloat = option(0.1, 'base (peak) learning rate', group='Learning rate')
     schedule: Literal['constant', 'piecewise', 'exponential', 'cosine', 'polynomial', 'linear'] = (
         option('constant', 'after warm-up')
     )
@@ -98,19 +97,18 @@ class Config(NPUOptions):
     end_learning_rate: NonNegativeFloat = option(0.0, 'cosine, polynomial, linear: rate at the end')
     warmup_epochs: NonNegativeFloat = option(0.0, 'linear warm-up before the schedule')
     warmup_start: NonNegativeFloat = option(0.0, 'rate at the first step of warm-up')
-    # Loss
-    loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss')
+    loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss', group='Loss')
     focal_gamma: NonNegativeFloat = option(2.0, 'focusing parameter of the focal loss')
     label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
-    # Precision
     precision: Literal['auto', 'float32', 'mixed'] = option(
-        'auto', 'mixed: float16 with loss scaling (gpu, npu); auto: mixed on npu, else float32'
+        'auto',
+        'mixed: float16 with loss scaling (gpu, npu); auto: mixed on npu, else float32',
+        group='Precision',
     )
     loss_scale: Union[PositiveFloat, Literal['dynamic']] = option(
         'dynamic', 'of mixed precision: dynamic or a fixed factor'
     )
-    # Intervals
-    log_interval: PositiveInt = option(10, 'steps between log lines')
+    log_interval: PositiveInt = option(10, 'steps between log lines', group='Intervals')
     save_interval: PositiveFloat = option(1.0, 'epochs between checkpoints')
     save_checkpoints_steps: Optional[PositiveInt] = option(
         None, 'steps between checkpoints, instead of --save_interval'
@@ -120,8 +118,9 @@ class Config(NPUOptions):
         1.0, 'epochs between evaluations while training; 0: only at the end'
     )
     eval_first: NonNegativeFloat = option(0.0, 'no evaluation while training before this epoch')
-    # Published results, shown in the report beside the measured ones
-    published: Dict[str, Dict[str, float]] = option({}, 'recipes only: {source: {metric: value}}')
+    published: Dict[str, Dict[str, float]] = option(
+        {}, 'recipes only: {source: {metric: value}}', group='Published results'
+    )
 
     # Whether batch norm takes the images of all ranks: a field where a model supports it.
     sync_bn = False

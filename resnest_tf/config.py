@@ -5,10 +5,9 @@ import pathlib
 from typing import List, Optional, Tuple
 
 import numpy as np
-from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
-from common.config import option
+from common.config import NonNegativeFloat, PositiveFloat, PositiveInt, option
 from common.errors import UserError
 from common.metrics.labels import Labels
 from common.settings import Config
@@ -21,9 +20,8 @@ ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
 
 @dataclasses.dataclass(frozen=True)
 class ResNeStConfig(Config):
-    # Network
     depth: Literal[14, 26, 50, 101] = option(
-        50, '50 and 101 are published; 14 and 26 are for small tasks and tests'
+        50, '50 and 101 are published; 14 and 26 are for small tasks and tests', group='Network'
     )
     width: PositiveFloat = option(
         1.0, 'multiplies the number of filters; below 1 for small tasks and tests'
@@ -46,8 +44,7 @@ class ResNeStConfig(Config):
     sync_bn: Optional[bool] = option(
         None, 'batch norm over the images of all devices; None: if there is more than one'
     )
-    # Training images
-    crop_height: PositiveInt = option(512, 'of the random crop')
+    crop_height: PositiveInt = option(512, 'of the random crop', group='Training images')
     crop_width: PositiveInt = option(1024, 'of the random crop')
     min_scale: PositiveFloat = option(
         0.5, 'smallest factor that an image is scaled by before the crop'
@@ -57,9 +54,8 @@ class ResNeStConfig(Config):
     )
     flip: bool = option(True, 'mirror every other image')
     photometric: bool = option(True, 'change brightness, contrast, saturation and hue at random')
-    # Loss
     loss: Literal['cross_entropy', 'ohem', 'focal'] = option(
-        'cross_entropy', 'training loss; ohem: cross entropy of the hardest pixels'
+        'cross_entropy', 'training loss; ohem: cross entropy of the hardest pixels', group='Loss'
     )
     aux_weight: NonNegativeFloat = option(
         0.4, "share of the auxiliary head's loss; 0 leaves the head out (variant port has none)"
@@ -70,9 +66,8 @@ class ResNeStConfig(Config):
     ohem_min_kept: PositiveInt = option(
         100000, 'ohem: at least so many pixels an image count, easy or not'
     )
-    # Evaluation
     image_height: PositiveInt = option(
-        1024, 'of the images that are evaluated, and of the exported model'
+        1024, 'of the images that are evaluated, and of the exported model', group='Evaluation'
     )
     image_width: PositiveInt = option(
         2048, 'of the images that are evaluated, and of the exported model'
@@ -96,9 +91,10 @@ class ResNeStConfig(Config):
         'folder for the predictions of an evaluation: labelIds/ (as the Cityscapes scorer takes'
         ' them), color/, overlay/',
     )
-    # The published port's flags
     img_H: Optional[PositiveInt] = option(
-        None, "published port's: --crop_height in training, --image_height in evaluation"
+        None,
+        "published port's: --crop_height in training, --image_height in evaluation",
+        group='Flags of the published port',
     )
     img_W: Optional[PositiveInt] = option(
         None, "published port's: --crop_width in training, --image_width in evaluation"

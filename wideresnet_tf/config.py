@@ -2,18 +2,16 @@
 
 import dataclasses
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from typing_extensions import Literal
 
-from common.config import option
+from common.config import NonNegativeFloat, NonNegativeInt, PositiveInt, option
 from common.errors import UserError
 from common.settings import Config
 
 
 @dataclasses.dataclass(frozen=True)
 class WideResNetConfig(Config):
-    # Network
-    depth: PositiveInt = option(28, 'layers: 6n+4')
+    depth: PositiveInt = option(28, 'layers: 6n+4', group='Network')
     widen_factor: PositiveInt = option(10, 'k: the groups have 16k, 32k and 64k filters')
     num_classes: PositiveInt = option(100, 'classes')
     variant: Literal['paper', 'port', 'mindspore'] = option(
@@ -22,9 +20,10 @@ class WideResNetConfig(Config):
     dropout_rate: NonNegativeFloat = option(
         0.0, 'in every block; see the model files for the place (paper: 0.3)'
     )
-    # Data
     label: Literal['fine_label', 'coarse_label'] = option(
-        'fine_label', "feature that holds the label; coarse_label: CIFAR-100's 20 superclasses"
+        'fine_label',
+        "feature that holds the label; coarse_label: CIFAR-100's 20 superclasses",
+        group='Data',
     )
     normalization: Literal['authors', 'mindspore', 'cifar10', 'cifar100', 'per_image', 'half'] = (
         option(

@@ -3,11 +3,10 @@
 import dataclasses
 from typing import Optional, Tuple
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from typing_extensions import Literal
 
 from common import devices
-from common.config import option
+from common.config import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
 from common.devices import gpu
 from common.errors import UserError
 from common.settings import Config
@@ -16,8 +15,7 @@ from xception_tf import model
 
 @dataclasses.dataclass(frozen=True)
 class XceptionConfig(Config):
-    # Network
-    num_classes: PositiveInt = option(1000, 'classes')
+    num_classes: PositiveInt = option(1000, 'classes', group='Network')
     width: PositiveFloat = option(
         1.0, 'multiplies the number of filters; below 1 for small tasks and tests'
     )
@@ -30,9 +28,8 @@ class XceptionConfig(Config):
     data_format: Literal['channels_last', 'channels_first'] = option(
         'channels_last', 'how the layers compute; channels_first is for gpu and npu'
     )
-    # Data
     image_size: PositiveInt = option(
-        299, 'images are made this many pixels high and wide; at least 71'
+        299, 'images are made this many pixels high and wide; at least 71', group='Data'
     )
     train_preprocessing: Literal['random_resized_crop', 'plain'] = option(
         'random_resized_crop',

@@ -11,10 +11,9 @@ import os
 import re
 from typing import List, Optional, Sequence, Union
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
 from typing_extensions import Literal
 
-from common.config import option
+from common.config import NonNegativeInt, PositiveInt, option
 from common.errors import UserError
 
 PrecisionMode = Literal[
@@ -46,7 +45,9 @@ class NPUOptions:
     """Mixed into Config; all of it is ignored on CPU and GPU."""
 
     precision_mode: Optional[PrecisionMode] = option(
-        None, 'npu: overrides --precision; mixed is allow_mix_precision, float32 allow_fp32_to_fp16'
+        None,
+        'npu: overrides --precision; mixed is allow_mix_precision, float32 allow_fp32_to_fp16',
+        group='Ascend NPU',
     )
     precision_mode_v2: Optional[PrecisionModeV2] = option(
         None, 'npu: for adapters from r1.13.0; never together with --precision_mode'

@@ -4,11 +4,10 @@ import dataclasses
 
 import pytest
 import yaml
-from jsonargparse.typing import PositiveInt
 from typing_extensions import Literal
 
 from common import config
-from common.config import option
+from common.config import PositiveInt, option
 from common.errors import UserError
 from common.settings import Config
 
@@ -224,8 +223,8 @@ def test_mistakes_on_the_command_line(argv, message):
         ('model: xception', 'another model'),
         ('', 'key: value'),
         ('- a', 'key: value.*list'),
-        ('a: [', 'recipe.yaml is no .*YAML'),
-        ('a: b: c', 'recipe.yaml is no .*YAML'),
+        ('a: [', 'recipe.yaml is not valid YAML'),
+        ('a: b: c', 'recipe.yaml is not valid YAML'),
         ('batch_size: 8.5', 'batch_size: 8.5 .*whole number above 0'),
         ('batch_size:', 'batch_size: None .*whole number above 0'),
         ('learning_rate: .nan', 'learning_rate: nan'),

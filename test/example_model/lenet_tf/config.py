@@ -2,9 +2,7 @@
 
 import dataclasses
 
-from jsonargparse.typing import PositiveInt
-
-from common.config import option
+from common.config import PositiveInt, option
 from common.errors import UserError
 from common.settings import Config
 
