@@ -52,6 +52,12 @@ class ResNeStConfig(Config):
     max_scale: PositiveFloat = option(
         2.0, 'largest factor that an image is scaled by before the crop'
     )
+    crop_max_share: PositiveFloat = option(
+        1.0, 'draw a crop again, up to 10 times, of which one class fills this share or more'
+    )
+    crop_fill: Literal['mean', 'black'] = option(
+        'mean', 'colour beside an image that is smaller than the crop'
+    )
     flip: bool = option(True, 'mirror every other image')
     photometric: bool = option(True, 'change brightness, contrast, saturation and hue at random')
     loss: Literal['cross_entropy', 'ohem', 'focal'] = option(
@@ -59,6 +65,9 @@ class ResNeStConfig(Config):
     )
     aux_weight: NonNegativeFloat = option(
         0.4, "share of the auxiliary head's loss; 0 leaves the head out (variant port has none)"
+    )
+    loss_average: Literal['all', 'labelled'] = option(
+        'all', 'pixels whose number the mean loss divides by; the others add nothing'
     )
     ohem_threshold: PositiveFloat = option(
         0.7, 'ohem: pixels whose class has at least this probability are easy'
@@ -208,6 +217,11 @@ class ResNeStConfig(Config):
             raise UserError(
                 'label_smoothing: %g is not legal with loss ohem, which has none; give 0'
                 % self.label_smoothing
+            )
+        if self.crop_max_share > 1:
+            raise UserError(
+                'crop_max_share: %g is not legal; it is a share, 1 switches it off'
+                % self.crop_max_share
             )
         if self.slide_stride > 1:
             raise UserError(

@@ -132,15 +132,36 @@ def _arrays(example: Dict, cfg) -> Tuple[np.ndarray, np.ndarray]:
 # ---- training ------------------------------------------------------------------------------------
 
 
-def window(length: int, crop: int, scale: float, draw: float) -> Tuple[int, int, int, int]:
+def window(length: int, crop: int, scale: float, draw: float) -> Tuple[int, int, int]:
     """One axis of a crop of a scaled image: the first of the source pixels it shows, their number,
-    and the part of the crop they fill.
+    and how many pixels of the crop they fill.
     """
     count = max(1, int(round(crop / scale)))
     if count <= length:
-        return int(draw * (length - count + 1)), count, 0, crop
-    filled = max(1, int(round(length * scale)))
-    return 0, length, int(draw * (crop - filled + 1)), filled
+        return int(draw * (length - count + 1)), count, crop
+    return 0, length, max(1, int(round(length * scale)))
+
+
+def _place(label: np.ndarray, scale: float, draws: Draws, cfg) -> Tuple[Tuple, Tuple]:
+    """The windows of the rows and of the columns of a crop. A crop of which one class fills
+    cfg.crop_max_share or more is drawn again, at most 10 times (mmsegmentation's cat_max_ratio).
+    """
+    places = [[draws.top, draws.left]]
+    if cfg.crop_max_share < 1:
+        seeds = int(draws.top * 2**24), int(draws.left * 2**24)
+        places += sampling.uniform(*seeds, np.arange(10), 2).tolist()
+    for top, left in places:
+        rows = window(label.shape[0], cfg.crop_height, scale, top)
+        columns = window(label.shape[1], cfg.crop_width, scale, left)
+        part = label[rows[0] : rows[0] + rows[1], columns[0] : columns[0] + columns[1]]
+        if cfg.crop_max_share == 1 or _is_varied(part, cfg.crop_max_share):
+            break
+    return rows, columns
+
+
+def _is_varied(label: np.ndarray, share: float) -> bool:
+    counts = np.bincount(label.ravel(), minlength=256)[:IGNORE]
+    return np.count_nonzero(counts) > 1 and counts.max() < share * counts.sum()
 
 
 def random_crop(
@@ -151,13 +172,12 @@ def random_crop(
     As if the image were scaled by a factor uniform in [min_scale, max_scale] (bilinearly, the label
     to the nearest pixel), cropped at a uniform place, mirrored and distorted. But a crop starts and
     ends between two source pixels, so that no others are read: its ends are up to half a source
-    pixel from where the factor puts them. An image that is then smaller than the crop lies whole in
-    it at a uniform place; around it are the mean colour, which normalisation makes 0, and the label
-    255.
+    pixel from where the factor puts them. An image that is then smaller than the crop is padded on
+    the right and below, with black or with the mean colour, which normalisation makes 0, and the
+    label 255.
     """
     scale = cfg.min_scale + draws.scale * (cfg.max_scale - cfg.min_scale)
-    y, height, top, filled_height = window(image.shape[0], cfg.crop_height, scale, draws.top)
-    x, width, left, filled_width = window(image.shape[1], cfg.crop_width, scale, draws.left)
+    (y, height, filled_height), (x, width, filled_width) = _place(label, scale, draws, cfg)
     size = filled_width, filled_height
     crop = cv2.resize(image[y : y + height, x : x + width], size, interpolation=cv2.INTER_LINEAR)
     # Not INTER_NEAREST, whose places are half a pixel of the crop further left and up than
@@ -167,15 +187,12 @@ def random_crop(
     )
     crop = _ordered(distort(crop, draws) if cfg.photometric else crop, cfg)
     if cfg.flip and draws.flip < 0.5:
-        crop, crop_label, left = (
-            cv2.flip(crop, 1),
-            cv2.flip(crop_label, 1),
-            cfg.crop_width - left - filled_width,
-        )
+        crop, crop_label = cv2.flip(crop, 1), cv2.flip(crop_label, 1)
     if size != (cfg.crop_width, cfg.crop_height):
-        pixels[:], classes[:] = np.rint(channel_statistics(cfg)[0]), IGNORE
-    pixels[top : top + filled_height, left : left + filled_width] = crop
-    classes[top : top + filled_height, left : left + filled_width] = crop_label
+        mean = np.rint(channel_statistics(cfg)[0])
+        pixels[:], classes[:] = 0 if cfg.crop_fill == 'black' else mean, IGNORE
+    pixels[:filled_height, :filled_width] = crop
+    classes[:filled_height, :filled_width] = crop_label
 
 
 def distort(pixels: np.ndarray, draws: Draws) -> np.ndarray:

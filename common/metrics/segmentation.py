@@ -33,12 +33,13 @@ def _loss(logits, labels, cfg):
     ignore = cfg.labels.ignore
     if cfg.loss == 'ohem':
         return losses.ohem(logits, labels, cfg.ohem_threshold, cfg.ohem_min_kept, ignore)
-    # The mean is over all pixels, ignored ones included, as in mmsegmentation and the published
-    # port: each rank's mean has the same weight, however many of its pixels are labelled.
+    # Over all pixels, ignored ones included, each rank's mean has the same weight, however many of
+    # its pixels are labelled. mmsegmentation and the published port do so; the authors do not.
+    average = 'all' if cfg.loss_average == 'all' else 'valid'
     if cfg.loss == 'focal':
-        return losses.focal(logits, labels, cfg.focal_gamma, ignore, average='all')
+        return losses.focal(logits, labels, cfg.focal_gamma, ignore, average=average)
     return losses.cross_entropy(
-        logits, labels, cfg.label_smoothing, ignore_label=ignore, average='all'
+        logits, labels, cfg.label_smoothing, ignore_label=ignore, average=average
     )
 
 

@@ -3,6 +3,7 @@ images scaled by OpenCV and then cropped.
 """
 
 import colorsys
+import dataclasses
 
 import cv2
 import numpy as np
@@ -413,43 +414,49 @@ def test_the_outermost_crops(draw, first):
     'height, width, scale',
     [(20, 30, 0.5), (20, 30, 1.3), (20, 400, 0.9), (400, 30, 1.7), (1, 1, 0.5), (95, 191, 0.5)],
 )
-def test_small_images_lie_in_the_mean_colour(height, width, scale):
-    settings = cfg(min_scale=scale, max_scale=scale, flip=False)
-    image, seen = np.zeros((height, width, 3), np.uint8), set()
+def test_small_images_are_padded_on_the_right_and_below(height, width, scale):
+    settings = cfg(min_scale=scale, max_scale=scale)
+    image = np.zeros((height, width, 3), np.uint8)
     filled = [
         min(size, max(1, int(round(length * scale))))
         for size, length in ((48, height), (96, width))
     ]
-    for draws in np.random.RandomState(0).rand(200, DRAWS):
+    for draws in np.random.RandomState(0).rand(20, DRAWS):
         draws[4:] = 0.9, 0.9, 0.9, 0.9, 0.9  # distorted, all of it
         pixels, label = crop(image, np.zeros((height, width), np.uint8), Draws(*draws), settings)
+        expected = np.full((48, 96), 255)
+        expected[: filled[0], : filled[1]] = 0
+        np.testing.assert_array_equal(label, expected)
         inside = label == 0
-        assert (label[~inside] == 255).all()
-        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        assert [len(rows), len(columns)] == filled and inside[np.ix_(rows, columns)].all()
         assert np.abs((pixels[~inside] - MEAN) / STD).max(initial=0) < 0.01
-        assert (
-            np.abs(pixels[inside] / 255.0 - MEAN / 255).min() > 0.1
-        )  # brightened, but not to the mean
-        seen.add((rows[0], columns[0]))
-    tops, lefts = (sorted(set(values)) for values in zip(*seen))
-    for found, size, length in ((tops, 48, filled[0]), (lefts, 96, filled[1])):
-        assert (
-            found[0] <= 0.05 * (size - length)
-            and found[-1] >= 0.95 * (size - length)
-            and found[-1] <= size - length
-        )
+        assert np.abs(pixels[inside] / 255.0 - MEAN / 255).min() > 0.1  # brightened
 
 
-@pytest.mark.parametrize('draw, top, left', [(0.0, 0, 0), (LAST, 48 - 10, 96 - 15)])
-def test_the_outermost_places_of_small_images(draw, top, left):
-    found = crop(
-        picture(20, 30),
-        np.zeros((20, 30), np.uint8),
-        draws_for(scale=0.0, top=draw, left=draw),
-        cfg(),
-    )[1]
-    assert (found[top : top + 10, left : left + 15] == 0).all() and (found == 0).sum() == 150
+def test_small_images_in_black():
+    settings = cfg(min_scale=0.5, max_scale=0.5, crop_fill='black', photometric=False)
+    image = np.full((20, 30, 3), 200, np.uint8)
+    pixels, label = crop(image, np.ones((20, 30), np.uint8), draws_for(), settings)
+    np.testing.assert_array_equal(pixels == 0, np.repeat((label == 255)[..., None], 3, 2))
+
+
+def test_crops_of_one_class_are_drawn_again():
+    """Three quarters of the image are class 0, the rest is split between 1 and what is ignored."""
+    label = np.zeros((128, 256), np.uint8)
+    label[:, 192:224], label[:, 224:] = 1, 255
+    settings = cfg(min_scale=1.0, max_scale=1.0, crop_max_share=0.75, photometric=False)
+    every, chosen = [], []
+    for draws in np.random.RandomState(0).rand(400, DRAWS).tolist():
+        for found, changes in ((every, {'crop_max_share': 1.0}), (chosen, {})):
+            crops = crop(picture(), label, Draws(*draws), dataclasses.replace(settings, **changes))
+            counts = np.bincount(crops[1].ravel(), minlength=256)[:255]
+            found.append(counts.max() / max(1, counts.sum()))
+    enough = np.mean(np.array(every) < 0.75)
+    assert 0.1 < enough < 0.5
+    # One of 11 places suffices, and if none does the last one is taken.
+    expected = 1 - (1 - enough) ** 11
+    assert abs(np.mean(np.array(chosen) < 0.75) - expected) < 0.08
+    unchanged = np.array(every) < 0.75
+    assert np.array_equal(np.array(chosen)[unchanged], np.array(every)[unchanged])
 
 
 @pytest.mark.parametrize('height, width', [(128, 256), (20, 30), (300, 20)])
@@ -463,7 +470,10 @@ def test_flip(height, width):
         plain = crop(image, label, Draws(*rest), cfg(flip=False))
         for draw, found in outcomes.items():
             for part, expected in zip(found, plain):
-                assert np.array_equal(part, expected[:, ::-1] if draw < 0.5 else expected)
+                shown = min(96, int(round(width * (0.5 + 1.5 * rest[0]))))  # the rest is padding
+                mirrored = expected[:, :shown][:, ::-1] if draw < 0.5 else expected[:, :shown]
+                assert np.array_equal(part[:, :shown], mirrored)
+                assert np.array_equal(part[:, shown:], expected[:, shown:])
         rest[3] = 0.0
         assert np.array_equal(crop(image, label, Draws(*rest), cfg(flip=False))[0], plain[0])
 
