@@ -25,6 +25,7 @@ def main(task: Task, argv: Optional[Sequence[str]] = None) -> None:
         return
     cfg = models.parse(task, argv)
     device = devices.select(cfg.device)
+    cfg.check_device(device.name)
     try:
         with modelarts.transfer(cfg, device.rank) as cfg:
             (_train if cfg.do_train else _evaluate)(task, cfg, device)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Dict, List, Optional, TypeVar, Union
+from typing import ClassVar, Dict, List, Mapping, Optional, TypeVar, Union
 
 from typing_extensions import Literal
 
@@ -124,6 +124,8 @@ class Config(NPUOptions):
 
     # Whether batch norm takes the images of all ranks: a field where a model supports it.
     sync_bn = False
+    # {scope: factor} of variables whose learning rate differs; momentum and sgd only.
+    rate_factors: ClassVar[Mapping[str, float]] = {}
 
     @property
     def eval_batch_size(self) -> int:
@@ -137,6 +139,9 @@ class Config(NPUOptions):
     def training_notes(self, ranks: int) -> List[str]:
         """Returns warnings for whoever starts this training; UserError for what cannot train."""
         return []
+
+    def check_device(self, device: str) -> None:
+        """Raises UserError for what 'cpu', 'gpu' or 'npu' cannot run."""
 
     def check(self) -> None:
         """Raises UserError for values that are well typed but senseless; subclasses extend it."""

@@ -22,11 +22,11 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BLOCKS.update({14: (1, 1, 1, 1), 26: (2, 2, 2, 2)})  # not published: for tests and small recipes
 
 
-def network(width, training, update_bn, batch_norm=None) -> Layers:
+def network(width, update_bn, batch_norm=None) -> Layers:
     """The layers of a network at `width` times the published filters. Kernels are drawn as the
     authors do, with standard deviation sqrt(2 / (size^2 x filters)).
     """
-    return Layers(batch_norm_layers(batch_norm, 0.9, 1e-5, update_bn), width, training, _fan_out(1))
+    return Layers(batch_norm_layers(batch_norm, 0.9, 1e-5, update_bn), width, _fan_out(1))
 
 
 def _fan_out(convs):

@@ -137,7 +137,7 @@ def _depth(names: Iterable[str], block: str) -> Optional[int]:
 
 
 def _backbone_shapes(depth: int, width: float) -> Dict[str, List[int]]:
-    net = backbone.network(width, training=False, update_bn=False)
+    net = backbone.network(width, update_bn=False)
     return variable_shapes(
         lambda: backbone.stages(net, tf.placeholder(tf.float32, [1, 32, 32, 3]), depth)
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 from typing_extensions import Literal
@@ -15,6 +15,8 @@ from resnest_tf import cityscapes
 
 SMALLEST = 32  # pixels of a side: the backbone halves it five times at output stride 32
 
+# (2 x 36 + 2) rows of features, an eighth of the image, of 32 bytes a pixel fit in 1 MiB of L1.
+WIDEST_ON_NPU = 8 * 442
 ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
 
 
@@ -38,6 +40,9 @@ class ResNeStConfig(Config):
         ' []: the whole image',
     )
     dropout_rate: NonNegativeFloat = option(0.0, 'before the classifiers')
+    head_rate_factor: PositiveFloat = option(
+        1.0, "multiplies the learning rate of both heads (the authors' recipe: 10)"
+    )
     aspp_dropout: NonNegativeFloat = option(
         0.0, 'share of the channels dropped after ASPP (variant paper; the authors: 0.5)'
     )
@@ -125,6 +130,15 @@ class ResNeStConfig(Config):
         """Whether images reach the network as BGR: the published port was trained on that."""
         return self.variant == 'port'
 
+    @property
+    def rate_factors(self) -> Dict[str, float]:
+        if self.head_rate_factor == 1:
+            return {}
+        scopes = ['Conv_%d' % number for number in range(64, 72)]
+        if self.variant != 'port':
+            scopes = ['head', 'auxiliary']
+        return dict.fromkeys(scopes, self.head_rate_factor)
+
     eval_batch_size = 1  # an image of 1024 x 2048 has 160 MB of logits
 
     @property
@@ -148,9 +162,9 @@ class ResNeStConfig(Config):
         images = self.batch_size * (1 if self.sync_bn is False else ranks)
         if images == 1:
             raise UserError(
-                'batch_size: 1 image at a time cannot train: batch norm after a global pooling needs'
-                ' at least 2; give --batch_size 2 or more, --sync_bn True on several devices, or'
-                ' --freeze_bn True'
+                'batch_size: 1 image at a time cannot train: batch norm after a global pooling'
+                ' needs at least 2; give --batch_size 2 or more, --sync_bn True on several devices,'
+                ' or --freeze_bn True'
             )
         if images >= ENOUGH_IMAGES:
             return []
@@ -163,74 +177,68 @@ class ResNeStConfig(Config):
 
     def check(self) -> None:
         super().check()
-        if not 2 <= self.num_classes <= 255:
+        self._check_network()
+        self._check_training()
+        self._check_evaluation()
+
+    def check_device(self, device: str) -> None:
+        widest = max(self.eval_scales) * self.image_width
+        if device == 'npu' and self.eval_mode == 'whole' and widest > WIDEST_ON_NPU:
             raise UserError(
-                'num_classes: %d is not legal; 2 to 255, as 255 marks pixels that do not count'
-                % self.num_classes
-            )
-        for name in (
-            'crop_height',
-            'crop_width',
-            'image_height',
-            'image_width',
-            'slide_height',
-            'slide_width',
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < SMALLEST:
-                raise UserError(
-                    '%s: %d is not legal; give at least %d' % (name, getattr(self, name), SMALLEST)
+                'eval_scales: %g is not legal on an Ascend device for images %d pixels wide: a'
+                ' convolution of rate 36 would leave its L1 buffer; give at most %.2f, or'
+                ' --eval_mode slide'
+                % (
+                    max(self.eval_scales),
+                    self.image_width,
+                    int(100 * WIDEST_ON_NPU / self.image_width) / 100,
                 )
-        if self.min_scale > self.max_scale:
-            raise UserError(
-                'min_scale: %g is above max_scale, %g' % (self.min_scale, self.max_scale)
             )
+
+    def _refuse(self, name: str, rule: str) -> None:
+        raise UserError('%s: %s is not legal; %s' % (name, getattr(self, name), rule))
+
+    def _check_network(self) -> None:
+        if not 2 <= self.num_classes <= 255:
+            self._refuse('num_classes', '2 to 255, as 255 marks pixels that do not count')
         for name in ('dropout_rate', 'aspp_dropout'):
             if getattr(self, name) >= 1:
-                raise UserError(
-                    '%s: %g is not legal; 0 <= %s < 1' % (name, getattr(self, name), name)
-                )
+                self._refuse(name, '0 <= %s < 1' % name)
         if self.aspp_dropout and self.variant != 'paper':
-            raise UserError(
-                'aspp_dropout: %g is not legal with variant %s, which drops nothing there; give 0'
-                % (self.aspp_dropout, self.variant)
-            )
+            self._refuse('aspp_dropout', 'give 0, or variant paper, which alone has it')
         if self.variant == 'port' and self.depth != 50:
-            raise UserError(
-                "depth: the port's network has depth 50, found %d; give 50, or variant paper"
-                % self.depth
-            )
+            self._refuse('depth', "the port's network has depth 50; give 50, or variant paper")
         if len(self.image_pooling) not in (0, 2) or any(side < 1 for side in self.image_pooling):
-            raise UserError(
-                'image_pooling: %s is not legal; give [height, width] in pixels of the features,'
-                ' such as [33, 65], or [] for the whole image' % self.image_pooling
+            self._refuse(
+                'image_pooling',
+                'give [height, width] in pixels of the features, such as [33, 65], or [] for the'
+                ' whole image',
             )
         if self.variant == 'port' and self.image_pooling not in ([], [7, 7]):
-            raise UserError(
-                'image_pooling: %s is not legal with variant port, which pools over [7, 7]; leave'
-                ' it out or give variant paper' % self.image_pooling
-            )
-        if self.ohem_threshold > 1:
-            raise UserError(
-                'ohem_threshold: %g is not legal; it is a probability' % self.ohem_threshold
-            )
-        if self.loss == 'ohem' and self.label_smoothing:
-            raise UserError(
-                'label_smoothing: %g is not legal with loss ohem, which has none; give 0'
-                % self.label_smoothing
-            )
+            self._refuse('image_pooling', 'variant port pools over [7, 7]; leave it out')
+
+    def _check_training(self) -> None:
+        if self.min_scale > self.max_scale:
+            self._refuse('min_scale', 'it is above max_scale, %g' % self.max_scale)
         if self.crop_max_share > 1:
-            raise UserError(
-                'crop_max_share: %g is not legal; it is a share, 1 switches it off'
-                % self.crop_max_share
-            )
+            self._refuse('crop_max_share', 'it is a share; 1 switches it off')
+        if self.ohem_threshold > 1:
+            self._refuse('ohem_threshold', 'it is a probability')
+        if self.loss == 'ohem' and self.label_smoothing:
+            self._refuse('label_smoothing', 'loss ohem has none; give 0')
+        if self.head_rate_factor != 1 and self.optimizer not in ('momentum', 'sgd'):
+            self._refuse('head_rate_factor', 'give 1, or optimizer momentum or sgd')
+
+    def _check_evaluation(self) -> None:
+        sides = 'crop_height crop_width image_height image_width slide_height slide_width'
+        for name in sides.split():
+            if getattr(self, name) is not None and getattr(self, name) < SMALLEST:
+                self._refuse(name, 'give at least %d' % SMALLEST)
         if self.slide_stride > 1:
-            raise UserError(
-                'slide_stride: %g is not legal; above 1 the windows would leave gaps'
-                % self.slide_stride
-            )
-        sides = [scale * min(self.image_height, self.image_width) for scale in self.eval_scales]
-        if not sides or min(sides) < SMALLEST:
-            raise UserError(
-                'eval_scales: %s is not legal; give at least one, and none that makes a side'
-                ' shorter than %d pixels' % (self.eval_scales, SMALLEST)
+            self._refuse('slide_stride', 'above 1 the windows would leave gaps')
+        shortest = min(self.image_height, self.image_width)
+        if not self.eval_scales or min(self.eval_scales) * shortest < SMALLEST:
+            self._refuse(
+                'eval_scales',
+                'give at least one, and none that makes a side shorter than %d pixels' % SMALLEST,
             )

@@ -1,6 +1,6 @@
-"""Convolutions with batch norm, which both of ResNeSt's graphs are made of, and their gradients."""
+"""Convolutions with batch norm, which ResNeSt's graphs are made of."""
 
-from typing import Callable, List
+from typing import Callable
 
 import tensorflow as tf
 
@@ -12,21 +12,20 @@ class Layers:
 
     norm: (x, name) -> x. width: every layer has so many times the published filters.
     initializer: of kernels. kernel, bias, suffix: names of a conv's variables, and what a batch
-    norm's name has after its conv's. training: gradients will be taken.
+    norm's name has after its conv's.
     """
 
     def __init__(
         self,
         norm: Callable[[tf.Tensor, str], tf.Tensor],
         width: float,
-        training: bool,
         initializer: tf.keras.initializers.Initializer,
         kernel: str = 'kernel',
         bias: str = 'bias',
         suffix: str = '_bn',
     ):
         self.norm = norm
-        self._width, self._training, self._initializer = width, training, initializer
+        self._width, self._initializer = width, initializer
         self._kernel, self._bias, self._suffix = kernel, bias, suffix
 
     def filters(self, published: int) -> int:
@@ -45,9 +44,7 @@ class Layers:
                 [size, size, x.shape[-1].value, filters],
                 initializer=initializer or self._initializer,
             )
-            override = {'Conv2D': 'DilatedConv2D'} if self._training and rate > 1 else {}
-            with tf.get_default_graph().gradient_override_map(override):
-                x = tf.nn.conv2d(x, kernel, stride, padding, dilations=rate)
+            x = tf.nn.conv2d(x, kernel, stride, padding, dilations=rate)
             if bias is None:
                 return x
             return tf.nn.bias_add(x, tf.get_variable(self._bias, [filters], initializer=bias))
@@ -64,31 +61,3 @@ def dropout_channels(dropout, x: tf.Tensor, rate: float, index: int) -> tf.Tenso
     if not rate:
         return x
     return x * dropout(tf.ones_like(x[:, :1, :1, :]), rate, index)
-
-
-@tf.RegisterGradient('DilatedConv2D')
-def _dilated_conv_gradient(op: tf.Operation, gradient: tf.Tensor) -> List[tf.Tensor]:
-    """Gradients of a "same" conv of stride 1 and odd size by ops that run everywhere.
-
-    TensorFlow's CPU kernels have dilated convs in the forward direction only, as have older
-    versions of CANN. (tf.layers wraps them in SpaceToBatchND instead, also at inference.)
-    """
-    x, kernel = op.inputs
-    rate, size = op.get_attr('dilations')[1], kernel.shape[0].value
-    flipped = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
-    to_x = tf.nn.conv2d(gradient, flipped, 1, 'SAME', dilations=rate)
-    height, width = x.shape[1].value, x.shape[2].value
-    channels, filters = kernel.shape[2].value, kernel.shape[3].value
-    taps = []
-    for down in range(-(size // 2) * rate, size // 2 * rate + 1, rate):
-        for right in range(-(size // 2) * rate, size // 2 * rate + 1, rate):
-            if abs(down) >= height or abs(right) >= width:  # this tap saw nothing but padding
-                taps.append(tf.zeros([channels, filters], x.dtype))
-                continue
-            seen = x[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
-            made = gradient[
-                :, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)
-            ]
-            seen, made = tf.reshape(seen, [-1, channels]), tf.reshape(made, [-1, filters])
-            taps.append(tf.matmul(seen, made, transpose_a=True))
-    return [to_x, tf.reshape(tf.stack(taps), kernel.shape)]

@@ -36,7 +36,7 @@ def build(images, cfg, training=False, dropout=None, batch_norm=None):
       Logits, float32 [N, H, W, cfg.num_classes], the output of the op `resize/ResizeBilinear`; in
       training (logits, the auxiliary head's logits of the same shape, None if cfg.aux_weight is 0).
     """
-    net = backbone.network(cfg.width, training, training and not cfg.freeze_bn, batch_norm)
+    net = backbone.network(cfg.width, training and not cfg.freeze_bn, batch_norm)
     drop = dropout_layers(dropout, cfg.dropout_rate, training)
 
     def classify(x, scope, resize):

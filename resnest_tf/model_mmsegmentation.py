@@ -21,7 +21,7 @@ _CLASSIFIER = tf.random_normal_initializer(stddev=0.01)
 
 def build(images, cfg, training=False, dropout=None, batch_norm=None):
     """Builds the network; arguments and result are those of `model.build`, but cfg.aspp_dropout."""
-    net = backbone.network(cfg.width, training, training and not cfg.freeze_bn, batch_norm)
+    net = backbone.network(cfg.width, training and not cfg.freeze_bn, batch_norm)
 
     def classify(x, name, index, resize):
         if training:

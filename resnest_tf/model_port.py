@@ -40,7 +40,7 @@ _BLOCKS = (
 def build(images, cfg, training=False, dropout=None, batch_norm=None):
     """Builds the network; arguments and result are those of `model.build`."""
     norm = batch_norm_layers(batch_norm, 0.997, 1e-5, training and not cfg.freeze_bn)
-    net = Layers(norm, cfg.width, training, _KERNEL, 'weights', 'biases', '/BatchNorm')
+    net = Layers(norm, cfg.width, _KERNEL, 'weights', 'biases', '/BatchNorm')
 
     x = images
     for number, (filters, stride) in enumerate([(64, 2), (64, 1), (128, 1)], start=1):

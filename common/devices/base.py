@@ -77,6 +77,10 @@ class Device(abc.ABC):
         """
         return contextlib.nullcontext()
 
+    def gradients(self) -> ContextManager:
+        """A context: the ops that are made in it have gradients that this device can compute."""
+        return contextlib.nullcontext()
+
     def dropout(
         self, x: tf.Tensor, rate: float, seed: Sequence[Union[int, tf.Tensor]]
     ) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """CPU: the default everywhere. float32."""
 
+from common.devices import dilated_conv
 from common.devices.hvd import HorovodDevice
 from common.errors import UserError
 
@@ -14,6 +15,9 @@ class CPU(HorovodDevice):
                 ' --precision float32'
             )
         return super().wrap_optimizer(optimizer, cfg)
+
+    def gradients(self):
+        return dilated_conv.gradients()
 
     def session_config(self, training: bool = False):
         config = super().session_config(training)

@@ -70,13 +70,14 @@ def _losses(task, cfg, device, features, step, index: int) -> optimizer.Losses:
 
     pixels = tf.cast(features['image'], tf.float32)
     features = task.data.augment(dict(features, image=pixels), cfg)
-    outputs = task.build(
-        task.data.normalize(features['image'], cfg),
-        cfg,
-        training=True,
-        dropout=dropout,
-        batch_norm=None if cfg.sync_bn is False else synchronised(device),
-    )
+    with device.gradients():
+        outputs = task.build(
+            task.data.normalize(features['image'], cfg),
+            cfg,
+            training=True,
+            dropout=dropout,
+            batch_norm=None if cfg.sync_bn is False else synchronised(device),
+        )
     with device.full_precision():  # sums over pixels leave float16's range
         data = task.metric.loss(outputs, features, cfg)
         return optimizer.Losses(data, data + optimizer.l2_loss(cfg))

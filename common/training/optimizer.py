@@ -132,6 +132,13 @@ def _clipped(gradients: List[tf.Tensor], limit: float) -> List[tf.Tensor]:
     return [gradient * scale for gradient in gradients]
 
 
+def _rate_factor(cfg, variable: tf.Variable) -> float:
+    """What a variable's gradient is multiplied by, which multiplies its learning rate."""
+    scopes = cfg.rate_factors.items()
+    name = variable.op.name + '/'
+    return next((factor for scope, factor in scopes if name.startswith(scope + '/')), 1.0)
+
+
 def train_op(cfg, device, losses_of: Callable[[int], Losses], learning_rate: tf.Tensor):
     """Returns (operation that does one step, float32 scalar loss of this rank).
 
@@ -152,6 +159,8 @@ def train_op(cfg, device, losses_of: Callable[[int], Losses], learning_rate: tf.
     gradients, variables = zip(*pairs)
     if cfg.clip_norm:
         gradients = _clipped(list(gradients), cfg.clip_norm)
+    if cfg.rate_factors:
+        gradients = [g * _rate_factor(cfg, v) for g, v in zip(gradients, variables)]
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         update = optimizer.apply_gradients(zip(gradients, variables), global_step=step)
     if cfg.ema_decay:

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from common.devices import dilated_conv
 from resnest_tf import backbone, model, model_mmsegmentation, model_port
 from resnest_tf.config import ResNeStConfig
 
@@ -16,13 +17,14 @@ def deeplab(images, *, training=False, aux_head=True, dropout=None, batch_norm=N
     if aux_head and not training:
         training, fields = True, dict(fields, freeze_bn=True)
     cfg = ResNeStConfig(aux_weight=0.4 if aux_head else 0.0, **fields)
-    outputs = MODELS[cfg.variant].build(images, cfg, training, dropout, batch_norm)
+    with dilated_conv.gradients():
+        outputs = MODELS[cfg.variant].build(images, cfg, training, dropout, batch_norm)
     return outputs if training else (outputs, None)
 
 
 def resnest(images, *, depth=50, width=1.0, num_classes=None, **options):
     """Returns the backbone's stages and, of num_classes, logits of the last one's mean."""
-    net = backbone.network(width, training=False, update_bn=False)
+    net = backbone.network(width, update_bn=False)
     stages = backbone.stages(net, images, depth, **options)
     if not num_classes:
         return stages, None

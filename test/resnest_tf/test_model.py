@@ -466,28 +466,6 @@ def test_without_auxiliary_head_there_are_none_of_its_variables():
     assert aux is None and not any(name.startswith('auxiliary') for name, _, _ in variables())
 
 
-@pytest.mark.parametrize(
-    'rate, size, shape',
-    [(2, 3, [2, 9, 7, 4]), (4, 3, [1, 6, 11, 2]), (36, 3, [2, 8, 5, 4]), (3, 5, [2, 9, 9, 4])],
-)
-def test_gradients_of_dilated_convs_are_those_of_space_to_batch(graph, rate, size, shape):
-    random = np.random.RandomState(0)
-    x, kernel = (
-        tf.constant(random.normal(size=shape)),
-        tf.constant(random.normal(size=[size, size, shape[3], 6])),
-    )
-    with graph.gradient_override_map({'Conv2D': 'DilatedConv2D'}):
-        ours = tf.nn.conv2d(x, kernel, 1, 'SAME', dilations=rate)
-    reference = tf.nn.convolution(x, kernel, 'SAME', dilation_rate=[rate, rate])
-    weights = tf.constant(random.normal(size=shape[:3] + [6]))
-    with tf.Session() as session:
-        pairs = [
-            session.run([y] + tf.gradients(y * weights, [x, kernel])) for y in (ours, reference)
-        ]
-    for found, expected in zip(*pairs):
-        close(found, expected, 1e-10)
-
-
 def test_every_variable_is_trained_on_a_cpu():
     x, logits, aux = build(training=True, **dict(TINY, depth=26))
     loss = tf.reduce_mean(tf.square(logits - 1)) + tf.reduce_mean(tf.square(aux - 1))

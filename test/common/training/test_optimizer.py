@@ -39,6 +39,7 @@ def options(**changes):
         clip_norm=0.0,
         ema_decay=0.0,
         accumulate=1,
+        rate_factors={},
     )
     return types.SimpleNamespace(**dict(defaults, **changes))
 
@@ -243,6 +244,17 @@ def test_clipping_includes_weight_decay():
     norm = np.sqrt((gradient**2).sum() + (BIAS_GRADIENT**2).sum())
     (kernel, _), _ = train(1, optimizer='sgd', clip_norm=0.5, weight_decay=0.05)
     np.testing.assert_allclose(kernel, KERNEL - RATE * 0.5 / norm * gradient, rtol=1e-6)
+
+
+def test_a_rate_factor_multiplies_the_rate_of_its_scope():
+    """Of the decay too: PyTorch's groups with a rate of their own do so."""
+    (kernel, bias), _ = train(3, rate_factors={'kernel': 10.0}, weight_decay=0.01)
+    expected, speed = KERNEL.astype(float), 0
+    for _ in range(3):
+        speed = 0.9 * speed + GRADIENT + 0.01 * expected
+        expected = expected - 10 * RATE * speed
+    np.testing.assert_allclose(kernel, expected, rtol=1e-5)
+    np.testing.assert_allclose(bias, train(3)[0][1], rtol=1e-6)
 
 
 def test_average_follows_the_weights():

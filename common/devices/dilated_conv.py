@@ -1,0 +1,49 @@
+"""Gradients of dilated convolutions, which TensorFlow's CPU kernels lack."""
+
+from typing import ContextManager, List
+
+import tensorflow as tf
+
+
+def gradients() -> ContextManager:
+    """A context: the convolutions that are made in it have gradients that a CPU can compute."""
+    return tf.get_default_graph().gradient_override_map({'Conv2D': 'Conv2DOnCPU'})
+
+
+@tf.RegisterGradient('Conv2DOnCPU')
+def _gradient(op: tf.Operation, gradient: tf.Tensor) -> List[tf.Tensor]:
+    """Gradients of a convolution; a dilated one must be "same", of stride 1 and of odd size.
+
+    tf.layers wraps dilated convolutions in SpaceToBatchND instead, also at inference.
+    """
+    x, kernel = op.inputs
+    rate = op.get_attr('dilations')[1]
+    if rate == 1:
+        options = dict(strides=op.get_attr('strides'), padding=op.get_attr('padding').decode())
+        options['data_format'] = op.get_attr('data_format').decode()
+        return [
+            tf.nn.conv2d_backprop_input(tf.shape(x), kernel, gradient, **options),
+            tf.nn.conv2d_backprop_filter(x, tf.shape(kernel), gradient, **options),
+        ]
+    flipped = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+    to_x = tf.nn.conv2d(gradient, flipped, 1, 'SAME', dilations=rate)
+    return [to_x, _to_kernel(x, kernel, gradient, rate)]
+
+
+def _to_kernel(x: tf.Tensor, kernel: tf.Tensor, gradient: tf.Tensor, rate: int) -> tf.Tensor:
+    """One matrix product for each of the kernel's taps."""
+    height, width = x.shape[1].value, x.shape[2].value
+    size, _, channels, filters = kernel.shape.as_list()
+    reach, taps = size // 2 * rate, []
+    for down in range(-reach, reach + 1, rate):
+        for right in range(-reach, reach + 1, rate):
+            if abs(down) >= height or abs(right) >= width:  # this tap saw nothing but padding
+                taps.append(tf.zeros([channels, filters], x.dtype))
+                continue
+            seen = x[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+            made = gradient[
+                :, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)
+            ]
+            seen, made = tf.reshape(seen, [-1, channels]), tf.reshape(made, [-1, filters])
+            taps.append(tf.matmul(seen, made, transpose_a=True))
+    return tf.reshape(tf.stack(taps), kernel.shape)
