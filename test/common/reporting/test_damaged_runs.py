@@ -28,8 +28,7 @@ def changed(value, choose):
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_odd_values(seed, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, '_pictures', lambda run: [])  # slow, and tested below
+def test_odd_values(seed, tmp_path, text_only):
     whole_run(tmp_path)
     (tmp_path / 'eval.json').write_text(
         json.dumps(
@@ -59,8 +58,7 @@ def test_odd_values(seed, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('seed', range(2))
-def test_damaged_bytes(seed, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, '_pictures', lambda run: [])
+def test_damaged_bytes(seed, tmp_path, text_only):
     whole_run(tmp_path)
     names = ('eval.json', 'offline.json', 'config.yaml', 'metrics.jsonl', 'confusion.npy')
     contents = {name: (tmp_path / name).read_bytes() for name in names}
@@ -77,12 +75,11 @@ def test_damaged_bytes(seed, tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', ['eval.json', 'offline.json', 'config.yaml', 'metrics.jsonl'])
 @pytest.mark.parametrize(
     'content',
-    [b'', b'\0', b'\xff\xfe', b'[' * 100000, b'{"a": ' * 5000, None],
+    [b'', b'\0', b'\xff\xfe', b'[' * 5000, b'{"a": ' * 5000, None],
     ids=['empty', 'zero', 'binary', 'lists', 'mappings', 'folder'],
 )
-def test_odd_files(name, content, tmp_path, monkeypatch):
+def test_odd_files(name, content, tmp_path, text_only):
     """content None: a folder stands in the file's place."""
-    monkeypatch.setattr(report, '_pictures', lambda run: [])
     np.save(str(tmp_path / 'confusion.npy'), np.array([[3, 1], [0, 4]]))
     if content is None:
         (tmp_path / name).mkdir()

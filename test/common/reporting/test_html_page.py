@@ -59,7 +59,7 @@ def test_the_page_holds_its_pictures_and_all_classes(tmp_path):
     assert measured[1][1] == '91.23 %'
 
 
-def test_names_are_text(tmp_path):
+def test_names_are_text(tmp_path, text_only):
     """Neither HTML nor a picture elsewhere comes in through what a file says."""
     (tmp_path / 'secret.png').write_bytes(b'secret')
     run = tmp_path / 'run'

@@ -89,7 +89,7 @@ def test_numbers_come_from_the_files(tmp_path):
     assert_pictures(tmp_path, ['training', 'evaluation', 'throughput', 'confusion'])
 
 
-def test_published_numbers_are_told_apart(tmp_path):
+def test_published_numbers_are_told_apart(tmp_path, text_only):
     whole_run(tmp_path)
     text = report.write(
         tmp_path, published={'third': {'top1': 0.5, 'epochs': 12}}, title='My run'
@@ -105,7 +105,7 @@ def test_published_numbers_are_told_apart(tmp_path):
     assert '96.11' not in section(text, 'Measured here')
 
 
-def test_offline_run_on_other_images_is_compared_with_the_same_images(tmp_path):
+def test_offline_run_on_other_images_is_compared_with_the_same_images(tmp_path, text_only):
     whole_run(tmp_path)
     write_offline(
         tmp_path,
@@ -124,7 +124,7 @@ def test_offline_run_on_other_images_is_compared_with_the_same_images(tmp_path):
     assert 'top-1 -1.00 points.' in text
 
 
-def test_every_backend_is_shown_wherever_its_results_lie(tmp_path):
+def test_every_backend_is_shown_wherever_its_results_lie(tmp_path, text_only):
     whole_run(tmp_path)
     write_offline(
         tmp_path / 'offline',
@@ -152,7 +152,7 @@ def test_every_backend_is_shown_wherever_its_results_lie(tmp_path):
     assert 'largest difference of a logit' in report.write(tmp_path / 'alone').read_text()
 
 
-def test_confusions_are_named(tmp_path):
+def test_confusions_are_named(tmp_path, text_only):
     whole_run(tmp_path)
     names = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
     (tmp_path / 'eval.json').write_text(json.dumps(dict(EVAL, classes=names)))
