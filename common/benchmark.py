@@ -1,13 +1,17 @@
-"""Throughput of the input pipeline alone, of training on real records and on synthetic batches,
-measured in one run.
+"""Throughput on this machine, measured side by side in one run: medians and spread of the rounds.
 
-`python -m common.benchmark input|train --config RECIPE --data_path DATA [--rounds 3] [--round_steps
-20] [flags of the recipe]` `python -m common.benchmark inference --config RECIPE --model_path
-CKPT|none --batch_size 8`: ONNX Runtime and the frozen graph
+    python -m common.benchmark input --config RECIPE --data_path DATA   the input pipeline alone
+    python -m common.benchmark train --config RECIPE --data_path DATA   training, also without input
+    python -m common.benchmark all --config RECIPE --data_path DATA     both, and the limits
+    python -m common.benchmark scaling --config RECIPE --images_per_second 270 --devices 8,16,64
+
+--report FOLDER also writes benchmark.json and benchmark.md. Every other flag is the recipe's.
+`python -m offline_inference.benchmark` measures inference.
 """
 
 import argparse
 import json
+import pathlib
 import statistics
 import sys
 import tempfile
@@ -20,29 +24,33 @@ from common import config, devices, models
 from common.data import pipeline
 from common.errors import UserError, entry_point
 from common.evaluation.errors import translated
+from common.reporting import performance, scaling
 from common.task import Task
 from common.training import model_fn
 from common.training.progress import ThroughputMeter
 
+WARM_UP = 3  # training steps that are not timed: compilation, filling the read-ahead
+Rates = Dict[str, List[float]]  # images/s of each round, by what was measured
+
 
 class _Stopwatch(tf.train.SessionRunHook):
-    """Times training steps, without the first `skip` (compilation, filling the read-ahead)."""
+    """Times training steps after the warm-up."""
 
-    def __init__(self, skip: int):
-        self._skip, self.meter = skip, ThroughputMeter()
+    def __init__(self):
+        self._steps, self.meter = 0, ThroughputMeter()
 
     def before_run(self, run_context):
         self._start = time.perf_counter()
 
     def after_run(self, run_context, run_values):
-        self._skip -= 1
-        if self._skip < 0:
+        self._steps += 1
+        if self._steps > WARM_UP:
             self.meter.add(time.perf_counter() - self._start, 1)
 
 
 def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: int) -> float:
-    """Images per second of a pipeline with nothing behind it; the first batches, read ahead, are
-    not counted.
+    """Returns the images per second of a pipeline with nothing behind it; the first batches, which
+    were read ahead, are not counted.
     """
     with tf.Graph().as_default(), tf.Session() as session:
         batch = tf.data.make_one_shot_iterator(pipeline()).get_next()['label'].op
@@ -57,92 +65,85 @@ def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: 
 def train_rate(
     task: Task, cfg: Any, device: devices.Device, input_fn: Callable, steps: int
 ) -> float:
-    """Images per second, over all ranks, of whole training steps on what input_fn gives."""
-    watch, skip = _Stopwatch(3), 3
+    """Returns the images per second, over all ranks, of whole training steps on what input_fn
+    gives.
+    """
+    watch = _Stopwatch()
+    build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
     with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
-        estimator = device.estimator(
-            model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3),
-            cfg,
-            folder,
-            10**6,
-        )
-        estimator.train(input_fn, steps=steps + skip, hooks=device.broadcast_hooks(True) + [watch])
-    return watch.meter.steps * cfg.batch_size * cfg.accumulate * device.size / watch.meter.seconds
+        estimator = device.estimator(build, cfg, folder, 10**6)
+        hooks = device.broadcast_hooks(True) + [watch]
+        estimator.train(input_fn, steps=steps + WARM_UP, hooks=hooks)
+    return watch.meter.steps_per_second * cfg.batch_size * cfg.accumulate * device.size
 
 
 def synthetic(dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
-    """One batch of constants in the graph, of the types and shapes that the pipeline gives."""
-
-    def constant(kind, shape):
-        if kind.is_integer:
-            return tf.zeros(shape, kind)
-        return tf.fill(shape, tf.constant(0.5, kind))
-
+    """Returns one batch of constants, of the types and shapes that the pipeline gives."""
     kinds, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
-    return {key: constant(kinds[key], shapes[key].as_list()) for key in kinds}
+    return {
+        key: tf.fill(shapes[key].as_list(), tf.constant(0 if kind.is_integer else 0.5, kind))
+        for key, kind in kinds.items()
+    }
 
 
 def measure(
     task: Task, cfg: Any, device: devices.Device, what: str, rounds: int, steps: int
-) -> Dict[str, Any]:
-    """Returns medians in images/s of this rank's pipeline, for 'input' of the task's baselines, for
-    'train' of training too.
-
-    What is compared alternates, and a ratio A_to_B is the median over the rounds.
+) -> Rates:
+    """Measures this rank's pipeline and, for 'input' and 'all', the task's baselines; for 'train'
+    and 'all' also training on real and on synthetic batches. What is compared alternates.
     """
     folder = pipeline.open_split(task, cfg, task.train_split)
-    baselines = {}
-    if what == 'input' and hasattr(task.data, 'baselines'):
-        baselines = task.data.baselines(folder, cfg)
-    rates: Dict[str, List[float]] = {key: [] for key in ['input', *baselines, 'real', 'synthetic']}
 
     def real(batch_size=cfg.batch_size * cfg.accumulate):
-        return pipeline.dataset(
-            task, folder, cfg, batch_size, True, seed=cfg.seed, rank=device.rank, size=device.size
-        )
+        position = dict(seed=cfg.seed, rank=device.rank, size=device.size)
+        return pipeline.dataset(task, folder, cfg, batch_size, True, **position)
 
+    inputs = {'input': lambda: real(cfg.batch_size)}
+    if what != 'train' and hasattr(task.data, 'baselines'):
+        inputs.update(task.data.baselines(folder, cfg))
+    trainings = {'real': real, 'synthetic': lambda: synthetic(real())} if what != 'input' else {}
+    rates: Rates = {name: [] for name in [*inputs, *trainings]}
     for _ in range(rounds):
-        rates['input'].append(input_rate(lambda: real(cfg.batch_size), cfg.batch_size, steps))
-        for key, baseline in baselines.items():
-            rates[key].append(input_rate(baseline, cfg.batch_size, steps))
-        if what == 'train':
-            rates['real'].append(train_rate(task, cfg, device, real, steps))
-            rates['synthetic'].append(
-                train_rate(task, cfg, device, lambda: synthetic(real()), steps)
-            )
-    result = {
-        key + '_images_per_second': round(statistics.median(values), 1)
-        for key, values in rates.items()
-        if values
-    }
-    for key, other in [('input', baseline) for baseline in baselines] + [('real', 'synthetic')] * (
-        what == 'train'
-    ):
-        result['%s_to_%s' % (key, other)] = round(
-            statistics.median(a / b for a, b in zip(rates[key], rates[other])), 3
-        )
+        for name, dataset in inputs.items():
+            rates[name].append(input_rate(dataset, cfg.batch_size, steps))
+        for name, input_fn in trainings.items():
+            rates[name].append(train_rate(task, cfg, device, input_fn, steps))
+    return rates
+
+
+def summary(rates: Rates) -> Dict[str, Any]:
+    """Returns NAME_images_per_second, the median, with NAME_spread, [lowest, highest]; and the
+    median ratio of ours to each baseline, input_to_NAME, and real_to_synthetic.
+    """
+    result: Dict[str, Any] = {}
+    for name, values in rates.items():
+        result[name + '_images_per_second'] = round(statistics.median(values), 1)
+        result[name + '_spread'] = [round(min(values), 1), round(max(values), 1)]
+    for name in rates:
+        ours = {'input': None, 'real': None, 'synthetic': 'real'}.get(name, 'input')
+        if ours:
+            ratio = statistics.median(a / b for a, b in zip(rates[ours], rates[name]))
+            result['%s_to_%s' % (ours, name)] = round(ratio, 3)
     return result
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(
-        prog='python -m common.benchmark', description=__doc__, allow_abbrev=False
+        prog='python -m common.benchmark',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument(
-        'what',
-        choices=['input', 'train', 'inference'],
-        help=(
-            'input: the pipeline alone; train: that, real and synthetic training; inference: ONNX'
-            ' Runtime and the frozen graph'
-        ),
-    )
+    parser.add_argument('what', choices=['input', 'train', 'all', 'scaling', 'inference'])
     parser.add_argument('--config', required=True, help='recipe')
-    parser.add_argument(
-        '--rounds', type=int, default=3, help='rounds of each measurement; medians are printed'
-    )
+    parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement')
     parser.add_argument('--round_steps', type=int, default=20, help='steps in a round')
+    parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
+    scaling.add_arguments(parser)
     args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    if args.what == 'inference':
+        raise UserError('inference is measured by: python -m offline_inference.benchmark')
     if args.rounds < 1 or args.round_steps < 1:
         raise UserError('--rounds and --round_steps: give whole numbers above 0')
     model = config.read_yaml(args.config).get('model')
@@ -152,24 +153,25 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             % args.config
         )
     task, cfg = models.configure(model, ['--config', args.config] + flags)
-    if args.what == 'inference':
-        raise UserError('inference: python -m offline_inference.benchmark measures it')
+    if args.what == 'scaling':
+        print(scaling.report(task, cfg, args))
+        return
     device = devices.select(cfg.device)
     with translated(task, cfg):
-        result = measure(task, cfg, device, args.what, args.rounds, args.round_steps)
+        rates = measure(task, cfg, device, args.what, args.rounds, args.round_steps)
+    result = dict(
+        model=model,
+        device=device.name,
+        ranks=device.size,
+        batch_size=cfg.batch_size,
+        **summary(rates),
+    )
+    if args.what == 'all':
+        result.update(performance.limits(task, cfg))
     if device.is_chief:
-        print(
-            json.dumps(
-                dict(
-                    model=model,
-                    device=device.name,
-                    ranks=device.size,
-                    batch_size=cfg.batch_size,
-                    **result,
-                ),
-                indent=2,
-            )
-        )
+        print(json.dumps(result, indent=2))
+        if args.report:
+            performance.write(result, pathlib.Path(args.config).stem, args.report)
 
 
 if __name__ == '__main__':

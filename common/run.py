@@ -10,19 +10,21 @@ import tensorflow as tf
 from common import devices, modelarts, models
 from common.data import pipeline
 from common.errors import UserError, entry_point
-from common.evaluation import evaluate, predict
+from common.evaluation import evaluate, predict_command, show_batch
 from common.reporting import report
 from common.task import Task
 from common.training import train
 
+COMMANDS = {'--predict': predict_command.run, '--show_batch': show_batch.run}
+
 
 @entry_point
 def main(task: Task, argv: Optional[Sequence[str]] = None) -> None:
-    """Runs what the flags say: training, evaluation, or --predict."""
+    """Runs what the flags say: training, evaluation, --predict or --show_batch."""
     argv = sys.argv[1:] if argv is None else argv
-    if any(word.split('=')[0] == '--predict' for word in argv):
-        predict.run(task, argv)
-        return
+    for flag, command in COMMANDS.items():
+        if any(word.split('=')[0] == flag for word in argv):
+            return command(task, argv)
     cfg = models.parse(task, argv)
     device = devices.select(cfg.device)
     cfg.check_device(device.name)

@@ -164,7 +164,7 @@ def test_unreadable_images_are_named_and_left_out(predict, trained, photos, tmp_
     (photos / 'short.jpg').write_bytes(jpeg[: len(jpeg) // 2])
     error = fails(capsys, predict, photos, photos / 'absent.png', status=1)
     for name, why in [
-        ('text.jpg', 'it is no image'),
+        ('text.jpg', 'it is not an image'),
         ('empty.jpg', 'the file is empty'),
         ('short.jpg', 'the JPEG is cut off'),
         ('absent.png', 'No such file'),

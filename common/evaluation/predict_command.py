@@ -1,0 +1,144 @@
+"""Predicts image files, with any model's run script:
+
+    python xception_tf/run_xception.py --predict cat.jpg folder/ --model_path CKPT [--class_names
+    FILE] [flags of the run]
+
+A classifier prints each image's likeliest classes and writes predictions.csv. A segmentation
+writes labelIds/, color/ and overlay/ PNGs of each image's own size, and contact_sheet.png. Both
+write predictions.json. All goes to --output_path, by default the checkpoint's folder. Files that
+cannot be read are named and left out; the exit status is then 1.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import sys
+from typing import Any, Dict, List, Sequence
+
+import cv2
+import numpy as np
+
+from common import models
+from common.checkpoints.checkpoint import Checkpoint
+from common.data import images
+from common.errors import UserError, entry_point
+from common.evaluation import predict
+from common.files import atomic, write_json
+from common.metrics.gallery import save_png, sheet
+from common.metrics.pictures import save_prediction
+from common.task import Task
+
+MOST = 40  # images on the contact sheet
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(message)
+
+
+@entry_point
+def run(task: Task, argv: Sequence[str]) -> None:
+    """The command: flags -> predictions on the console and in files."""
+    parser = _Parser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        '--predict', nargs='+', required=True, metavar='PATH', help='image files and folders'
+    )
+    parser.add_argument(
+        '--class_names',
+        metavar='FILE',
+        help='text with one name a line; default: those in the dataset.json of --data_path',
+    )
+    if '-h' in argv or '--help' in argv:
+        parser.print_help()
+        return
+    options, flags = parser.parse_known_args(argv)
+    cfg = models.parse(task, flags)
+    if cfg.do_train or not cfg.model_path:
+        raise UserError('--predict needs a checkpoint, --model_path CKPT, and no --do_train True')
+    checkpoint = os.path.abspath(Checkpoint(cfg.model_path).path)
+    output = pathlib.Path(cfg.output_path or os.path.dirname(checkpoint))
+    files, skipped = find(options.predict), {}
+    names = [] if predict.is_dense(cfg) else predict.class_names(task, cfg, options.class_names)
+    found = predict.run(task, cfg, files, skipped)
+    if predict.is_dense(cfg):
+        results, written = _write_labels(cfg, found, output), output / 'contact_sheet.png'
+    else:
+        results, written = _write_classes(found, names, output), output / 'predictions.csv'
+    content = {'model': task.name, 'checkpoint': checkpoint}
+    content.update(predictions=results, skipped=skipped)
+    write_json(output / 'predictions.json', content)
+    summary = '%d of %d images: %s, %s'
+    print(summary % (len(results), len(files), output / 'predictions.json', written))
+    for file, why in skipped.items():
+        sys.stderr.write('skipped %s: %s\n' % (file, why))
+    if skipped:
+        sys.stderr.write('error: %d of %d images could not be read\n' % (len(skipped), len(files)))
+        sys.exit(1)
+
+
+def find(paths: Sequence[str]) -> List[pathlib.Path]:
+    """Returns the named files, and in place of a folder the image files below it, sorted. UserError
+    for a folder without any.
+    """
+    files = []
+    for path in map(pathlib.Path, paths):
+        found = [path]
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.rglob('*')
+                if file.suffix.lower() in images.SUFFIXES and not file.name.startswith('.')
+            )
+        if not found:
+            suffixes = ', '.join(images.SUFFIXES)
+            raise UserError('--predict %s: the folder holds no image (%s)' % (path, suffixes))
+        files += found
+    return files
+
+
+def _write_classes(
+    found: Sequence[predict.Result], names: Sequence[str], output: pathlib.Path
+) -> List[Dict[str, Any]]:
+    """Prints the likeliest classes and writes predictions.csv, a line for each image and rank."""
+    results = [{'file': str(file), 'top': predict.ranking(logits, names)} for file, logits in found]
+    with atomic(output / 'predictions.csv') as temporary, open(
+        str(temporary), 'w', newline='', encoding='utf-8'
+    ) as table:
+        writer = csv.writer(table)
+        writer.writerow(['file', 'rank', 'class', 'name', 'probability'])
+        for result in results:
+            print(result['file'])
+            for rank, top in enumerate(result['top'], 1):
+                print('  %6.2f %%  %s' % (100 * top['probability'], top['name']))
+                row = [result['file'], rank, top['class'], top['name']]
+                writer.writerow(row + ['%.6f' % top['probability']])
+    return results
+
+
+def _write_labels(
+    cfg: Any, found: Sequence[predict.Result], output: pathlib.Path
+) -> List[Dict[str, Any]]:
+    """Writes the pictures of each image; returns the share of the pixels of each class."""
+    results, cells, taken = [], [], set()
+    for file, prediction in found:
+        image = images.decode(file.read_bytes())
+        size = image.shape[1::-1]
+        prediction = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST)
+        name, number = file.stem, 2
+        while name in taken:  # of another folder
+            name, number = '%s_%d' % (file.stem, number), number + 1
+        taken.add(name)
+        overlay = save_prediction('--output_path', str(output), name, image, prediction, cfg.labels)
+        if len(cells) < MOST:
+            cells.append((name, overlay))
+        counts = np.bincount(prediction.ravel(), minlength=cfg.num_classes) / prediction.size
+        shares = {cfg.labels.names[index]: round(counts[index], 4) for index in counts.nonzero()[0]}
+        results.append({'file': str(file), 'name': name, 'shares': shares})
+    if cells:
+        save_png('--output_path', str(output / 'contact_sheet.png'), sheet(cells, width=480))
+    return results

@@ -1,0 +1,70 @@
+"""Draws a batch of training images after augmentation, with any model's run script:
+
+    python xception_tf/run_xception.py --show_batch 16 --data_path DATA [flags of the run]
+
+Writes batch.png to --output_path, by default the current folder.
+"""
+
+import argparse
+import os
+from typing import Any, List, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from common import models
+from common.data import pipeline
+from common.errors import UserError, entry_point
+from common.evaluation.errors import translated
+from common.metrics.gallery import save_png, sheet
+from common.task import Task
+
+
+@entry_point
+def run(task: Task, argv: Sequence[str]) -> None:
+    """The command: flags -> batch.png."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument('--show_batch', type=int, required=True, metavar='N', help='images')
+    if '-h' in argv or '--help' in argv:
+        parser.print_help()
+        return
+    options, flags = parser.parse_known_args(argv)
+    if options.show_batch < 1:
+        raise UserError('--show_batch %d: give a whole number above 0' % options.show_batch)
+    cfg = models.parse(task, flags)
+    path = os.path.join(cfg.output_path or '', 'batch.png')
+    save_png('--output_path', path, draw(task, cfg, options.show_batch))
+    print(path)
+
+
+def draw(task: Task, cfg: Any, count: int) -> np.ndarray:
+    """Returns the first `count` training images of the recipe's seed, as the network is trained on
+    them, under their labels: uint8 RGB [H,W,3]. The labels of pixels lie over the image.
+    """
+    folder = pipeline.open_split(task, cfg, task.train_split)
+    count = min(count, folder.count)
+    with tf.Graph().as_default(), tf.Session() as session, translated(task, cfg):
+        batch = pipeline.dataset(task, folder, cfg, count, True, seed=cfg.seed)
+        features = tf.data.make_one_shot_iterator(batch).get_next()
+        image = tf.cast(features['image'], tf.float32)
+        features = task.data.augment(dict(features, image=image), cfg)
+        found = session.run({key: features[key] for key in ('image', 'label')})
+    pixels = np.clip(np.rint(found['image']), 0, 255).astype(np.uint8)
+    pixels = pixels[..., ::-1] if getattr(cfg, 'bgr', False) else pixels
+    names = task.data.class_names(folder.metadata, cfg)
+    return sheet(_cells(pixels, found['label'], names, cfg), width=480)
+
+
+def _cells(
+    pixels: np.ndarray, labels: np.ndarray, names: List[str], cfg: Any
+) -> List[Tuple[str, np.ndarray]]:
+    if labels.ndim > 1:
+        colours = cfg.labels.colours(labels)
+        return [('', (image // 2 + colour // 2)) for image, colour in zip(pixels, colours)]
+    factor = -(-96 // min(pixels.shape[1:3]))  # small images are enlarged, sharp
+    pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+    return [(names[label] if names else str(label), image) for label, image in zip(labels, pixels)]

@@ -1,0 +1,121 @@
+"""Training on several devices, on paper: what a step has to exchange and how long that takes.
+
+A model of a ring, for planning: stragglers, the host and the network's other traffic are left out,
+so that the efficiency is an upper bound.
+"""
+
+import argparse
+from typing import Any, List, NamedTuple, Sequence
+
+import numpy as np
+
+from common.checkpoints import restore
+from common.errors import UserError
+from common.reporting.markdown import table
+from common.task import Task
+
+SERVER = 8  # devices in a server
+BACKWARD = 2 / 3  # share of a step in which gradients appear
+
+
+class Link(NamedTuple):
+    """bandwidth: bytes/s in one direction for each device; latency: seconds for each message."""
+
+    bandwidth: float
+    latency: float
+
+
+LINKS = {  # (within a server, between servers), by the data sheets
+    'hccs+roce': (Link(30e9, 10e-6), Link(12.5e9, 20e-6)),  # Ascend 910: HCCS, 100 Gbit/s RoCE
+    'pcie+roce': (Link(12e9, 15e-6), Link(12.5e9, 20e-6)),  # PCIe 3.0 x16
+    'pcie+tcp': (Link(12e9, 15e-6), Link(0.31e9, 50e-6)),  # 8 devices share 25 Gbit/s Ethernet
+}
+
+
+class Prediction(NamedTuple):
+    """One row: seconds of a step's parts, images/s of all devices, and of a perfect machine 1."""
+
+    devices: int
+    exchange: float
+    exposed: float
+    images_per_second: float
+    efficiency: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--devices', default='8,16,64', help='scaling: numbers of devices')
+    parser.add_argument('--images_per_second', type=float, help='scaling: of one device')
+    parser.add_argument('--links', choices=sorted(LINKS), default='hccs+roce', help='scaling')
+
+
+def ring_seconds(size: float, ranks: int, link: Link) -> float:
+    """Seconds of an allreduce of `size` bytes in a ring: 2 (n-1) messages of size / n."""
+    return 2 * (ranks - 1) * (size / ranks / link.bandwidth + link.latency)
+
+
+def exchange_seconds(size: float, devices: int, links: Sequence[Link]) -> float:
+    """Seconds of an allreduce: summed within each server, then each device's share between them."""
+    within = min(devices, SERVER)
+    seconds = ring_seconds(size, within, links[0])
+    if devices > SERVER:
+        seconds += ring_seconds(size / within, devices // SERVER, links[1])
+    return seconds
+
+
+def predict(
+    size: float, batch: int, speed: float, devices: int, links: Sequence[Link], messages: int = 0
+) -> Prediction:
+    """Predicts a step that exchanges `size` bytes of gradients.
+
+    batch: images per device and step; speed: images/s of one device alone. Gradients are sent in
+    two halves of the time they take to appear: the first is hidden behind the second half of the
+    backward pass, as far as that lasts. messages: small ones that nothing hides, as of synchronised
+    batch norm.
+    """
+    compute = batch / speed
+    exchange = exchange_seconds(size, devices, links)
+    hidden = min(exchange / 2, compute * BACKWARD / 2)
+    exposed = exchange - hidden + messages * exchange_seconds(1024, devices, links)
+    rate = devices * batch / (compute + exposed)
+    return Prediction(devices, exchange, exposed, rate, compute / (compute + exposed))
+
+
+def report(task: Task, cfg: Any, args: argparse.Namespace) -> str:
+    """Returns the predictions for a recipe as Markdown tables."""
+    try:
+        counts = [int(word) for word in args.devices.split(',')]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1 or any(n > SERVER and n % SERVER for n in counts):
+        raise UserError(
+            '--devices %s: give numbers up to %d or multiples of it, such as 8,16,64'
+            % (args.devices, SERVER)
+        )
+    if not args.images_per_second or args.images_per_second <= 0:
+        raise UserError('scaling needs --images_per_second N, the throughput of one device')
+    variables = restore.network_variables(task, cfg, training=True)
+    trained = [shape for name, shape in variables.items() if 'moving_' not in name]
+    size = 4 * sum(int(np.prod(shape)) for shape in trained)
+    layers = sum(name.endswith('moving_mean') for name in variables)
+    messages = 4 * layers if cfg.sync_bn is True else 0  # two in each direction
+    batch, pixels = cfg.batch_size * cfg.accumulate, int(np.prod(cfg.input_shape))
+    rows: List[List[str]] = []
+    for count in counts:
+        links = LINKS[args.links]
+        found = predict(size, batch, args.images_per_second, count, links, messages)
+        fed = found.images_per_second * min(1, SERVER / count)
+        rows.append(
+            [
+                '%d' % count,
+                '%.2f ms' % (1e3 * found.exchange),
+                '%.2f ms' % (1e3 * found.exposed),
+                '%.0f' % found.images_per_second,
+                '%.1f %%' % (100 * found.efficiency),
+                '%.0f images/s, %.2f GB/s' % (fed, fed * pixels / 1e9),
+            ]
+        )
+    header = ['devices', 'exchange', 'not hidden', 'images/s', 'efficiency', 'each host feeds']
+    head = '%s: %.1f MB of gradients a step, %d images per device, %d messages of batch norm, %s.'
+    text = head % (task.name, size / 1e6, batch, messages, args.links)
+    bound = 'An upper bound: stragglers, the host and other traffic are left out.'
+    return '%s\n\n%s\n\n%s' % (text, table('', header, rows), bound)
