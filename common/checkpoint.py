@@ -6,8 +6,6 @@ import argparse
 import pathlib
 from typing import Optional, Sequence
 
-import tensorflow as tf
-
 from common.checkpoints import checkpoint
 from common.errors import UserError, entry_point
 
@@ -21,18 +19,22 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     command.add_argument('--last', type=int, default=5, help='how many')
     command.add_argument('--output', required=True, help='prefix of the new checkpoint')
     args = parser.parse_args(argv)
-    state = tf.train.get_checkpoint_state(args.run_folder)
-    paths = list(state.all_model_checkpoint_paths) if state else []
+    found = checkpoint.training_checkpoints(args.run_folder)
+    paths = [path for step, path in found if step > 0]  # at 0 the weights are random
     if args.last < 1 or len(paths) < args.last:
         raise UserError(
-            '--last %d: %s has %d checkpoints; keep more with --keep_checkpoints'
-            % (args.last, args.run_folder, len(paths))
+            '--last %d: %s has %d checkpoints of a trained network; keep more with'
+            ' --keep_checkpoints' % (args.last, args.run_folder, len(paths))
         )
-    checkpoint.average(paths[-args.last :], args.output)
-    print(
-        '%s: the average of %s'
-        % (args.output, ', '.join(pathlib.Path(path).name for path in paths[-args.last :]))
-    )
+    if pathlib.Path(args.output).name.startswith('model.ckpt-'):
+        raise UserError(
+            '--output %s: a run would resume from it; give another name, such as %s'
+            % (args.output, pathlib.Path(args.run_folder, 'average.ckpt'))
+        )
+    chosen = paths[-args.last :]
+    checkpoint.average(chosen, args.output)
+    names = ', '.join(pathlib.Path(path).name for path in chosen)
+    print('%s: the average of %s' % (args.output, names))
 
 
 if __name__ == '__main__':

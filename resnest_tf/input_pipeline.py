@@ -230,6 +230,11 @@ def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 # ---- on the device -------------------------------------------------------------------------------
 
 
+def augment(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
+    """Does nothing on the device: crop, mirror and colours are the host's."""
+    return features
+
+
 def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
     """Turns [B,H,W,3] in 0..255 into float32, less the mean, by the deviation."""
     mean, deviation = channel_statistics(cfg)

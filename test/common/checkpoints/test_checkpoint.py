@@ -422,6 +422,23 @@ def test_average_of_more_than_there_are(last, run_folder, capsys):
     assert not list(run_folder[0].glob('a.ckpt*'))
 
 
+def test_average_leaves_the_initial_weights_out(run_folder, capsys):
+    folder, _ = run_folder
+    checkpoint.move(folder / 'model.ckpt-1', folder / 'model.ckpt-0')
+    with pytest.raises(SystemExit):
+        command('average', folder, '--last', 3, '--output', folder / 'a.ckpt')
+    assert 'has 2 checkpoints of a trained network' in capsys.readouterr().err
+    command('average', folder, '--last', 2, '--output', folder / 'a.ckpt')
+    assert 'model.ckpt-2, model.ckpt-3' in capsys.readouterr().out
+
+
+def test_average_never_becomes_a_checkpoint_of_the_run(run_folder, capsys):
+    with pytest.raises(SystemExit):
+        command('average', run_folder[0], '--last', 1, '--output', run_folder[0] / 'model.ckpt-9')
+    assert 'a run would resume from it' in capsys.readouterr().err
+    assert not list(run_folder[0].glob('model.ckpt-9*'))
+
+
 def test_average_of_an_empty_folder(tmp_path, capsys):
     with pytest.raises(SystemExit):
         command('average', tmp_path, '--output', tmp_path / 'a.ckpt')

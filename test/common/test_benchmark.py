@@ -1,0 +1,124 @@
+"""The benchmark's arithmetic, and what its commands print and write."""
+
+import json
+
+import numpy as np
+import pytest
+
+from common import benchmark
+from common.reporting import performance, scaling
+
+
+@pytest.fixture
+def command(recipe, data, capsys):
+    """command(what, flag, ...): what the command prints."""
+
+    def call(what, *flags, **changes):
+        words = [what, '--config', recipe(device='cpu', **changes), '--data_path', data]
+        benchmark.main([str(word) for word in words + list(flags)])
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_medians_spread_and_ratios_within_the_rounds():
+    rates = {
+        'input': [100.0, 300.0, 200.0],
+        'port': [50.0, 100.0, 50.0],
+        'real': [10.0, 9.0, 8.0],
+        'synthetic': [10.0, 10.0, 10.0],
+    }
+    assert benchmark.summary(rates) == {
+        'input_images_per_second': 200.0,
+        'input_spread': [100.0, 300.0],
+        'port_images_per_second': 50.0,
+        'port_spread': [50.0, 100.0],
+        'real_images_per_second': 9.0,
+        'real_spread': [8.0, 10.0],
+        'synthetic_images_per_second': 10.0,
+        'synthetic_spread': [10.0, 10.0],
+        'input_to_port': 3.0,
+        'real_to_synthetic': 0.9,
+    }
+
+
+def test_everything_with_a_report(command, tmp_path):
+    quick = ('--rounds', 1, '--round_steps', 2)
+    found = json.loads(command('all', *quick, '--report', tmp_path))
+    assert found['model'] == 'wideresnet' and found['batch_size'] == 16
+    ratio = found['real_images_per_second'] / found['synthetic_images_per_second']
+    assert found['real_to_synthetic'] == pytest.approx(ratio, abs=0.01)
+    written = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert written.items() >= found.items() and written['host']['python'].startswith('3.7')
+    text = (tmp_path / 'benchmark.md').read_text()
+    for name in ('input', 'real', 'synthetic', 'sgemm_gflops', 'cpu'):
+        assert '| %s ' % name in text
+
+
+def test_operations_of_the_network(configured):
+    """WRN-10-1: a multiplication and an addition for each weight of a kernel at each position."""
+    task, cfg = configured()
+    kernels = [(1024, 3, 16, 9)]  # positions, channels in and out, size
+    for positions, before, after in ((1024, 16, 16), (256, 16, 32), (64, 32, 64)):
+        kernels += [(positions, before, after, 9), (positions, after, after, 9)]
+        kernels += [(positions, before, after, 1)] if before != after else []
+    expected = 2 * sum(np.prod(kernel) for kernel in kernels)
+    found = performance.limits(task, cfg)
+    assert found['network_gflop_per_image'] * 1e9 == pytest.approx(expected, rel=0.05)
+    limit = found['sgemm_gflops'] / found['network_gflop_per_image'] / 3
+    assert found['train_limit_images_per_second'] == pytest.approx(limit, rel=0.02)
+
+
+def test_inference_is_elsewhere(command, capsys):
+    with pytest.raises(SystemExit):
+        command('inference')
+    assert 'python -m offline_inference.benchmark' in capsys.readouterr().err
+
+
+# Scaling
+
+
+def test_a_ring_by_hand():
+    link = scaling.Link(1e9, 1e-6)
+    assert scaling.ring_seconds(4e6, 1, link) == 0
+    assert scaling.ring_seconds(4e6, 4, link) == pytest.approx(6 * (1e-3 + 1e-6))
+    # Two servers of 8: the whole within each, an eighth between them.
+    links = (link, scaling.Link(0.5e9, 0))
+    expected = 14 * (0.5e-3 + 1e-6) + 2 * (0.25e6 / 0.5e9)
+    assert scaling.exchange_seconds(4e6, 16, links) == pytest.approx(expected)
+
+
+def test_half_of_the_exchange_is_hidden_while_gradients_appear():
+    link = (scaling.Link(1e9, 0),) * 2
+    found = scaling.predict(4e6, batch=100, speed=1000, devices=4, links=link)
+    assert found.exchange == pytest.approx(6e-3) and found.exposed == pytest.approx(3e-3)
+    assert found.efficiency == pytest.approx(0.1 / 0.103)
+    assert found.images_per_second == pytest.approx(400 / 0.103)
+    slow = scaling.predict(4e8, batch=100, speed=1000, devices=4, links=link)
+    assert slow.exposed == pytest.approx(0.6 - 0.1 / 3)  # the backward pass hides no more
+
+
+@pytest.mark.parametrize(
+    'parameters, batch, speed, devices, measured',
+    [
+        (25.6e6, 128, 412, 8, 0.962),  # ResNet-50 of TensorFlow 1, 8 V100: 3170 of 412 img/s
+        (11.7e6, 256, 1902, 8, 0.942),  # ResNet variant on 8 Ascend 910: 14336 of 1902 img/s
+    ],
+)
+def test_published_runs_stay_below_the_bound(parameters, batch, speed, devices, measured):
+    links = scaling.LINKS['hccs+roce']
+    bound = scaling.predict(4 * parameters, batch, speed, devices, links).efficiency
+    assert measured < bound < measured + 0.06
+
+
+def test_scaling_of_a_recipe(command, capsys):
+    text = command('scaling', '--images_per_second', 100, '--devices', '8,16')
+    assert 'wideresnet: 0.3 MB of gradients a step, 16 images per device' in text
+    assert '|       16 |' in text or '| 16 ' in text
+    for flags, message in [
+        ((), 'scaling needs --images_per_second'),
+        (('--images_per_second', 5, '--devices', '12'), '--devices 12: give numbers up to 8'),
+    ]:
+        with pytest.raises(SystemExit):
+            command('scaling', *flags)
+        assert message in capsys.readouterr().err
