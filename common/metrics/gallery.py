@@ -83,6 +83,8 @@ def sheet(
         method = cv2.INTER_NEAREST if caption in sharp else cv2.INTER_AREA
         shrunk = cv2.resize(picture, tuple(size), interpolation=method)
         canvas[top : top + size[1], left : left + size[0]] = shrunk
-        at, font = (left, top - 8), cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(canvas, caption, at, font, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        while caption and cv2.getTextSize(caption, font, 0.45, 1)[0][0] > width:
+            caption = caption[:-1]
+        cv2.putText(canvas, caption, (left, top - 8), font, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
     return canvas
