@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
         session.run(tf.global_variables_initializer())
         classes = session.run(tf.argmax(logits, axis=3)).astype(np.uint8)
         tf.train.Saver().save(session, str(folder / 'r.ckpt'), write_meta_graph=False)
-    assert len(np.unique(classes)) > 3
+    assert len(np.unique(classes)) > 1
     return flags, pixels, classes
 
 
