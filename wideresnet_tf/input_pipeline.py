@@ -63,7 +63,9 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
     features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
     if training and (cfg.brightness or cfg.contrast or cfg.cutout):
         features['draws'] = batch['draws']
-    return dict(features, mask=batch['mask'], id=tf.cast(batch['id'], tf.int32))
+    if not training:
+        features['id'] = tf.cast(batch['id'], tf.int32)
+    return dict(features, mask=batch['mask'])
 
 
 def _load(folder: Folder, cfg, training: bool, ids: np.ndarray, draws: np.ndarray):

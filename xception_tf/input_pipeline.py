@@ -63,7 +63,9 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
     features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
     if training and cfg.color_jitter:
         features['draws'] = batch['draws'][:, -COLOURS:]
-    return dict(features, mask=batch['mask'], id=tf.cast(batch['id'], tf.int32))
+    if not training:
+        features['id'] = tf.cast(batch['id'], tf.int32)
+    return dict(features, mask=batch['mask'])
 
 
 def _label_offset(folder: Folder, cfg) -> Optional[int]:

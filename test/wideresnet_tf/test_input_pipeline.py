@@ -79,7 +79,8 @@ def test_evaluation_batches_are_the_records_in_order(data, images_and_labels):
         training=False,
         split='test',
     )
-    assert [sorted(batch) for batch in batches] == [['image', 'label', 'mask']] * 3
+    assert [sorted(batch) for batch in batches] == [['id', 'image', 'label', 'mask']] * 3
+    assert np.concatenate([batch['id'] for batch in batches])[:21].tolist() == list(range(21))
     assert (batches[0]['image'].dtype, batches[0]['label'].dtype, batches[0]['mask'].dtype) == (
         np.uint8,
         np.int32,

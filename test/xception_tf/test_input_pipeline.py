@@ -155,7 +155,7 @@ def test_both_schemas(tmp_path, schema, first):
     assert {
         (batch['image'].dtype.name, batch['label'].dtype.name, tuple(sorted(batch)))
         for batch in batches
-    } == {('uint8', 'int32', ('image', 'label', 'mask'))}
+    } == {('uint8', 'int32', ('id', 'image', 'label', 'mask'))}
     for i, pixels in enumerate(np.concatenate([batch['image'] for batch in batches])[:5]):
         assert np.array_equal(pixels, input_pipeline.decode(jpegs[i], cfg()))
 
