@@ -1,23 +1,43 @@
 #!/usr/bin/env bash
 # From nothing to a trained, exported and checked model in a few minutes on a laptop: WideResNet-16-2 on scikit-learn's digits.
-#   ./quickstart.sh [arguments of the run]     for example: ./quickstart.sh --epochs 10
+#   ./quickstart.sh [arguments of the run]     for example: ./quickstart.sh --learning_rate 0.1
+#   ./quickstart.sh --fast                     two epochs instead of twelve: one minute
 # Run again, it continues where it stopped. Start over: rm -r runs/quickstart
 set -euo pipefail
 CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 out=runs/quickstart
+epochs=12
+if [[ ${1:-} == --fast ]]; then
+    out=runs/quickstart_fast epochs=2
+    set -- --epochs 2 "${@:2}"
+fi
 python=.venv/bin/python
 recipe=wideresnet_tf/configs/wrn16_2_digits.yaml
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
 step() { printf '\n=== %s  [%d s]\n' "$1" "$SECONDS"; }
+
+bar() {  # on a terminal, the lines of training become a bar
+    trap '' INT  # Ctrl-C is for the training, which saves and says so
+    if [[ ! -t 1 ]]; then cat; return; fi
+    awk -v epochs="$epochs" '
+        /^epoch: / {
+            done = int(30 * $2 / epochs + 0.5)
+            printf "\r\033[K[%s%s] epoch %d of %d, %s", substr("##############################", 1, done),
+                substr("..............................", done + 1), $2, epochs, substr($0, index($0, "loss is"))
+            fflush(); next
+        }
+        { printf "\r\033[K%s\n", $0; fflush() }'
+}
 
 offline() {  # BACKEND
     "$python" -m offline_inference.run --model wideresnet --config "$recipe" --model_path "$out/wideresnet.ckpt" \
         --data_path "$out/data" --output "$out/offline" --backend "$1"
 }
 
-numbers() { "$python" - "$out" <<'READ'
+numbers() {
+    "$python" - "$out" <<'READ'
 import json, pathlib, sys
 out = pathlib.Path(sys.argv[1])
 online = json.loads((out / 'eval.json').read_text())
@@ -25,6 +45,8 @@ print('checkpoint  top-1 %.2f %% of %d images (step %d)' % (100 * online['top1']
 for backend, result in json.loads((out / 'offline/offline.json').read_text())['results'].items():
     print('%-10s  top-1 %.2f %%, the same prediction for %.2f %% of the images, %.2f ms a batch of %d' % (
         backend, 100 * result['offline']['top1'], 100 * result['equal_predictions'], result['latency_ms']['p50'], result['batch_size']))
+for plot in sorted(out.glob('plots/*.png'))[:1]:
+    print('curves      %s' % plot.parent.resolve())
 READ
     echo "report      $PWD/$out/report.md"
 }
@@ -42,7 +64,7 @@ step "1/5 data"
 "$python" -m wideresnet_tf.prepare_cifar --dataset digits --output "$out/data"
 
 step "2/5 training and evaluation"
-"$python" wideresnet_tf/run_wideresnet.py --config "$recipe" --data_path "$out/data" --output_path "$out" --do_train True "$@"
+"$python" wideresnet_tf/run_wideresnet.py --config "$recipe" --data_path "$out/data" --output_path "$out" --do_train True "$@" | bar
 
 step "3/5 offline inference with ONNX Runtime"
 offline onnx
