@@ -27,7 +27,7 @@ import pydantic
 import yaml
 from typing_extensions import Literal
 
-from common.errors import UserError, suggest
+from common.errors import UserError, entry_point, suggest
 from common.files import atomic
 
 ConfigType = TypeVar('ConfigType')
@@ -61,30 +61,34 @@ def option(default: Any, help_text: str, group: str = ''):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def parse(
-    config_class: Type[ConfigType],
-    argv: Sequence[str],
-    model: str,
-    aliases: Optional[Mapping[str, str]] = None,
-    default_recipe: Optional[pathlib.Path] = None,
-) -> ConfigType:
+def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
     """Builds the configuration of one run; UserError for a mistake.
 
-    argv: command-line words. `--config` may stand anywhere; it never overrides a flag.
-    aliases: {published flag: field}; both spellings are legal.
-    default_recipe: read if there is no --config.
+    config_class: a common.settings.Config, with the names that its `model`, `aliases` and
+    `default_recipe` give. argv: command-line words. `--config` may stand anywhere; it never
+    overrides a flag.
     """
-    aliases = aliases or {}
+    aliases = config_class.aliases
     if '-h' in argv or '--help' in argv:
         print_help(config_class, aliases, npu='npu' in argv)
         sys.exit(0)
     hints = _types(config_class)
     given = _read_flags(argv, hints, aliases)
-    recipe = given.pop('config', default_recipe)
-    values = _read_recipe(recipe, hints, model) if recipe else {}
+    recipe = given.pop('config', config_class.default_recipe)
+    values = _read_recipe(recipe, hints, config_class.model) if recipe else {}
     result = config_class(**dict(values, **given)).resolve()
     result.check()
     return result
+
+
+@entry_point
+def check_flags(config_class: type) -> None:
+    """Ends the process with one line if the command line is wrong, before TensorFlow is imported.
+
+    --predict has flags of its own, which are checked later.
+    """
+    if not any(word.split('=')[0] == '--predict' for word in sys.argv[1:]):
+        parse(config_class, sys.argv[1:])
 
 
 def _types(config_class: type) -> Dict[str, Any]:

@@ -31,4 +31,4 @@ def configure(name: str, argv: Sequence[str]) -> Tuple[Task, Any]:
 
 def parse(task: Task, argv: Sequence[str]) -> Any:
     """Returns the configuration of a task that `argv` describes."""
-    return config.parse(task.config, argv, task.name, task.aliases, task.default_recipe)
+    return config.parse(task.config, argv)

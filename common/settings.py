@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 from typing import ClassVar, Dict, List, Mapping, Optional, TypeVar, Union
 
 from typing_extensions import Literal
@@ -17,6 +18,7 @@ ConfigType = TypeVar('ConfigType', bound='Config')
 class Config(NPUOptions):
     """What every model shares. A model folder's config.py adds its own fields and `input_shape`.
 
+    model: its name; aliases: {published flag: field}; default_recipe: read if there is no --config.
     input_shape: (height, width, channels) of the images that the network is given in evaluation.
     """
 
@@ -122,6 +124,9 @@ class Config(NPUOptions):
         {}, 'recipes only: {source: {metric: value}}', group='Published results'
     )
 
+    model = ''
+    aliases: ClassVar[Dict[str, str]] = {}
+    default_recipe: ClassVar[Optional[pathlib.Path]] = None
     # Whether batch norm takes the images of all ranks: a field where a model supports it.
     sync_bn = False
     # {scope: factor} of variables whose learning rate differs; momentum and sgd only.

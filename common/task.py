@@ -42,7 +42,6 @@ checkpoints: whose variables are these, and which flags fit them?
 """
 
 import dataclasses
-import pathlib
 import types
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -72,23 +71,18 @@ def whole_image(network: Callable, images: Any, cfg: Any) -> Any:
 class Task:
     """One model: its configuration, its modules and its names.
 
-    name: 'wideresnet'; its folder is NAME_tf.
-    config: the class of its configuration. aliases: {published flag: field}.
-    default_recipe: read when there is no --config.
+    config: the class of its configuration. name: 'wideresnet'; its folder is NAME_tf.
     models: {variant: module}; the configuration's `variant` chooses.
     inference(network, images, cfg): what evaluation scores; network(images) -> logits.
     train_split, eval_split: folders below --data_path.
     """
 
-    name: str
     config: type
-    default_recipe: pathlib.Path
     data: types.ModuleType
     models: Mapping[str, types.ModuleType]
     metric: types.ModuleType
     checkpoints: types.ModuleType
     offline: Offline
-    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     inference: Callable = whole_image
     train_split: str = 'train'
     eval_split: str = 'test'
@@ -97,6 +91,10 @@ class Task:
     def __post_init__(self):
         if not self.final_checkpoint:
             object.__setattr__(self, 'final_checkpoint', self.name + '.ckpt')
+
+    @property
+    def name(self) -> str:
+        return self.config.model
 
     def build(self, images: Any, cfg: Any, **options: Any) -> Any:
         """Builds the graph of the configured variant; see `model` above."""

@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         args, rest = self.parse_known_args(sys.argv[1:] if argv is None else argv)
         task, cfg = models.configure(args.model, ['--do_train', 'False', '--device', 'cpu'] + rest)
         flags = [word[2:].split('=')[0] for word in rest if word.startswith('--')]
-        given = [task.aliases.get(flag, flag) for flag in flags]
+        given = [task.config.aliases.get(flag, flag) for flag in flags]
         if 'batch_size' not in given:
             cfg = dataclasses.replace(cfg, batch_size=cfg.eval_batch_size)
         return args, task, cfg, 'data_path' in given

@@ -22,6 +22,16 @@ ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
 
 @dataclasses.dataclass(frozen=True)
 class ResNeStConfig(Config):
+    model = 'resnest'
+    aliases = {
+        'train_data': 'data_path',
+        'model_save_dir': 'output_path',
+        'pre_model': 'model_path',
+        'is_training': 'do_train',
+        'num_class': 'num_classes',
+        'img_N': 'image_num',
+    }
+    default_recipe = pathlib.Path(__file__).parent / 'configs' / 'resnest50_cityscapes_port.yaml'
     depth: Literal[14, 26, 50, 101] = option(
         50, '50 and 101 are published; 14 and 26 are for small tasks and tests', group='Network'
     )

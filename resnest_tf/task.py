@@ -1,7 +1,5 @@
 """ResNeSt's Task: the modules and names that `common` and `offline_inference` work with."""
 
-import pathlib
-
 from common.metrics import segmentation
 from common.task import Offline, Task
 from resnest_tf import (
@@ -15,17 +13,7 @@ from resnest_tf import (
 from resnest_tf.config import ResNeStConfig
 
 TASK = Task(
-    name='resnest',
     config=ResNeStConfig,
-    aliases={
-        'train_data': 'data_path',
-        'model_save_dir': 'output_path',
-        'pre_model': 'model_path',
-        'is_training': 'do_train',
-        'num_class': 'num_classes',
-        'img_N': 'image_num',
-    },
-    default_recipe=pathlib.Path(__file__).parent / 'configs' / 'resnest50_cityscapes_port.yaml',
     data=input_pipeline,
     models={'paper': model, 'mmsegmentation': model_mmsegmentation, 'port': model_port},
     metric=segmentation,

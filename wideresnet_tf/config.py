@@ -1,6 +1,7 @@
 """Fields of a WideResNet recipe that common/config.py lacks."""
 
 import dataclasses
+import pathlib
 
 from typing_extensions import Literal
 
@@ -11,6 +12,9 @@ from common.settings import Config
 
 @dataclasses.dataclass(frozen=True)
 class WideResNetConfig(Config):
+    model = 'wideresnet'
+    aliases = {'depths': 'depth', 'ks': 'widen_factor', 'epoch': 'epochs'}
+    default_recipe = pathlib.Path(__file__).parent / 'configs' / 'wrn28_10_cifar100_port.yaml'
     depth: PositiveInt = option(28, 'layers: 6n+4', group='Network')
     widen_factor: PositiveInt = option(10, 'k: the groups have 16k, 32k and 64k filters')
     num_classes: PositiveInt = option(100, 'classes')

@@ -8,8 +8,12 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run from any directory
 
-from common import run  # noqa: E402
-from wideresnet_tf.task import TASK  # noqa: E402
+from common import config  # noqa: E402
+from wideresnet_tf.config import WideResNetConfig  # noqa: E402
 
 if __name__ == '__main__':
+    config.check_flags(WideResNetConfig)
+    from common import run  # after the check: importing TensorFlow takes seconds
+    from wideresnet_tf.task import TASK
+
     run.main(TASK)

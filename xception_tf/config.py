@@ -1,6 +1,7 @@
 """Fields of an Xception recipe that common/config.py lacks."""
 
 import dataclasses
+import pathlib
 from typing import Optional, Tuple
 
 from typing_extensions import Literal
@@ -15,6 +16,9 @@ from xception_tf import model
 
 @dataclasses.dataclass(frozen=True)
 class XceptionConfig(Config):
+    model = 'xception'
+    aliases = {'class_num': 'num_classes', 'epoch': 'epochs'}
+    default_recipe = pathlib.Path(__file__).parent / 'configs' / 'xception_imagenet_port.yaml'
     num_classes: PositiveInt = option(1000, 'classes', group='Network')
     width: PositiveFloat = option(
         1.0, 'multiplies the number of filters; below 1 for small tasks and tests'

@@ -8,8 +8,12 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run from any directory
 
-from common import run  # noqa: E402
-from xception_tf.task import TASK  # noqa: E402
+from common import config  # noqa: E402
+from xception_tf.config import XceptionConfig  # noqa: E402
 
 if __name__ == '__main__':
+    config.check_flags(XceptionConfig)
+    from common import run  # after the check: importing TensorFlow takes seconds
+    from xception_tf.task import TASK
+
     run.main(TASK)

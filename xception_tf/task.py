@@ -1,17 +1,12 @@
 """Xception's Task: the modules and names that `common` and `offline_inference` work with."""
 
-import pathlib
-
 from common.metrics import classification
 from common.task import Offline, Task
 from xception_tf import checkpoints, input_pipeline, model
 from xception_tf.config import XceptionConfig
 
 TASK = Task(
-    name='xception',
     config=XceptionConfig,
-    aliases={'class_num': 'num_classes', 'epoch': 'epochs'},
-    default_recipe=pathlib.Path(__file__).parent / 'configs' / 'xception_imagenet_port.yaml',
     data=input_pipeline,
     models={'paper': model},
     metric=classification,

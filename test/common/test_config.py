@@ -1,6 +1,7 @@
 """Defaults < YAML < flags, and what is said about mistakes."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -11,17 +12,17 @@ from common.config import PositiveInt, option
 from common.errors import UserError
 from common.settings import Config
 
-ALIASES = {'depths': 'depth', 'epoch': 'epochs'}
-
 
 @dataclasses.dataclass(frozen=True)
 class Example(Config):
+    model = 'example'
+    aliases = {'depths': 'depth', 'epoch': 'epochs'}
     depth: PositiveInt = option(28, 'layers')
     variant: Literal['paper', 'port'] = option('paper', 'graph')
 
 
-def parse(*argv, **keys):
-    return config.parse(Example, [str(word) for word in argv], 'example', ALIASES, **keys)
+def parse(*argv, of=Example):
+    return config.parse(of, [str(word) for word in argv])
 
 
 @pytest.fixture
@@ -78,11 +79,14 @@ def test_of_repeated_flags_the_last_counts(tmp_path):
 
 def test_default_recipe_is_read_unless_another_is_given(tmp_path, yaml_file):
     (tmp_path / 'default.yaml').write_text('seed: 5\ndepth: 16')
-    assert parse(default_recipe=tmp_path / 'default.yaml').seed == 5
-    assert parse('--seed', 6, default_recipe=tmp_path / 'default.yaml') == dataclasses.replace(
-        Example(), seed=6, depth=16
-    )
-    cfg = parse('--config', yaml_file({'depth': 22}), default_recipe=tmp_path / 'default.yaml')
+
+    class WithDefault(Example):
+        default_recipe = tmp_path / 'default.yaml'
+
+    assert parse(of=WithDefault).seed == 5
+    cfg = parse('--seed', 6, of=WithDefault)
+    assert (cfg.seed, cfg.depth) == (6, 16)
+    cfg = parse('--config', yaml_file({'depth': 22}), of=WithDefault)
     assert (cfg.seed, cfg.depth) == (1, 22)
 
 
@@ -309,6 +313,10 @@ def test_help_shows_every_field_and_its_words(capsys):
         parse('--help')
     assert not stop.value.code
     text = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        parse('--help', 'npu')
+    npu = capsys.readouterr().out
     for field in dataclasses.fields(Example):
-        assert '--' + field.name in text
-    assert '--depths' in text and 'layers' in text
+        shown = [re.search('--%s[ ,]' % field.name, page) for page in (text, npu)]
+        assert (shown[0] is None) != (shown[1] is None), field.name
+    assert '--depths' in text and 'layers' in text and 'a whole number above 0' in text

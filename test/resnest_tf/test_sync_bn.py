@@ -64,9 +64,7 @@ def train(device, session_config, images, labels, synchronise):
     step.
     """
     cfg = config.parse(
-        settings.Config,
-        ['--optimizer', 'sgd', '--weight_decay', '0', '--precision', 'float32'],
-        'any',
+        settings.Config, ['--optimizer', 'sgd', '--weight_decay', '0', '--precision', 'float32']
     )
 
     def losses_of(_):

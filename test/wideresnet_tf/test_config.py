@@ -25,4 +25,4 @@ from wideresnet_tf.config import WideResNetConfig
 )
 def test_illegal_values_say_what_is_legal(flags, message):
     with pytest.raises(UserError, match=message):
-        config.parse(WideResNetConfig, flags.split(), 'wideresnet')
+        config.parse(WideResNetConfig, flags.split())

@@ -572,7 +572,7 @@ def test_normalize():
 )
 def test_illegal_values(flag, value, message):
     with pytest.raises(UserError, match=message):
-        config.parse(XceptionConfig, ['--' + flag, value], 'xception')
+        config.parse(XceptionConfig, ['--' + flag, value])
 
 
 def test_the_published_ports_recipe_keeps_its_preprocessing():

@@ -10,7 +10,7 @@ from common.settings import Config
 
 
 def parsed(*flags):
-    return config.parse(Config, [str(flag) for flag in flags], 'any')
+    return config.parse(Config, [str(flag) for flag in flags])
 
 
 @pytest.mark.parametrize(

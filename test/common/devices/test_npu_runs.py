@@ -605,7 +605,7 @@ for release in releases:
         from npu_bridge.estimator.npu.npu_config import NPURunConfig
         device, result = npu.NPU(), [cann.adapter_release(NPURunConfig.__init__)]
         for case in cases:
-            cfg = config.parse(settings.Config, case, 'any')
+            cfg = config.parse(settings.Config, case)
             with contextlib.redirect_stderr(io.StringIO()) as warned, tf.Graph().as_default():
                 made = device.estimator(lambda features, labels, mode: None, cfg, folder + '/model', 10, 5).config
                 device.wrap_optimizer(tf.train.GradientDescentOptimizer(0.1), cfg)

@@ -15,7 +15,7 @@ OFF = 2  # RewriterConfig.Toggle
 
 
 def parsed(*flags):
-    return config.parse(Config, [str(flag) for flag in flags], 'any')
+    return config.parse(Config, [str(flag) for flag in flags])
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,6 @@ def train(device, session_config, images, targets, accumulate):
             '--accumulate',
             str(accumulate),
         ],
-        'any',
     )
     size, random = len(images) // accumulate, np.random.RandomState(5)
     kernels = [

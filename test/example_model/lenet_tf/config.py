@@ -1,6 +1,7 @@
 """Fields of a LeNet recipe that common/settings.py lacks."""
 
 import dataclasses
+import pathlib
 
 from common.config import PositiveInt, option
 from common.errors import UserError
@@ -9,6 +10,8 @@ from common.settings import Config
 
 @dataclasses.dataclass(frozen=True)
 class LeNetConfig(Config):
+    model = 'lenet'
+    default_recipe = pathlib.Path(__file__).parent / 'configs' / 'lenet_digits.yaml'
     filters: PositiveInt = option(8, 'of the first conv; the second has twice as many')
     num_classes: PositiveInt = option(10, 'classes')
 

@@ -1,16 +1,12 @@
 """LeNet's Task."""
 
-import pathlib
-
 from common.metrics import classification
 from common.task import Offline, Task
 from lenet_tf import checkpoints, input_pipeline, model
 from lenet_tf.config import LeNetConfig
 
 TASK = Task(
-    name='lenet',
     config=LeNetConfig,
-    default_recipe=pathlib.Path(__file__).parent / 'configs' / 'lenet_digits.yaml',
     data=input_pipeline,
     models={'paper': model},
     metric=classification,
