@@ -1,4 +1,4 @@
-"""What a model hands over: constants and modules of functions. `common` never asks which model it is.
+"""What a model hands over: constants and modules of functions.
 
 A configuration `cfg` (common/settings.py) travels beside the task and is passed to every function.
 The functions that a module must offer are written down here; test/common/test_task.py checks them.
@@ -9,7 +9,7 @@ data: reads the records of one data set and prepares the images.
                                       on the host: a batch of data.sampling.batches -> features
                                       {'image': uint8 [B,H,W,C], 'label', 'mask': float32 [B], ...}
     augment(features, cfg)            on the device, in training: image float32 in 0..255
-    normalize(images, cfg)            0..255, uint8 or float [B,H,W,C] -> the network's float32 input
+    normalize(images, cfg)            0..255, uint8 or float [B,H,W,C] -> the float32 input
     class_names(metadata, cfg)        names by a dataset.json's content; [] if it does not say
   and, where the model supports it:
     decode(data, cfg)                 an image file's bytes -> uint8 [H,W,C] as evaluation sees it

@@ -34,7 +34,7 @@ def open_split(task: Task, cfg: Any, split: str) -> records.Folder:
 def dataset(
     task: Task, folder: records.Folder, cfg: Any, batch_size: int, training: bool, **position: Any
 ) -> tf.data.Dataset:
-    """Returns batches of features; `position` as in sampling.batches (seed, rank, start_step, ...)."""
+    """Returns batches of features; `position` as in sampling.batches (seed, rank, ...)."""
     draws = task.data.DRAWS if training else 0
     batches = sampling.batches(folder, batch_size, training=training, draws=draws, **position)
     return batches.map(

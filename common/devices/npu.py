@@ -141,7 +141,7 @@ class NPU(Device):
         )
 
     def _with_split(self, model_fn, cfg):
-        """Tells HCCL the gradient segments as soon as the variables exist, before the session does."""
+        """Tells HCCL the gradient segments once the variables exist, before the session does."""
 
         def with_split(features, labels, mode):
             spec = model_fn(features, labels, mode)
@@ -220,7 +220,7 @@ class NPU(Device):
 
     @contextlib.contextmanager
     def session(self) -> Iterator[tf.Session]:
-        """A session between initialize_system and shutdown_system, which training does by itself."""
+        """A session between initialize_system and shutdown_system; training does it by itself."""
         from npu_bridge.estimator import npu_ops
 
         gc.collect()  # the deletion of an earlier, closed session would shut this one's device down

@@ -53,7 +53,7 @@ def make(cfg: Any, count: int, ranks: int, evaluates: bool) -> Plan:
     total = cfg.steps or steps(cfg.epochs)
     if cfg.warmup_epochs * per_epoch >= total and not cfg.steps:  # --steps is for trying things
         raise UserError(
-            'warmup_epochs: %g are %d steps, and the run has %d; shorten the warm-up or train longer'
+            'warmup_epochs: %g are %d steps, and the run has %d; shorten it or train longer'
             % (cfg.warmup_epochs, cfg.warmup_epochs * per_epoch, total)
         )
     evaluations: List[int] = []

@@ -3,6 +3,20 @@
 Built from comparisons, where, floor, sin and powers only: it runs in a device graph that loops many
 steps per call, where nothing may branch or return to Python. All counting in epochs is turned into
 whole steps here, once.
+
+The first update of the 0-based epoch e is step e * steps_per_epoch. With t = step - warm-up steps,
+T = total_steps - warm-up steps and p = min(t / T, 1):
+    constant     base
+    piecewise    values[i], i = number of boundaries (in epochs) reached; values are learning rates,
+                 one more than boundaries, and the first of them is base. Boundary 60: the first
+                 step of epoch 60 has the new rate.
+    exponential  base * decay_rate ^ (step / decay steps), the exponent floored if `staircase`
+    cosine       end + (base - end) * (1 + cos(pi p)) / 2
+    polynomial   end + (base - end) * (1 - p) ^ power
+    linear       end + (base - end) * (1 - p)
+The decays reach `end` at step total_steps, when training is over, and stay there. Warm-up is a
+straight line from warmup_start (step 0) to base (the first step after it); piecewise and
+exponential count their epochs from step 0 all the same.
 """
 
 import math
@@ -56,20 +70,7 @@ def learning_rate(
     end: float = 0.0,
     **options: Any,
 ) -> Union[tf.Tensor, np.ndarray]:
-    """Returns the rate of the update at `step` (0-based; epoch e starts at e * steps_per_epoch).
-
-    With t = step - warm-up steps, T = total_steps - warm-up steps and p = min(t / T, 1):
-        constant     base
-        piecewise    values[i], i = number of boundaries (in epochs) reached; values are learning
-                     rates, one more than boundaries, and the first of them is base.
-                     Boundary 60: the first step of the 0-based epoch 60 has the new rate.
-        exponential  base * decay_rate ^ (step / decay steps), the exponent floored if `staircase`
-        cosine       end + (base - end) * (1 + cos(pi p)) / 2
-        polynomial   end + (base - end) * (1 - p) ^ power
-        linear       end + (base - end) * (1 - p)
-    The decays reach `end` at step total_steps, when training is over, and stay there. Warm-up is a
-    straight line from warmup_start (step 0) to base (the first step after it); piecewise and
-    exponential count their epochs from step 0 all the same.
+    """Returns the rate of the update at `step`, as the module's docstring defines it.
 
     Args:
         step: integer tensor or variable [], or a number or NumPy array, which is computed in
@@ -86,11 +87,20 @@ def learning_rate(
     ops = tf if tf.is_tensor(step) else np
     # int64 -> float32 is not an operator of an NPU's AI Core, int64 -> int32 -> float32 is.
     step = tf.cast(tf.cast(step, tf.int32), tf.float32) if ops is tf else np.asarray(step, float)
-    ones = ops.ones_like(step)
     warmup = _steps(warmup_epochs, steps_per_epoch)
     # 1 - p is taken directly: in float32 the subtraction would cost the last rates their digits.
     remains = (total_steps - step) / max(total_steps - warmup, 1)
     remains = ops.minimum(ops.maximum(remains, 0.0), 1.0)
+    rate = _decayed(ops, step, remains, schedule, base, steps_per_epoch, end, options)
+    if warmup:
+        rising = warmup_start + (base - warmup_start) * (step / warmup)
+        rate = ops.where(step < warmup, rising, rate)
+    return rate if ops is tf else rate[()]
+
+
+def _decayed(ops, step, remains, schedule, base, steps_per_epoch, end, options):
+    """Returns the rate without warm-up; ops is tf or np, remains is 1 - p."""
+    ones = ops.ones_like(step)
     if schedule == 'piecewise':
         rate = options['values'][0] * ones
         for boundary, value in zip(options['boundaries'], options['values'][1:]):
@@ -110,10 +120,7 @@ def learning_rate(
         elif schedule == 'polynomial':
             remains = remains ** options['power']
         rate = end + (base - end) * remains
-    if warmup:
-        rising = warmup_start + (base - warmup_start) * (step / warmup)
-        rate = ops.where(step < warmup, rising, rate)
-    return rate if ops is tf else rate[()]
+    return rate
 
 
 def _steps(epochs: float, steps_per_epoch: int) -> int:

@@ -7,7 +7,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import numpy as np
 
@@ -147,7 +147,6 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int)
     loop: steps per session.run; the last call may go a few steps beyond the goal.
     """
     task, cfg, device, plan = run.task, run.cfg, run.device, run.plan
-    warm = run.warm_start if not start else None
     progress = Progress(
         run.logger,
         run.meter,
@@ -158,34 +157,18 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int)
         start=start,
         loop=loop,
     )
-    build = model_fn.build(
-        task,
-        cfg,
-        device,
-        total_steps=plan.total,
-        steps_per_epoch=plan.steps_per_epoch,
-        initialize=(lambda: restore.initialize_from(warm)) if warm else None,
-    )
 
     def input_fn():
-        return pipeline.dataset(
-            task,
-            run.folder,
-            cfg,
-            cfg.batch_size * cfg.accumulate,
-            True,
-            seed=cfg.seed,
-            rank=device.rank,
-            size=device.size,
-            start_step=start,
-        )
+        batch = cfg.batch_size * cfg.accumulate
+        place = dict(rank=device.rank, size=device.size, start_step=start)
+        return pipeline.dataset(task, run.folder, cfg, batch, True, seed=cfg.seed, **place)
 
     newest = checkpoint.latest(cfg.output_path) if device.is_chief else None
     with stop.deferred(), tempfile.TemporaryDirectory(prefix='rank-') as scratch, translated(
         task, cfg, newest
     ):
         model_dir = cfg.output_path if device.is_chief else scratch
-        estimator = device.estimator(build, cfg, model_dir, plan.save_every, loop)
+        estimator = device.estimator(_model_fn(run, start), cfg, model_dir, plan.save_every, loop)
         # Whole calls of the device; `steps` counts from the step that rank 0 has sent.
         steps = -(-(goal - start) // loop) * loop
         estimator.train(
@@ -198,6 +181,19 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int)
         )
         sys.exit(128 + stop.signal)
     return progress.step
+
+
+def _model_fn(run: Run, start: int) -> Callable:
+    """Returns the training graph's function; a warm start sets initial values at step 0."""
+    warm = run.warm_start if not start else None
+    return model_fn.build(
+        run.task,
+        run.cfg,
+        run.device,
+        total_steps=run.plan.total,
+        steps_per_epoch=run.plan.steps_per_epoch,
+        initialize=(lambda: restore.initialize_from(warm)) if warm else None,
+    )
 
 
 def _evaluate(run: Run, step: int) -> Dict[str, Any]:
