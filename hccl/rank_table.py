@@ -126,7 +126,6 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
     must be given the same result.
     """
     servers: List[Dict[str, Any]] = []
-    owners: Dict[str, str] = {}  # what must be unique -> its file
     rank = 0
     for path in paths:
         load(path, chip)
@@ -137,10 +136,6 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
                 '%s: a table of the old kind (group_list); merge takes version 1.0, as generate'
                 ' writes it' % path
             )
-        for server in document['server_list']:
-            _claim(owners, path, 'server_id', server['server_id'], _SERVER_TWICE)
-            for device in server['device']:
-                _claim(owners, path, 'device_ip', device.get('device_ip', ''), _ADDRESS_TWICE)
         first = rank
         for server in document['server_list']:
             for device in server['device']:
@@ -150,19 +145,12 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
     table = _table(servers)
     wrong = violations(table, chip)
     if wrong:
-        raise UserError('HCCL would refuse the merged table: %s' % wrong[0])
+        raise UserError(
+            'HCCL would refuse the table merged of %s: %s; servers that have the same address need'
+            ' generate --server_ip, and every device an address of its own (hccn_tool)'
+            % (', '.join(paths), wrong[0])
+        )
     return table
-
-
-_SERVER_TWICE = 'give generate --server_ip on servers that have the same address'
-_ADDRESS_TWICE = 'set different addresses with hccn_tool, then generate again'
-
-
-def _claim(owners: Dict[str, str], path: str, kind: str, value: str, fix: str) -> None:
-    key = '%s %s' % (kind, value)
-    if value and key in owners:
-        raise UserError('%s is in %s and in %s: %s' % (key, owners[key], path, fix))
-    owners[key] = path
 
 
 def _table(servers: List[Dict[str, Any]]) -> Dict[str, Any]:
