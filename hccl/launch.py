@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from common.ascend import environment
 from common.errors import UserError, entry_point
@@ -61,44 +61,9 @@ def choose(args: argparse.Namespace) -> Tuple[str, str]:
     if importlib.util.find_spec('npu_bridge'):
         return 'npu', 'npu_bridge is installed'
     gpus = _gpus()
-    return (
-        ('gpu', 'nvidia-smi lists %d' % gpus)
-        if gpus
-        else ('cpu', 'neither npu_bridge nor a GPU found')
-    )
-
-
-def _shares(count: int) -> List[Optional[Set[int]]]:
-    """This machine's cores, divided; with fewer cores than processes all use all."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < count:
-        return [None] * count
-    return [
-        set(cores[index * len(cores) // count : (index + 1) * len(cores) // count])
-        for index in range(count)
-    ]
-
-
-def _environment(settings: Dict[str, Optional[str]], cores: Optional[Set[int]]) -> Dict[str, str]:
-    result = dict(os.environ)
-    result['PYTHONUNBUFFERED'] = '1'  # or the log lacks the last lines of what was killed
-    result.setdefault('OMP_NUM_THREADS', str(len(cores) if cores else 1))
-    for name, value in settings.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = value
-    return result
-
-
-def _npu_ranks(
-    args: argparse.Namespace, devices: Optional[List[int]], log_dir: pathlib.Path
-) -> List[Rank]:
-    ranks = npu_ranks.local_ranks(args, devices, log_dir)
-    return [
-        Rank(rank.name, 'device %d' % rank.device, _environment(rank.variables, cores), cores)
-        for rank, cores in zip(ranks, _shares(len(ranks)))
-    ]
+    if gpus:
+        return 'gpu', 'nvidia-smi lists %d' % gpus
+    return 'cpu', 'neither npu_bridge nor a GPU found'
 
 
 def _run_with_horovod(
@@ -126,14 +91,12 @@ def _run_with_horovod(
             )
         settings['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, devices))
     with contextlib.ExitStack() as stack:
-        places = (
-            stack.enter_context(horovod_ranks.places(len(devices), log_dir))
-            if len(devices) > 1
-            else [{}]
-        )
+        places: List[Dict[str, str]] = [{}]
+        if len(devices) > 1:
+            places = stack.enter_context(horovod_ranks.places(len(devices), log_dir))
         ranks = [
-            Rank('rank %d' % rank, device, _environment(dict(settings, **variables), cores), cores)
-            for rank, (variables, cores) in enumerate(zip(places, _shares(len(devices))))
+            Rank('rank %d' % rank, device, dict(settings, **variables))
+            for rank, variables in enumerate(places)
         ]
         return run(args.command, ranks, log_dir)
 
@@ -170,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
         '--rank_table', help='default: $RANK_TABLE_FILE, else one is generated for this server'
     )
     npu.add_argument('--server_index', type=int, help='which server of the table this is, from 0')
-    npu.add_argument('--chip', choices=sorted(rank_table.CHIPS), default='910A')
+    npu.add_argument(
+        '--chip', choices=sorted(rank_table.CHIPS), default='910A', help='whose rules a table obeys'
+    )
     for name, text in zip(
         environment.CM,
         (
@@ -218,7 +183,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         )
     say('%s (%s); logs: %s' % (device, why, log_dir / 'rank_*.log'))
     if device == 'npu':
-        sys.exit(run(args.command, _npu_ranks(args, devices, log_dir), log_dir))
+        sys.exit(run(args.command, npu_ranks.local_ranks(args, devices, log_dir), log_dir))
     sys.exit(_run_with_horovod(args, device, devices, log_dir))
 
 

@@ -8,27 +8,19 @@ import hashlib
 import os
 import pathlib
 import time
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from common.ascend import environment
 from common.errors import UserError
 from hccl import rank_table
-from hccl.processes import say
+from hccl.processes import Rank, say
 
 DEVICE_FILES = '/dev/davinci[0-9]*'
 
 
-class LocalRank(NamedTuple):
-    """One rank of this machine. name: 'rank 3'; variables: to set; None unsets one."""
-
-    name: str
-    device: int
-    variables: Dict[str, Optional[str]]
-
-
 def local_ranks(
     args: argparse.Namespace, devices: Optional[List[int]], log_dir: pathlib.Path
-) -> List[LocalRank]:
+) -> List[Rank]:
     """The ranks of this machine, from the launcher's arguments and the environment.
 
     devices: what --devices says, None without it. UserError for settings that contradict each
@@ -75,7 +67,7 @@ def _present() -> List[int]:
 
 def _of_table(
     table: rank_table.RankTable, index: Optional[int], devices: Optional[List[int]]
-) -> List[LocalRank]:
+) -> List[Rank]:
     servers = table.servers
     names = ', '.join('%d = %s' % (number, item.server_id) for number, item in enumerate(servers))
     if index is None and len(servers) > 1:
@@ -109,9 +101,7 @@ def _of_table(
     ]
 
 
-def _without_table(
-    cm: Mapping[str, str], table: Optional[str], devices: List[int]
-) -> List[LocalRank]:
+def _without_table(cm: Mapping[str, str], table: Optional[str], devices: List[int]) -> List[Rank]:
     """HCCL itself numbers the ranks of all servers."""
     others = {'RANK_TABLE_FILE': table}
     others.update((name, os.environ.get(name)) for name in ('RANK_ID', 'RANK_SIZE'))
@@ -127,14 +117,14 @@ def _without_table(
     unset = dict.fromkeys(('RANK_ID', 'RANK_SIZE', 'RANK_TABLE_FILE', 'POD_NAME'))
     job = ' '.join(cm[name] for name in environment.CM if name != 'CM_WORKER_IP')
     return [
-        LocalRank(name % number, device, dict(unset, **cm, **_common(device, job)))
+        Rank(name % number, 'device %d' % device, dict(unset, **cm, **_common(device, job)))
         for number, device in enumerate(devices)
     ]
 
 
-def _ranked(rank: int, size: int, device: int, job: str, **more: Optional[str]) -> LocalRank:
+def _ranked(rank: int, size: int, device: int, job: str, **more: Optional[str]) -> Rank:
     variables = dict(_common(device, job), RANK_ID=str(rank), RANK_SIZE=str(size), **more)
-    return LocalRank('rank %d' % rank, device, variables)
+    return Rank('rank %d' % rank, 'device %d' % device, variables)
 
 
 def _common(device: int, job: str) -> Dict[str, Optional[str]]:
@@ -153,7 +143,7 @@ def _common(device: int, job: str) -> Dict[str, Optional[str]]:
     }
 
 
-def _check_shell(ranks: Sequence[LocalRank]) -> None:
+def _check_shell(ranks: Sequence[Rank]) -> None:
     """Refuses what a shell or an outer launcher has set for one process and each rank needs its own
     of.
     """

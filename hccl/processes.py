@@ -16,6 +16,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 from common.ascend import error_codes
 from common.errors import UserError
+from hccl.guard import Guard
 
 GRACE = 60  # seconds that ranks have for their last checkpoint after a signal
 STOP = 8  # seconds that the others have once a rank has failed
@@ -25,12 +26,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Rank(NamedTuple):
-    """One process. name: 'rank 3'; place: 'device 3'; cores: those it may use, None for all."""
+    """One process. name: 'rank 3'; place: 'device 3'; variables: to set for it; None unsets one."""
 
     name: str
     place: str
-    environment: Dict[str, str]
-    cores: Optional[Set[int]]
+    variables: Dict[str, Optional[str]]
 
 
 def say(text: str) -> None:
@@ -62,11 +62,11 @@ def run(
         number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
     }
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    guard = _Guard()
+    guard = Guard()
     running: List[_Process] = []
     try:
-        for rank in ranks:
-            running.append(_Process(command, rank, log_dir, before))
+        for rank, cores in zip(ranks, _shares(len(ranks))):
+            running.append(_Process(command, rank, cores, log_dir, before))
             guard.add(running[-1].pid)
         return _Supervisor(running, grace).wait(watched)
     finally:
@@ -74,6 +74,29 @@ def run(
             process.end()
         guard.dismiss()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _shares(count: int) -> List[Optional[Set[int]]]:
+    """This machine's cores, divided; with fewer cores than processes all use all."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < count:
+        return [None] * count
+    return [
+        set(cores[index * len(cores) // count : (index + 1) * len(cores) // count])
+        for index in range(count)
+    ]
+
+
+def _environment(settings: Dict[str, Optional[str]], cores: Optional[Set[int]]) -> Dict[str, str]:
+    result = dict(os.environ)
+    result['PYTHONUNBUFFERED'] = '1'  # or the log lacks the last lines of what was killed
+    result.setdefault('OMP_NUM_THREADS', str(len(cores) if cores else 1))
+    for name, value in settings.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = value
+    return result
 
 
 class _Supervisor:
@@ -159,7 +182,14 @@ def _describe_status(status: int) -> str:
 class _Process:
     """A started rank. It is reaped only at the end, so that its group id is not reused before."""
 
-    def __init__(self, command: Sequence[str], rank: Rank, log_dir: pathlib.Path, mask: Set[int]):
+    def __init__(
+        self,
+        command: Sequence[str],
+        rank: Rank,
+        cores: Optional[Set[int]],
+        log_dir: pathlib.Path,
+        mask: Set[int],
+    ):
         self.rank = rank
         self.log = log_dir / ('%s.log' % rank.name.replace(' ', '_'))
         self._status: Optional[int] = None
@@ -169,8 +199,8 @@ class _Process:
                 _PR_SET_PDEATHSIG, signal.SIGKILL
             )  # for the moment before the guard knows this group
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            if rank.cores:
-                os.sched_setaffinity(0, rank.cores)
+            if cores:
+                os.sched_setaffinity(0, cores)
 
         with open(str(self.log), 'ab') as log:
             log.write(
@@ -180,7 +210,7 @@ class _Process:
             try:
                 self._process = subprocess.Popen(
                     command,
-                    env=rank.environment,
+                    env=_environment(rank.variables, cores),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -239,36 +269,3 @@ class _Echo:
         text = self._file.read()
         if text:
             _show(text)
-
-
-class _Guard:
-    """A process that kills the groups once the launcher is gone, which a killed launcher cannot."""
-
-    def __init__(self):
-        read, self._write = os.pipe()
-        self._pid = os.fork()
-        if self._pid:
-            os.close(read)
-            return
-        try:
-            os.setsid()
-            os.close(self._write)
-            null = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1, 2):
-                os.dup2(null, descriptor)
-            with os.fdopen(read) as groups:  # ends when the launcher has ended
-                for group in groups.read().split():
-                    try:
-                        os.killpg(int(group), signal.SIGKILL)
-                    except OSError:
-                        pass
-        finally:
-            os._exit(0)
-
-    def add(self, group: int) -> None:
-        os.write(self._write, b'%d\n' % group)
-
-    def dismiss(self) -> None:
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-        os.close(self._write)

@@ -213,9 +213,9 @@ def test_a_second_signal_kills(launch, alive):
 
 def test_after_the_grace_time_ranks_are_killed(tmp_path, alive, wait_for):
     code = (
-        'import pathlib, sys; from hccl import processes as p; from hccl.launch import'
-        ' _environment\nsys.exit(p.run([sys.executable, "-S", "-c", %r], [p.Rank("rank 0", "",'
-        ' _environment({}, None), None)], pathlib.Path("."), grace=1))'
+        'import pathlib, sys; from hccl import processes as p\n'
+        'sys.exit(p.run([sys.executable, "-S", "-c", %r], [p.Rank("rank 0", "", {})],'
+        ' pathlib.Path("."), grace=1))'
     )
     process = subprocess.Popen(
         [sys.executable, '-c', code % STUBBORN],
