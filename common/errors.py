@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one clear line, exit status 2, no traceback."""
+"""Mistakes that a user can fix: one clear line, exit status 2, no traceback."""
 
 import difflib
 import functools
@@ -7,8 +7,9 @@ from typing import Iterable, Union
 
 
 class UserError(Exception):
-    """A mistake in a file, key or flag. The message names it, what was found, what is legal and the
-    cure.
+    """A mistake in a file, key or flag.
+
+    The message names it, what was found, what is legal and how to fix it.
     """
 
 

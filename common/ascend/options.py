@@ -76,10 +76,13 @@ class NPUOptions:
     )
     graph_memory_max_size: Optional[PositiveInt] = option(None, 'npu: bytes for the graph')
     variable_memory_max_size: Optional[PositiveInt] = option(None, 'npu: bytes for the variables')
-    op_compiler_cache_mode: Optional[Literal['disable', 'enable', 'force']] = option(
-        None, 'npu: enable saves the compilation minutes of the second start'
+    op_compiler_cache_mode: Literal['disable', 'enable', 'force'] = option(
+        'enable',
+        'npu: enable keeps compiled operators, so that only the first start compiles for minutes',
     )
-    op_compiler_cache_dir: Optional[str] = option(None, 'npu: folder of that cache')
+    op_compiler_cache_dir: Optional[str] = option(
+        None, "npu: folder of that cache; None: CANN's, below the user's home"
+    )
     aoe_mode: Optional[Literal['1', '2', '4', 'mdat']] = option(
         None, 'npu: tuning: 1 subgraph, 2 operator, 4 gradient split'
     )

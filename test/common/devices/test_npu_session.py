@@ -75,6 +75,7 @@ def test_a_plain_session():
         'graph_run_mode': ('i', 1),
         'precision_mode': ('s', b'allow_mix_precision'),
         'hcom_parallel': ('b', True),
+        'op_compiler_cache_mode': ('s', b'enable'),
     }
     looped = entry(npu_session.session_config(iterations_per_loop=2))
     assert looped['enable_data_pre_proc'] == ('b', True)  # loops need it
