@@ -6,7 +6,7 @@ Cutout, mixup and normalisation, so that uint8 crosses to it.
 
 import functools
 import threading
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -166,6 +166,30 @@ def channel_statistics(cfg) -> Optional[Tuple[List[float], List[float]]]:
     mean) / deviation; None if it is not (per_image).
     """
     return STATISTICS.get(cfg.normalization)
+
+
+def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
+    """Returns pipelines for common.benchmark: `port` crops and mirrors image by image, as the
+    published port does.
+    """
+    schema = {
+        'image': tf.io.FixedLenFeature([], tf.string),
+        cfg.label: tf.io.FixedLenFeature([], tf.int64),
+    }
+
+    def one(record):
+        found = tf.io.parse_single_example(record, schema)
+        image = tf.reshape(tf.decode_raw(found['image'], tf.uint8), SHAPE)
+        side = SHAPE[0] + 2 * cfg.crop_pad
+        image = tf.random_crop(tf.image.resize_image_with_crop_or_pad(image, side, side), SHAPE)
+        image = tf.image.random_flip_left_right(image) if cfg.flip else image
+        return {'image': image, 'label': tf.cast(found[cfg.label], tf.int32)}
+
+    def port():
+        dataset = tf.data.TFRecordDataset([str(file) for file in folder.files]).repeat()
+        return dataset.map(one, 2).batch(cfg.batch_size, True).prefetch(2)
+
+    return {'port': port}
 
 
 def class_names(metadata: Dict, cfg) -> List[str]:
