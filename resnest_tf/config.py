@@ -75,6 +75,9 @@ class ResNeStConfig(Config):
     )
     flip: bool = option(True, 'mirror every other image')
     photometric: bool = option(True, 'change brightness, contrast, saturation and hue at random')
+    verify_records: bool = option(
+        False, 'check a record each time it is read, not only the first time'
+    )
     loss: Literal['cross_entropy', 'ohem', 'focal'] = option(
         'cross_entropy', 'training loss; ohem: cross entropy of the hardest pixels', group='Loss'
     )

@@ -15,6 +15,7 @@ import tensorflow as tf
 from common.data import images, sampling
 from common.data.records import Folder
 from resnest_tf.cityscapes import IGNORE
+from resnest_tf.rasters import FEATURES, Raster, Rasters
 
 # ImageNet's statistics, RGB, in units of 0..255.
 MEAN = (123.675, 116.28, 103.53)
@@ -37,10 +38,6 @@ class Draws(NamedTuple):
 
 
 DRAWS = len(Draws._fields)
-_FEATURES = {
-    **dict.fromkeys(('image', 'label', 'filename'), bytes),
-    **dict.fromkeys(('height', 'width', 'channels'), int),
-}
 
 
 # ---- records -------------------------------------------------------------------------------------
@@ -60,7 +57,8 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
         'image': (tf.uint8, (batch_size,) + size + (3,)),
         'label': (tf.uint8, (batch_size,) + size),
     }
-    load = functools.partial(_load, folder, cfg, training, size)
+    rasters = Rasters(folder, cfg.num_classes, cfg.verify_records)
+    load = functools.partial(_load, rasters, cfg, training, size)
     features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
     features['mask'] = batch['mask']
     if not training:
@@ -69,64 +67,39 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
 
 
 def _load(
-    folder: Folder, cfg, training: bool, size: Tuple[int, int], ids: np.ndarray, draws: np.ndarray
+    rasters: Rasters, cfg, training: bool, size: Tuple[int, int], ids: np.ndarray, draws: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray]:
-    found = folder.examples(ids, _FEATURES)
     pixels = images.aligned((len(ids),) + size + (3,))
     classes = images.aligned((len(ids),) + size)
 
     def fill(i: int) -> None:
+        raster = rasters[ids[i]]
         try:
-            image, label = _arrays(found[i], cfg)
             if training:
-                random_crop(image, label, Draws(*draws[i].tolist()), cfg, pixels[i], classes[i])
-            elif label.shape != size:
-                raise ValueError(
-                    'it is %d x %d (height x width), evaluation takes %d x %d; give'
-                    ' --image_height %d --image_width %d' % (label.shape + size + label.shape)
-                )
+                random_crop(raster, Draws(*draws[i].tolist()), cfg, pixels[i], classes[i])
             else:
-                pixels[i], classes[i] = _ordered(image, cfg), label
-        except ValueError as error:
-            name = (found[i]['filename'] or b'').decode('utf-8', 'replace')
-            raise folder.refusal(ids[i], error, name)
+                _whole(raster, cfg, pixels[i], classes[i])
+        except (OSError, ValueError) as error:
+            raise rasters.folder.refusal(ids[i], error)
 
     images.for_each(fill, len(ids))
     return pixels, classes
 
 
+def _whole(raster: Raster, cfg, pixels: np.ndarray, classes: np.ndarray) -> None:
+    shape, expected = (raster.height, raster.width), classes.shape
+    if shape != expected:
+        raise ValueError(
+            'it is %d x %d (height x width), evaluation takes %d x %d; give --image_height %d'
+            ' --image_width %d' % (shape + expected + shape)
+        )
+    pixels[:] = _ordered(raster.image(0, raster.height), cfg)
+    classes[:] = raster.label(0, raster.height)
+
+
 def _ordered(bgr: np.ndarray, cfg) -> np.ndarray:
     """The channels in the order that the network takes."""
     return bgr if cfg.bgr else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-
-
-def _arrays(example: Dict, cfg) -> Tuple[np.ndarray, np.ndarray]:
-    """Views of a record's contents, BGR [H,W,3] and classes [H,W]. ValueError says what is wrong
-    with them.
-    """
-    shape = tuple(example[key] or 0 for key in ('height', 'width', 'channels'))
-    height, width, channels = shape
-    if min(height, width) < 1 or channels != 3:
-        raise ValueError(
-            'it has height %d, width %d and %d channels (0: none given), an image has 3 channels;'
-            ' give Cityscapes records' % shape
-        )
-    for key, size in (('image', height * width * 3), ('label', height * width)):
-        found = len(example[key] or b'')
-        if found != size:
-            raise ValueError(
-                'its %s has %d bytes, %d x %d pixels are %d; prepare the records again'
-                % (key, found, height, width, size)
-            )
-    classes = np.frombuffer(example['label'], np.uint8).reshape(height, width)
-    wrong = cv2.inRange(classes, cfg.num_classes, IGNORE - 1)
-    if cv2.countNonZero(wrong):
-        raise ValueError(
-            'it has label %d; with --num_classes %d legal are 0 to %d, and %d for what is not'
-            ' scored; are these trainIds?'
-            % (classes[wrong > 0][0], cfg.num_classes, cfg.num_classes - 1, IGNORE)
-        )
-    return np.frombuffer(example['image'], np.uint8).reshape(height, width, 3), classes
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -142,7 +115,7 @@ def window(length: int, crop: int, scale: float, draw: float) -> Tuple[int, int,
     return 0, length, max(1, int(round(length * scale)))
 
 
-def _place(label: np.ndarray, scale: float, draws: Draws, cfg) -> Tuple[Tuple, Tuple]:
+def _place(raster: Raster, scale: float, draws: Draws, cfg) -> Tuple[Tuple, Tuple]:
     """The windows of the rows and of the columns of a crop. A crop of which one class fills
     cfg.crop_max_share or more is drawn again, at most 10 times (mmsegmentation's cat_max_ratio).
     """
@@ -151,10 +124,12 @@ def _place(label: np.ndarray, scale: float, draws: Draws, cfg) -> Tuple[Tuple, T
         seeds = int(draws.top * 2**24), int(draws.left * 2**24)
         places += sampling.uniform(*seeds, np.arange(10), 2).tolist()
     for top, left in places:
-        rows = window(label.shape[0], cfg.crop_height, scale, top)
-        columns = window(label.shape[1], cfg.crop_width, scale, left)
-        part = label[rows[0] : rows[0] + rows[1], columns[0] : columns[0] + columns[1]]
-        if cfg.crop_max_share == 1 or _is_varied(part, cfg.crop_max_share):
+        rows = window(raster.height, cfg.crop_height, scale, top)
+        columns = window(raster.width, cfg.crop_width, scale, left)
+        if cfg.crop_max_share == 1:
+            break
+        part = raster.label(*rows[:2])[:, columns[0] : columns[0] + columns[1]]
+        if _is_varied(part, cfg.crop_max_share):
             break
     return rows, columns
 
@@ -164,9 +139,7 @@ def _is_varied(label: np.ndarray, share: float) -> bool:
     return np.count_nonzero(counts) > 1 and counts.max() < share * counts.sum()
 
 
-def random_crop(
-    image: np.ndarray, label: np.ndarray, draws: Draws, cfg, pixels: np.ndarray, classes: np.ndarray
-) -> None:
+def random_crop(raster: Raster, draws: Draws, cfg, pixels: np.ndarray, classes: np.ndarray) -> None:
     """Fills pixels, uint8 [h,w,3], and classes, uint8 [h,w], from a BGR image and its label.
 
     As if the image were scaled by a factor uniform in [min_scale, max_scale] (bilinearly, the label
@@ -177,14 +150,13 @@ def random_crop(
     label 255.
     """
     scale = cfg.min_scale + draws.scale * (cfg.max_scale - cfg.min_scale)
-    (y, height, filled_height), (x, width, filled_width) = _place(label, scale, draws, cfg)
+    (y, height, filled_height), (x, width, filled_width) = _place(raster, scale, draws, cfg)
     size = filled_width, filled_height
-    crop = cv2.resize(image[y : y + height, x : x + width], size, interpolation=cv2.INTER_LINEAR)
+    image, label = raster.image(y, height), raster.label(y, height)
+    crop = cv2.resize(image[:, x : x + width], size, interpolation=cv2.INTER_LINEAR)
     # Not INTER_NEAREST, whose places are half a pixel of the crop further left and up than
     # INTER_LINEAR's.
-    crop_label = cv2.resize(
-        label[y : y + height, x : x + width], size, interpolation=cv2.INTER_NEAREST_EXACT
-    )
+    crop_label = cv2.resize(label[:, x : x + width], size, interpolation=cv2.INTER_NEAREST_EXACT)
     crop = _ordered(distort(crop, draws) if cfg.photometric else crop, cfg)
     if cfg.flip and draws.flip < 0.5:
         crop, crop_label = cv2.flip(crop, 1), cv2.flip(crop_label, 1)
@@ -261,7 +233,7 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
     """
     schema = {
         key: tf.io.FixedLenFeature([], tf.string if kind is bytes else tf.int64)
-        for key, kind in _FEATURES.items()
+        for key, kind in FEATURES.items()
         if key != 'filename'
     }
 

@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -187,12 +187,15 @@ class Folder:
                 raise self.refusal(id, error)
         return found
 
+    def place(self, id: int) -> Tuple[pathlib.Path, int]:
+        """Returns the file of a record and the byte at which it starts."""
+        return self.files[self._file[id]], int(self._start[id])
+
     def refusal(self, id: int, why: Any, name: str = '') -> UserError:
         """Returns the error for a record that cannot be used: its file, place, name and `why`."""
-        return UserError(
-            '%s: record %d at byte %d%s: %s'
-            % (self.files[self._file[id]], id, self._start[id], name and ' (%s)' % name, why)
-        )
+        file, start = self.place(id)
+        name = name and ' (%s)' % name
+        return UserError('%s: record %d at byte %d%s: %s' % (file, id, start, name, why))
 
 
 def user_error(exception: BaseException) -> Optional[UserError]:

@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 import struct
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import google_crc32c
 import numpy as np
@@ -176,3 +176,40 @@ def parse_example(payload: bytes, kinds: Dict[str, type]) -> Dict[str, Any]:
                 )
             values[name] = found[0]
     return values
+
+
+def locate(payload: bytes, values: Dict[str, bytes]) -> Dict[str, int]:
+    """Returns {feature: where its bytes begin in the payload}, so that a part of them can be read
+    alone; {} for a payload that is written in an unusual way.
+
+    values: features of the payload, by parse_example.
+    """
+    places = {}
+    try:
+        ((_, *features),) = _fields(payload, 0, len(payload))  # Example.features
+        for _, *entry in _fields(payload, *features):  # Features.feature, a map
+            parts = {number: place for number, *place in _fields(payload, *entry)}
+            name = payload[slice(*parts[1])].decode()
+            if name in values:
+                ((_, *values_of),) = _fields(payload, *parts[2])  # Feature.bytes_list
+                ((_, places[name], _),) = _fields(payload, *values_of)  # BytesList.value
+    except (LookupError, ValueError):
+        return {}
+    found = all(
+        name in places and payload.startswith(values[name], places[name]) for name in values
+    )
+    return places if found else {}
+
+
+def _fields(message: bytes, at: int, end: int) -> Iterator[Tuple[int, int, int]]:
+    """(field number, start, end) of the fields of a protocol buffer, all of which have a length."""
+    while at < end:
+        number, shift, length = message[at] >> 3, 0, 0
+        while True:  # the length, 7 bits a byte
+            at += 1
+            length |= (message[at] & 127) << shift
+            shift += 7
+            if message[at] < 128:
+                break
+        yield number, at + 1, at + 1 + length
+        at += 1 + length

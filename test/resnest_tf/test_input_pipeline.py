@@ -12,9 +12,11 @@ import tensorflow as tf
 
 from common import benchmark
 from common.data import records, sampling
+from common.errors import UserError
 from resnest_tf import input_pipeline
 from resnest_tf.config import ResNeStConfig
 from resnest_tf.input_pipeline import DRAWS, Draws
+from resnest_tf.rasters import Raster, Rasters
 
 MEAN, STD = (
     np.array([0.485, 0.456, 0.406]) * 255,
@@ -138,7 +140,8 @@ def draws_for(**columns):
 def crop(image, label, draws, settings):
     pixels = np.full((settings.crop_height, settings.crop_width, 3), 77, np.uint8)
     found = np.full((settings.crop_height, settings.crop_width), 77, np.uint8)
-    input_pipeline.random_crop(image, label, draws, settings, pixels, found)
+    raster = Raster(*label.shape, '', 0, 0, (image, label))
+    input_pipeline.random_crop(raster, draws, settings, pixels, found)
     return pixels, found
 
 
@@ -186,9 +189,30 @@ def test_training_gives_crops(tmp_path, named):
         assert np.array_equal(batches[i // 2]['image'][i % 2], pixels) and np.array_equal(
             batches[i // 2]['label'][i % 2], label
         )
-    settings.variant = 'port'  # the same pixels, in the order that it was trained in
+    settings = cfg(photometric=False, variant='port')  # the same pixels, in its order
     for batch, port in zip(batches, run(folder, settings, training=True, steps=2, seed=5)):
         assert np.array_equal(port['image'], batch['image'][..., ::-1])
+
+
+def test_later_reads_are_of_the_rows_alone(tmp_path):
+    """Whole and checked the first time, or each time with --verify_records."""
+    pairs = [(picture(seed=i), classes(seed=i)) for i in range(2)]
+    folder = records.Folder.open(write(tmp_path, pairs))
+    rasters, checked = Rasters(folder, 19, False), Rasters(folder, 19, True)
+    for raster in (rasters[1], rasters[1], checked[1], checked[1]):
+        assert np.array_equal(raster.image(30, 50), pairs[1][0][30:80])
+        assert np.array_equal(raster.label(30, 50), pairs[1][1][30:80])
+    assert rasters[1].arrays is None and checked[1].arrays is not None
+    content = bytearray((tmp_path / 'a.tfrecord').read_bytes())
+    content[-1000] ^= 1
+    (tmp_path / 'a.tfrecord').write_bytes(bytes(content))
+    rasters[1].image(0, 5)  # not noticed any more
+    for fresh in (checked, Rasters(folder, 19, False)):
+        with pytest.raises(UserError, match='does not match its checksum'):
+            fresh[1]
+    (tmp_path / 'a.tfrecord').write_bytes(bytes(content[:-5000]))
+    with pytest.raises(ValueError, match='its file has become shorter'):
+        rasters[1].label(0, 128), rasters[1].image(0, 128)
 
 
 SMALL = picture(10, 20), np.zeros((10, 20), np.uint8)

@@ -62,3 +62,17 @@ def test_what_is_not_an_example_is_an_error():
     assert refused > 500
     with pytest.raises(ValueError, match='it is not a tf.train.Example'):
         tfrecord.parse_example(b'\xff' * 50, {})
+
+
+def test_bytes_are_located():
+    values = {'image': bytes(range(256)) * 3, 'label': b'', 'name': b'\x0a\x05label'}
+    payload = tfrecord.make_example(dict(values, height=3, floats=[1.0, 2.0], label=b'x' * 200))
+    values['label'] = b'x' * 200
+    places = tfrecord.locate(payload, values)
+    assert sorted(places) == sorted(values)
+    for name, value in values.items():
+        assert payload[places[name] :][: len(value)] == value
+    assert tfrecord.locate(payload, {'absent': b''}) == {}
+    unusual = payload + b'\x10\x05'  # a field that is not of an Example, which parsers skip
+    assert tfrecord.parse_example(unusual, {'label': bytes}) == {'label': values['label']}
+    assert tfrecord.locate(unusual, values) == {}
