@@ -51,31 +51,14 @@ _WORDS = {
 }
 
 
-def option(default: Any, help_text: str, group: str = '', **needs: Sequence[Any]):
-    """Returns a dataclass field.
-
-    group: heading in --help, for it and the fields that follow.
-    needs: {other field: its values with which this one has an effect}.
-    """
-    metadata = {'help': help_text, 'group': group, 'needs': needs}
+def option(default: Any, help_text: str, group: str = ''):
+    """Returns a dataclass field. group: heading in --help, for it and the fields that follow."""
+    metadata = {'help': help_text, 'group': group}
     if isinstance(default, (list, dict)):
-        factory = functools.partial(type(default), default)
-        return dataclasses.field(default_factory=factory, metadata=metadata)
+        return dataclasses.field(
+            default_factory=functools.partial(type(default), default), metadata=metadata
+        )
     return dataclasses.field(default=default, metadata=metadata)
-
-
-def without_effect(cfg: Any) -> List[str]:
-    """Returns a sentence for each field that was set and has no effect in this configuration."""
-    defaults, notes = type(cfg)(), []
-    for field in dataclasses.fields(cfg):
-        if getattr(cfg, field.name) == getattr(defaults, field.name):
-            continue
-        for other, values in field.metadata['needs'].items():
-            if getattr(cfg, other) not in values:
-                notes.append(
-                    '%s has no effect with %s %s' % (field.name, other, getattr(cfg, other))
-                )
-    return notes
 
 
 def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
@@ -248,8 +231,19 @@ def _illegal(key: str, found: Any, hint: Any) -> UserError:
     )
 
 
+_REPLACED = {  # names of earlier versions
+    'weight_decay_all': 'weight_decay_rule',
+    'rates': 'factors',
+    'end_learning_rate': 'end_factor',
+    'warmup_start': 'warmup_factor',
+}
+
+
 def _unknown(kind: str, name: str, legal: Sequence[str], where: str) -> UserError:
-    near = suggest(name.lstrip('-'), legal) or '; --help lists all'
+    plain = name.strip("-'")
+    near = suggest(plain, legal) or '; --help lists all'
+    if plain in _REPLACED:
+        near = '; it is now %s, see --help' % _REPLACED[plain]
     return UserError('unknown %s %s in %s%s' % (kind, name, where, near))
 
 

@@ -60,11 +60,23 @@ class Config(NPUOptions):
     seed: NonNegativeInt = option(
         1, 'shuffling, augmentation, dropout and initial weights are functions of it'
     )
+    global_batch: Optional[PositiveInt] = option(
+        None,
+        'images per optimizer step over all devices; batch_size and accumulate then follow from'
+        ' the number of devices',
+        group='Length and batch',
+    )
     batch_size: PositiveInt = option(
-        128, 'images per device in one forward pass', group='Length and batch'
+        128, 'images per device in one forward pass; with a global_batch: at most'
     )
     accumulate: PositiveInt = option(
-        1, 'forward passes per optimizer step: a global batch of batch_size x accumulate x devices'
+        1, 'forward passes per optimizer step: batch_size x accumulate x devices images'
+    )
+    allow_other_batch: bool = option(
+        False, 'train with batch_size x accumulate x devices images, whatever global_batch says'
+    )
+    scale_learning_rate: Literal['none', 'linear'] = option(
+        'none', 'linear: the same, and learning_rate grows in proportion'
     )
     epochs: PositiveFloat = option(200.0, 'passes over the training records')
     steps: Optional[PositiveInt] = option(
@@ -80,7 +92,9 @@ class Config(NPUOptions):
     weight_decay: NonNegativeFloat = option(
         0.0, 'L2 (its gradient is weight_decay x w); momentumw: w -= weight_decay x w a step'
     )
-    weight_decay_all: bool = option(False, 'decay batch-norm scales and biases as well')
+    weight_decay_rule: Literal['kernels', 'no_bn', 'all'] = option(
+        'kernels', "what weight decay applies to; no_bn: all but batch norm's scales and offsets"
+    )
     clip_norm: NonNegativeFloat = option(0.0, 'clip the gradient to this global norm; 0: off')
     ema_decay: NonNegativeFloat = option(
         0.0, 'average the weights with this decay, evaluate and export the average; 0: off'
@@ -91,14 +105,20 @@ class Config(NPUOptions):
         option('constant', 'after warm-up')
     )
     boundaries: List[float] = option([], 'piecewise: epochs at which the rate changes')
-    rates: List[float] = option([], 'piecewise: absolute learning rates, one more than boundaries')
+    factors: List[float] = option(
+        [], 'piecewise: the rate from each boundary on, as a factor of learning_rate'
+    )
     decay_rate: PositiveFloat = option(0.94, 'exponential: factor')
     decay_epochs: PositiveFloat = option(2.0, 'exponential: epochs per factor')
     staircase: bool = option(True, 'exponential: in steps instead of continuously')
     power: PositiveFloat = option(0.9, 'polynomial: exponent')
-    end_learning_rate: NonNegativeFloat = option(0.0, 'cosine, polynomial, linear: rate at the end')
+    end_factor: NonNegativeFloat = option(
+        0.0, 'cosine, polynomial, linear: the rate at the end, as a factor of learning_rate'
+    )
     warmup_epochs: NonNegativeFloat = option(0.0, 'linear warm-up before the schedule')
-    warmup_start: NonNegativeFloat = option(0.0, 'rate at the first step of warm-up')
+    warmup_factor: NonNegativeFloat = option(
+        0.0, 'the rate at the first step of warm-up, as a factor of learning_rate'
+    )
     loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss', group='Loss')
     focal_gamma: NonNegativeFloat = option(2.0, 'focusing parameter of the focal loss')
     label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
@@ -150,10 +170,10 @@ class Config(NPUOptions):
 
     def check(self) -> None:
         """Raises UserError for values that are well typed but senseless; subclasses extend it."""
-        if self.schedule == 'piecewise' and len(self.rates) != len(self.boundaries) + 1:
+        if self.schedule == 'piecewise' and not 0 < len(self.factors) == len(self.boundaries):
             raise UserError(
-                'schedule piecewise: %d boundaries need %d rates, found %d'
-                % (len(self.boundaries), len(self.boundaries) + 1, len(self.rates))
+                'schedule piecewise: it needs boundaries, and a factor for each; found boundaries'
+                ' %s and factors %s' % (self.boundaries, self.factors)
             )
         if sorted(self.boundaries) != self.boundaries:
             raise UserError('boundaries: %s must ascend' % self.boundaries)

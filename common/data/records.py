@@ -6,7 +6,6 @@ epoch) determine, whatever ran before. A folder that common/data/record_writer.p
 open at once); a folder without them is scanned.
 """
 
-import hashlib
 import itertools
 import json
 import os
@@ -164,16 +163,6 @@ class Folder:
                 tfrecord.corrupt(file, start, size, tfrecord.BAD_CONTENT) + scanning.SKIP
             )
         return payload
-
-    def content(self) -> str:
-        """Returns a digest of the records' stored checksums, which change with any byte of them."""
-        digest = hashlib.sha256()
-        for number, ids in itertools.groupby(range(self.count), key=self._file.__getitem__):
-            with open(str(self.files[number]), 'rb', buffering=0) as source:
-                for id in ids:
-                    end = int(self._start[id]) + tfrecord.HEADER + int(self._length[id])
-                    digest.update(os.pread(source.fileno(), tfrecord.FOOTER, end))
-        return digest.hexdigest()
 
     def examples(self, ids: Sequence[int], kinds: Dict[str, type]) -> List[Dict[str, Any]]:
         """Returns the features of the records `ids` that `kinds` names; see

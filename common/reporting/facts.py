@@ -27,6 +27,8 @@ def training(run: RunFolder) -> Dict[str, str]:
     ):
         if key in session:
             facts[label] = '{:,}{}'.format(session[key], unit)
+    if session.get('warnings'):
+        facts['warnings'] = '; '.join(map(str, session['warnings']))
     seconds = [number(end['seconds']) for end in ends if 'seconds' in end]
     if seconds:
         text = '%s (h:mm:ss)' % datetime.timedelta(seconds=round(sum(seconds)))

@@ -20,7 +20,7 @@ FORMS = {
     int: ('step', 'resumed_from', 'total_steps', 'steps_per_epoch', 'global_batch', 'parameters')
     + ('ranks', 'images', 'batch_size'),
     dict: ('online', 'offline', 'latency_ms', 'size_bytes', 'software', 'iou'),
-    list: ('classes',),
+    list: ('classes', 'warnings'),
 }
 FORM = {key: kind for kind, keys in FORMS.items() for key in keys}
 UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)

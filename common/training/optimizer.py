@@ -12,10 +12,12 @@ Losses = collections.namedtuple('Losses', 'data total')
 
 
 def decayed(cfg, variables: List[tf.Variable]) -> List[tf.Variable]:
-    """The variables that weight decay applies to: kernels, not batch-norm parameters and biases
-    (rank 1), unless asked for.
-    """
-    return [v for v in variables if cfg.weight_decay_all or v.shape.ndims > 1]
+    """Returns the variables that weight decay applies to, by the configured rule."""
+    if cfg.weight_decay_rule == 'all':
+        return variables
+    if cfg.weight_decay_rule == 'no_bn':
+        return [v for v in variables if not v.op.name.endswith(('/gamma', '/beta'))]
+    return [v for v in variables if v.shape.ndims > 1]
 
 
 def l2_loss(cfg) -> tf.Tensor:

@@ -7,15 +7,14 @@ whole steps here, once.
 The first update of the 0-based epoch e is step e * steps_per_epoch. With t = step - warm-up steps,
 T = total_steps - warm-up steps and p = min(t / T, 1):
     constant     base
-    piecewise    values[i], i = number of boundaries (in epochs) reached; values are learning rates,
-                 one more than boundaries, and the first of them is base. Boundary 60: the first
-                 step of epoch 60 has the new rate.
+    piecewise    base * factors[i] from boundaries[i] on, in epochs. Boundary 60: the first step of
+                 epoch 60 has the new rate.
     exponential  base * decay_rate ^ (step / decay steps), the exponent floored if `staircase`
-    cosine       end + (base - end) * (1 + cos(pi p)) / 2
+    cosine       end + (base - end) * (1 + cos(pi p)) / 2, end = base * end_factor
     polynomial   end + (base - end) * (1 - p) ^ power
     linear       end + (base - end) * (1 - p)
 The decays reach `end` at step total_steps, when training is over, and stay there. Warm-up is a
-straight line from warmup_start (step 0) to base (the first step after it); piecewise and
+straight line from base * warmup_factor (step 0) to base (the first step after it); piecewise and
 exponential count their epochs from step 0 all the same.
 """
 
@@ -29,7 +28,7 @@ from common.errors import UserError, suggest
 
 REQUIRED = {
     'constant': (),
-    'piecewise': ('boundaries', 'values'),
+    'piecewise': ('boundaries', 'factors'),
     'exponential': ('decay_rate', 'decay_epochs'),
     'cosine': (),
     'polynomial': ('power',),
@@ -47,14 +46,14 @@ def of_recipe(cfg: Any, step: Steps, total_steps: int, steps_per_epoch: int):
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
         warmup_epochs=cfg.warmup_epochs,
-        warmup_start=cfg.warmup_start,
+        warmup_factor=cfg.warmup_factor,
         boundaries=cfg.boundaries,
-        values=cfg.rates,
+        factors=cfg.factors,
         decay_rate=cfg.decay_rate,
         decay_epochs=cfg.decay_epochs,
         staircase=cfg.staircase,
         power=cfg.power,
-        end=cfg.end_learning_rate,
+        end_factor=cfg.end_factor,
     )
 
 
@@ -66,8 +65,8 @@ def learning_rate(
     total_steps: int,
     steps_per_epoch: int,
     warmup_epochs: float = 0.0,
-    warmup_start: float = 0.0,
-    end: float = 0.0,
+    warmup_factor: float = 0.0,
+    end_factor: float = 0.0,
     **options: Any,
 ) -> Union[tf.Tensor, np.ndarray]:
     """Returns the rate of the update at `step`, as the module's docstring defines it.
@@ -83,7 +82,7 @@ def learning_rate(
         UserError: unknown schedule, missing or impossible argument, before the graph grows.
     """
     _check(schedule, options, base, total_steps, steps_per_epoch)
-    _check_rates(schedule, warmup_epochs=warmup_epochs, warmup_start=warmup_start, end=end)
+    _check_factors(schedule, warmup_epochs, warmup_factor=warmup_factor, end_factor=end_factor)
     ops = tf if tf.is_tensor(step) else np
     # int64 -> float32 is not an operator of an NPU's AI Core, int64 -> int32 -> float32 is.
     step = tf.cast(tf.cast(step, tf.int32), tf.float32) if ops is tf else np.asarray(step, float)
@@ -91,9 +90,10 @@ def learning_rate(
     # 1 - p is taken directly: in float32 the subtraction would cost the last rates their digits.
     remains = (total_steps - step) / max(total_steps - warmup, 1)
     remains = ops.minimum(ops.maximum(remains, 0.0), 1.0)
-    rate = _decayed(ops, step, remains, schedule, base, steps_per_epoch, end, options)
+    rate = _decayed(ops, step, remains, schedule, base, steps_per_epoch, base * end_factor, options)
     if warmup:
-        rising = warmup_start + (base - warmup_start) * (step / warmup)
+        start = base * warmup_factor
+        rising = start + (base - start) * (step / warmup)
         rate = ops.where(step < warmup, rising, rate)
     return rate if ops is tf else rate[()]
 
@@ -102,9 +102,10 @@ def _decayed(ops, step, remains, schedule, base, steps_per_epoch, end, options):
     """Returns the rate without warm-up; ops is tf or np, remains is 1 - p."""
     ones = ops.ones_like(step)
     if schedule == 'piecewise':
-        rate = options['values'][0] * ones
-        for boundary, value in zip(options['boundaries'], options['values'][1:]):
-            rate = ops.where(step >= _steps(boundary, steps_per_epoch), value * ones, rate)
+        rate = base * ones
+        for boundary, factor in zip(options['boundaries'], options['factors']):
+            reached = step >= _steps(boundary, steps_per_epoch)
+            rate = ops.where(reached, base * factor * ones, rate)
     elif schedule == 'exponential':
         decay_steps = max(_steps(options['decay_epochs'], steps_per_epoch), 1)
         # Half a step keeps the floor right on a device whose division is off by one unit.
@@ -160,25 +161,21 @@ def _check(schedule, options, base, total_steps, steps_per_epoch) -> None:
         if not (options[name] > 0 and math.isfinite(options[name])):
             _refuse(schedule, name, options[name], 'a finite number above 0')
     if schedule == 'piecewise':
-        _check_piecewise(list(options['boundaries']), list(options['values']), base)
+        _check_piecewise(list(options['boundaries']), list(options['factors']))
 
 
-def _check_piecewise(boundaries: List[float], values: List[float], base: float) -> None:
+def _check_piecewise(boundaries: List[float], factors: List[float]) -> None:
     if any(b <= a for a, b in zip([0] + boundaries, boundaries)):
         _refuse('piecewise', 'boundaries', boundaries, 'epochs above 0 in ascending order')
-    if len(values) != len(boundaries) + 1:
-        legal = '%d learning rates, one more than the boundaries' % (len(boundaries) + 1)
-        _refuse('piecewise', 'values', values, legal)
-    if not all(_is_finite(value) for value in values):
-        _refuse('piecewise', 'values', values, 'finite learning rates, none below 0')
-    if not math.isclose(values[0], base):  # else a changed base rate would silently do nothing
-        legal = 'a table that starts with the base learning rate %g; change both alike' % base
-        _refuse('piecewise', 'values', values, legal)
+    if len(factors) != len(boundaries):
+        _refuse('piecewise', 'factors', factors, '%d factors of the base rate' % len(boundaries))
+    if not all(_is_finite(factor) for factor in factors):
+        _refuse('piecewise', 'factors', factors, 'finite numbers, none below 0')
 
 
-def _check_rates(schedule: str, warmup_epochs: float, **rates: float) -> None:
-    for name, value in rates.items():
+def _check_factors(schedule: str, warmup_epochs: float, **factors: float) -> None:
+    for name, value in factors.items():
         if not _is_finite(value):
-            _refuse(schedule, name, value, 'a finite rate of at least 0')
+            _refuse(schedule, name, value, 'a finite factor of at least 0')
     if not _is_finite(warmup_epochs):
         _refuse(schedule, 'warmup_epochs', warmup_epochs, 'a number of epochs of at least 0')

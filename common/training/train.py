@@ -7,7 +7,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from common.evaluation import evaluate
 from common.evaluation.errors import translated
 from common.files import write_json
 from common.task import Task
-from common.training import agreement, model_fn, resume, schedule
+from common.training import agreement, global_batch, model_fn, resume, schedule
 from common.training import plan as plans
 from common.training.metrics_logger import MetricsLogger
 from common.training.progress import Progress, ThroughputMeter
@@ -48,9 +48,10 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
     Returns False if the run was complete already.
     """
     began = time.time()
+    cfg, notes = global_batch.share(cfg, device.size)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopOnSignal(device))
-        run, step = _start(task, cfg, device, stack)
+        run, step = _start(task, cfg, device, notes, stack)
         if run is None:
             return False
         plan = run.plan
@@ -63,7 +64,7 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
     return True
 
 
-def _start(task: Task, cfg: Any, device: Device, stack: contextlib.ExitStack):
+def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contextlib.ExitStack):
     """Checks everything that can be refused, then writes the first line. Returns (Run, step).
 
     The Run is None if the run in the folder is complete. `stack` keeps the folder's lock.
@@ -73,7 +74,7 @@ def _start(task: Task, cfg: Any, device: Device, stack: contextlib.ExitStack):
     eval_folder = pipeline.open_split(task, cfg, task.eval_split) if evaluates else None
     plan = plans.make(cfg, folder.count, device.size, evaluates)
     schedule.of_recipe(cfg, 0, plan.total, plan.steps_per_epoch)  # raises what is wrong with it
-    notes = cfg.training_notes(device.size)
+    notes = notes + cfg.training_notes(device.size)
     data = {task.train_split: resume.fingerprint(folder)}
     if eval_folder:
         data[task.eval_split] = resume.fingerprint(eval_folder)
@@ -101,11 +102,11 @@ def _start(task: Task, cfg: Any, device: Device, stack: contextlib.ExitStack):
     if device.is_chief:
         config.save(cfg, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
     run = Run(task, cfg, device, plan, folder, eval_folder, logger, ThroughputMeter(), warm)
-    _announce(run, said['step'], data, ['warning: ' + note for note in notes] + list(start.notes))
+    _announce(run, said['step'], data, notes, start.notes)
     return run, said['step']
 
 
-def _announce(run: Run, step: int, data: Dict[str, str], notes) -> None:
+def _announce(run: Run, step: int, data: Dict[str, str], warnings, notes) -> None:
     plan, device, logger = run.plan, run.device, run.logger
     variables = restore.network_variables(run.task, run.cfg, training=True)
     trained = [shape for name, shape in variables.items() if 'moving_' not in name]
@@ -122,7 +123,7 @@ def _announce(run: Run, step: int, data: Dict[str, str], notes) -> None:
             parameters / 1e6,
         )
     )
-    for note in notes:
+    for note in ['warning: ' + warning for warning in warnings] + list(notes):
         logger.say(note)
     if run.warm_start:
         logger.say(run.warm_start.report)
@@ -137,6 +138,7 @@ def _announce(run: Run, step: int, data: Dict[str, str], notes) -> None:
         parameters=parameters,
         resumed_from=step,
         data=data,
+        warnings=warnings,
         software=host.describe(),
     )
 

@@ -139,17 +139,17 @@ def test_lists_and_unions():
         'piecewise',
         '--boundaries',
         '[60, 120.5]',
-        '--rates=[0.1,0.2,1e-3]',
+        '--factors=[0.2,1e-3]',
         '--loss_scale',
         '1024',
     )
-    assert (cfg.boundaries, cfg.rates, cfg.loss_scale) == ([60.0, 120.5], [0.1, 0.2, 0.001], 1024.0)
+    assert (cfg.boundaries, cfg.factors, cfg.loss_scale) == ([60.0, 120.5], [0.2, 0.001], 1024.0)
     assert parse('--loss_scale', 'dynamic').loss_scale == 'dynamic'
 
 
 def test_defaults_of_lists_are_not_shared():
-    parse().rates.append(1.0)
-    assert parse().rates == []
+    parse().factors.append(1.0)
+    assert parse().factors == []
 
 
 # Mistakes: the key or flag, what was found, what is legal, the nearest name
@@ -196,15 +196,15 @@ def test_defaults_of_lists_are_not_shared():
         (['--momentum', '1'], 'momentum: 1.0 .*< 1'),
         (['--label_smoothing', '1.5'], 'label_smoothing: 1.5 .*< 1'),
         (['--ema_decay', '1'], 'ema_decay: 1.0 .*< 1'),
-        (['--schedule', 'piecewise'], 'piecewise: 0 boundaries need 1 rates, found 0'),
+        (['--schedule', 'piecewise'], r'piecewise: .*found boundaries \[\] and factors \[\]'),
         (
-            ['--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.1]'],
-            '1 boundaries need 2 rates, found 1',
+            ['--schedule', 'piecewise', '--boundaries', '[1]', '--factors', '[0.1, 1]'],
+            'a factor for each; found boundaries',
         ),
         (['--boundaries', '[120, 60]'], 'boundaries: .*must ascend'),
         (
-            ['--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.1, .nan]'],
-            'rates: .*nan.*finite',
+            ['--schedule', 'piecewise', '--boundaries', '[1]', '--factors', '[.nan]'],
+            'factors: .*nan.*finite',
         ),
         (['--boundaries', '[.inf]'], 'boundaries: .*inf.*finite'),
         (['--loss', 'focal', '--label_smoothing', '0.1'], 'label_smoothing.*focal'),
@@ -270,8 +270,8 @@ def test_saved_config_reads_back_equal(tmp_path, yaml_file):
         yaml_file({'published': published, 'boundaries': [1, 2.5]}),
         '--schedule',
         'piecewise',
-        '--rates',
-        '[0.1, 1e-05, 0]',
+        '--factors',
+        '[1e-05, 0]',
         '--loss_scale',
         32,
         '--image_num',
@@ -301,11 +301,11 @@ def test_saved_config_names_every_field_and_the_model(tmp_path):
 
 
 def test_changes_and_summary():
-    cfg = parse('--depth', 16, '--rates', '[0.5]')
+    cfg = parse('--depth', 16, '--factors', '[0.5]')
     base = dataclasses.asdict(Example())
-    assert config.changes(cfg, base) == {'depth': (28, 16), 'rates': ([], [0.5])}
+    assert config.changes(cfg, base) == {'depth': (28, 16), 'factors': ([], [0.5])}
     assert config.changes(cfg, {'depth': 40, 'gone_since': 1}) == {'depth': (40, 16)}
-    assert config.summary(cfg) == 'rates=[0.5]  depth=16'
+    assert config.summary(cfg) == 'factors=[0.5]  depth=16'
 
 
 def test_help_shows_every_field_and_its_words(capsys):

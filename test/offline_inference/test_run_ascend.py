@@ -3,8 +3,6 @@ offline.json; what is reused, and what is refused.
 """
 
 import json
-import pathlib
-import re
 import shutil
 
 import numpy as np
@@ -177,19 +175,6 @@ def test_chunks(words, done, converted, monkeypatch):
     result, whole = read(converted)['msame'], read(done)['msame']
     for key in ('images', 'online', 'offline', 'equal_predictions', 'max_abs_logit_difference'):
         assert result[key] == pytest.approx(whole[key]), key
-
-
-def test_readme_dumps_the_tensors_of_a_batch(done, tmp_path, monkeypatch):
-    (place,) = done.glob('msame/*')
-    readme = pathlib.Path(run.__file__).parent / 'README.md'
-    code = re.search(r'```python\n(.*?)```', readme.read_text(), re.S).group(1)
-    code = code.replace('OUT/msame/000000-000001', str(place))
-    code = code.replace('OUT/M.pb', str(done / 'wideresnet.pb'))
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    (logits,) = tmp_path.glob('cpu/output_BiasAdd.0.*.npy')
-    expected = np.load(str(place / 'bins' / 'logits.npy'))[:8]
-    np.testing.assert_allclose(np.load(str(logits)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_another_checkpoint_repeats_everything(words, trained, weights, done, tmp_path, capfd):

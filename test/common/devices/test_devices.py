@@ -165,7 +165,7 @@ def test_loss_scaling_changes_no_gradient(accumulate, scale):
         momentum=0.9,
         nesterov=False,
         weight_decay=0.5,
-        weight_decay_all=True,
+        weight_decay_rule='all',
         clip_norm=0.0,
         ema_decay=0.0,
         accumulate=accumulate,

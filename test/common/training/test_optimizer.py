@@ -35,7 +35,7 @@ def options(**changes):
         rmsprop_decay=0.9,
         epsilon=1e-8,
         weight_decay=0.0,
-        weight_decay_all=False,
+        weight_decay_rule='kernels',
         clip_norm=0.0,
         ema_decay=0.0,
         accumulate=1,
@@ -178,7 +178,7 @@ def test_weight_decay_is_l2_of_kernels_and_of_biases_if_asked_for(name, update, 
         3,
         optimizer=name,
         weight_decay=0.05,
-        weight_decay_all=everything,
+        weight_decay_rule='all' if everything else 'kernels',
         epsilon=1e-3,
         rmsprop_decay=0.8,
     )
@@ -198,7 +198,10 @@ def test_momentumw_decays_the_weight_itself_whatever_the_learning_rate(everythin
     rate.
     """
     (kernel, bias), _ = train(
-        3, optimizer='momentumw', weight_decay=0.05, weight_decay_all=everything
+        3,
+        optimizer='momentumw',
+        weight_decay=0.05,
+        weight_decay_rule='all' if everything else 'kernels',
     )
 
     def decayed(w, g, state, t):
@@ -220,9 +223,14 @@ def test_decay_leaves_batch_norm_and_biases_of_the_network_alone(configured):
             == {v.op.name for v in tf.trainable_variables() if v.op.name.endswith('kernel')}
             != set()
         )
-        cfg = dataclasses.replace(cfg, weight_decay_all=True)
+        cfg = dataclasses.replace(cfg, weight_decay_rule='no_bn')
+        no_bn = {v.op.name for v in optimizer.decayed(cfg, tf.trainable_variables())}
+        assert no_bn - names == {
+            v.op.name for v in tf.trainable_variables() if v.op.name.endswith('bias')
+        }
+        cfg = dataclasses.replace(cfg, weight_decay_rule='all')
         everything = {v.op.name for v in optimizer.decayed(cfg, tf.trainable_variables())}
-        assert everything == {v.op.name for v in tf.trainable_variables()} > names
+        assert everything == {v.op.name for v in tf.trainable_variables()} > no_bn > names
         assert not any('moving' in name for name in everything)
 
 

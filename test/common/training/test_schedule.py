@@ -10,14 +10,14 @@ from common.errors import UserError
 from common.training.schedule import learning_rate
 
 COMMON = dict(base=0.1, total_steps=1000, steps_per_epoch=10)
-WARM = dict(warmup_epochs=5, warmup_start=0.01)  # 50 steps
+WARM = dict(warmup_epochs=5, warmup_factor=0.1)  # 50 steps
 EVERY = {
     'constant': {},
-    'piecewise': dict(boundaries=[30, 60], values=[0.1, 0.02, 0.001]),
+    'piecewise': dict(boundaries=[30, 60], factors=[0.2, 0.01]),
     'exponential': dict(decay_rate=0.94, decay_epochs=2),
-    'cosine': dict(end=1e-4),
-    'polynomial': dict(power=0.9, end=1e-4),
-    'linear': dict(end=1e-4),
+    'cosine': dict(end_factor=1e-3),
+    'polynomial': dict(power=0.9, end_factor=1e-3),
+    'linear': dict(end_factor=1e-3),
 }
 
 
@@ -96,7 +96,7 @@ def test_wide_resnet_paper():
         total_steps=200 * 390,
         steps_per_epoch=390,
         boundaries=[60, 120, 160],
-        values=[0.1, 0.02, 0.004, 0.0008],
+        factors=[0.2, 0.04, 0.008],
     )
     steps = [
         0,
@@ -129,7 +129,7 @@ def test_mindspore_wide_resnet_table():
         total_steps=300 * 195,
         steps_per_epoch=195,
         boundaries=[60, 120, 160, 200, 240],
-        values=[0.1, 0.02, 0.004, 0.001, 8e-4, 6e-4],
+        factors=[0.2, 0.04, 0.01, 8e-3, 6e-3],
     )
     epochs = np.array([0, 59.99, 60, 119, 121, 159, 161, 199, 201, 239, 241, 299.99])
     np.testing.assert_allclose(
@@ -146,8 +146,8 @@ def test_mindspore_xception():
         total_steps=total,
         steps_per_epoch=per_epoch,
         warmup_epochs=1,
-        warmup_start=4e-5,
-        end=4e-5,
+        warmup_factor=1e-4,
+        end_factor=1e-4,
     )
     steps = np.array(
         [0, 1, per_epoch - 1, per_epoch, per_epoch + 1, 100 * per_epoch, total - 1, total]
@@ -203,7 +203,7 @@ def test_fractions_of_epochs_round_up_to_whole_steps():
         total_steps=500,
         steps_per_epoch=100,
         boundaries=[0.07, 0.175],
-        values=[1, 2, 3],
+        factors=[2, 3],
     )
     assert 0.07 * 100 > 7  # in binary; yet the change is at step 7, and at 18 for 17.5
     np.testing.assert_array_equal(
@@ -226,25 +226,24 @@ def test_warm_up_longer_than_training_never_reaches_the_base():
                 ' cosine, exponential, linear, piecewise, polynomial'
             ),
         ),
-        (dict(schedule='piecewise'), 'needs boundaries and values: set boundaries and values'),
-        (dict(schedule='piecewise', boundaries=[1]), 'set values'),
+        (dict(schedule='piecewise'), 'needs boundaries and factors: set boundaries and factors'),
+        (dict(schedule='piecewise', boundaries=[1]), 'set factors'),
         (dict(schedule='exponential', decay_rate=0.9), 'set decay_epochs'),
         (dict(schedule='polynomial'), 'set power'),
         (
-            dict(schedule='piecewise', boundaries=[60, 30], values=[0.1, 0.2, 0.3]),
+            dict(schedule='piecewise', boundaries=[60, 30], factors=[0.2, 0.3]),
             'boundaries is .* ascending order',
         ),
+        (dict(schedule='piecewise', boundaries=[60, 60], factors=[0.2, 0.3]), 'ascending order'),
         (
-            dict(schedule='piecewise', boundaries=[60, 60], values=[0.1, 0.2, 0.3]),
-            'ascending order',
+            dict(schedule='piecewise', boundaries=[60], factors=[0.2, 0.3]),
+            '1 factors of the base rate',
         ),
-        (dict(schedule='piecewise', boundaries=[60], values=[0.1, 0.2, 0.3]), '2 learning rates'),
-        (dict(schedule='piecewise', boundaries=[60], values=[0.1, -0.2]), 'none below 0'),
-        (dict(schedule='piecewise', boundaries=[60], values=[0.2, 0.1]), 'base learning rate 0.1'),
+        (dict(schedule='piecewise', boundaries=[60], factors=[-0.2]), 'none below 0'),
         (dict(schedule='exponential', decay_rate=0.0, decay_epochs=2), 'decay_rate is 0.0'),
         (dict(base=0.0), 'base is 0.0'),
         (dict(base=float('nan')), 'base is nan'),
-        (dict(end=-1.0), 'end is -1.0'),
+        (dict(end_factor=-1.0), 'end_factor is -1.0'),
         (dict(warmup_epochs=-1), 'warmup_epochs is -1'),
         (dict(total_steps=0), 'total_steps is 0'),
         (dict(steps_per_epoch=0), 'steps_per_epoch is 0'),

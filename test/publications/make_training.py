@@ -1,0 +1,229 @@
+"""Runs five training steps of the publications' own code and stores losses and updates:
+
+    python make_training.py NAME CLONE [--output FOLDER]
+
+NAME                CLONE                                               needs
+wrn_authors         szagoruyko/wide-residual-networks @ ae6d0d0561484   torch 2.13.0, nested_dict
+wrn_mindspore       mindspore-ai/models @ eab643f51336d                 mindspore 2.10.0
+xception_mindspore  the same                                            mindspore 2.10.0
+
+Networks are narrow, batches small, weights and images random (draws.py) and dropout is off; the
+optimizer, the decayed parameters, the loss and batch norm are the publication's. Weights travel
+under our names, so that the file needs no translation.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+
+import draws
+import numpy as np
+
+
+def run(step_of, read, names):
+    """{'losses': [...], 'updates': {our name: digest}} of training with step_of(images, labels,
+    rate); read() gives {our name: array in TensorFlow's layout}.
+    """
+    before = read()
+    losses = [step_of(step, rate) for step, rate in enumerate(draws.RATES)]
+    after = read()
+    assert set(before) == set(names)
+    return {
+        'losses': losses,
+        'updates': {name: draws.digest(name, before[name], after[name]) for name in names},
+    }
+
+
+def wrn_authors(clone):
+    sys.path.insert(0, os.path.join(clone, 'pytorch'))
+    import torch
+    import torch.nn.functional as F
+    from resnet import resnet
+
+    def ours(name):
+        leaves = {'weight': 'gamma', 'bias': 'beta', 'running_mean': 'moving_mean'}
+        layers = {'conv0': 'conv1', 'conv1': 'conv2', 'bn0': 'bn1', 'bn1': 'bn2'}
+        layers['convdim'] = 'shortcut'
+        if name in ('conv0', 'fc.weight', 'fc.bias'):
+            kernels = {'conv0': 'stem/conv/kernel', 'fc.weight': 'output/kernel'}
+            return kernels.get(name, 'output/bias')
+        block = re.match(r'group(\d)\.block(\d)\.(\w+)', name)
+        scope = 'head/bn'
+        if block:
+            group, number = int(block.group(1)) + 1, int(block.group(2)) + 1
+            scope = 'group%d/block%d/%s' % (group, number, layers[block.group(3)])
+        if name.count('.') == 2 and 'bn' not in name:
+            return scope + '/kernel'
+        leaf = name.split('.')[-1]
+        return scope + '/' + leaves.get(leaf, 'moving_variance')
+
+    def to_ours(tensor):
+        array = tensor.detach().numpy()
+        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+    network, params = resnet(10, 1, 10)
+    for name, tensor in params.items():
+        shape = to_ours(tensor).shape
+        value = draws.weight(ours(name), shape)
+        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+        params[name] = torch.tensor(np.float64(value), requires_grad=tensor.requires_grad)
+    trained = [value for value in params.values() if value.requires_grad]
+    # As main.py, with the Nesterov momentum of the Lua code.
+    optimizer = torch.optim.SGD(trained, 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+    def step_of(step, rate):
+        optimizer.param_groups[0]['lr'] = rate
+        images = torch.tensor(np.float64(draws.images(step, 32).transpose(0, 3, 1, 2)))
+        labels = torch.tensor(draws.labels(step, 10), dtype=torch.long)
+        loss = F.cross_entropy(network(images, params, True), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    names = {ours(name): name for name in params}
+    return run(step_of, lambda: {n: to_ours(params[p]).copy() for n, p in names.items()}, names)
+
+
+def mindspore_steps(network, loss, parameters, ours, size, classes, **options):
+    """Training as Model does: the gradients of all trainable parameters, one Momentum."""
+    import mindspore
+    from mindspore import nn
+
+    def to_ours(name):
+        array = parameters[name].asnumpy().copy()
+        if ours(name).endswith('depthwise_kernel'):
+            return array.transpose(2, 3, 0, 1)
+        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+    for name, parameter in parameters.items():
+        value = draws.weight(ours(name), to_ours(name).shape)
+        if ours(name).endswith('depthwise_kernel'):
+            value = value.transpose(2, 3, 0, 1)
+        else:
+            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+        parameter.set_data(mindspore.Tensor(np.ascontiguousarray(value)))
+    network.set_train(True)
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Dropout):
+            cell.p = 0.0  # which MindSpore takes for "no dropout"
+            cell.keep_prob = 1.0
+    groups = options.pop('groups', network.trainable_params())
+    rates = mindspore.Tensor(np.float32(draws.RATES))
+    optimizer = nn.Momentum(groups, learning_rate=rates, momentum=0.9, **options)
+    step_cell = nn.TrainOneStepCell(nn.WithLossCell(network, loss), optimizer)
+
+    def step_of(step, rate):
+        images = np.ascontiguousarray(draws.images(step, size).transpose(0, 3, 1, 2))
+        labels = draws.labels(step, classes)
+        return step_cell(mindspore.Tensor(images), mindspore.Tensor(labels)).asnumpy().item()
+
+    names = {ours(name): name for name in parameters}
+    return run(step_of, lambda: {n: to_ours(p) for n, p in names.items()}, names)
+
+
+def wrn_mindspore(clone):
+    sys.path.insert(0, os.path.join(clone, 'research/cv/wideresnet'))
+    from src.cross_entropy_smooth import CrossEntropySmooth
+    from src.wide_resnet import WideBasic, WideResNet
+
+    def ours(name):
+        scope, leaf = name.rsplit('.', 1)
+        scope = scope.replace('shortcut.0', 'shortcut')
+        block = re.match(r'conv(\d)\.(\d)\.(\w+)', scope)
+        others = {'conv1': 'stem/conv', 'bn1': 'stem/bn', 'bn': 'head/bn', 'linear': 'output'}
+        if block:
+            group, number, layer = int(block.group(1)) - 1, int(block.group(2)) + 1, block.group(3)
+            scope = 'group%d/block%d/%s' % (group, number, layer)
+        return '%s/%s' % (others.get(scope, scope), 'kernel' if leaf == 'weight' else leaf)
+
+    network = WideResNet(10, WideBasic, depth=10, widen_factor=1)
+    plain, others = [], []
+    for parameter in network.trainable_params():
+        kept = any(word in parameter.name for word in ('beta', 'gamma', 'bias'))
+        (others if kept else plain).append(parameter)
+    # The groups of its train.py; the second names no decay and gets the optimizer's.
+    groups = [{'params': plain, 'weight_decay': 5e-4}, {'params': others}]
+    groups += [{'order_params': network.trainable_params()}]
+    loss = CrossEntropySmooth(sparse=True, reduction='mean', smooth_factor=0.1, num_classes=10)
+    parameters = dict(network.parameters_dict())
+    options = dict(groups=groups, use_nesterov=True, weight_decay=5e-4)
+    return mindspore_steps(network, loss, parameters, ours, 32, 10, **options)
+
+
+def xception_mindspore(clone):
+    sys.path.insert(0, os.path.join(clone, 'official/cv/Inception/xception'))
+    from mindspore import nn
+    from src import Xception as source
+    from src.loss import CrossEntropySmooth
+
+    class Narrow:
+        """mindspore.nn with 1/16 of the filters and the epsilon of Keras."""
+
+        def __getattr__(self, name):
+            return getattr(nn, name)
+
+        def Conv2d(self, inputs, filters, *args, **options):
+            if 'group' in options:
+                options['group'] = width(options['group'])
+            return nn.Conv2d(width(inputs), width(filters), *args, **options)
+
+        def BatchNorm2d(self, filters, **options):
+            return nn.BatchNorm2d(width(filters), eps=1e-3, **options)
+
+        def Dense(self, inputs, classes):
+            return nn.Dense(width(inputs), classes)
+
+    def width(filters):
+        return filters if filters == 3 else int(filters / 16 + 0.5)
+
+    leaves = {'gamma': 'gamma', 'beta': 'beta', 'moving_mean': 'moving_mean'}
+    leaves['moving_variance'] = 'moving_variance'
+
+    def ours(name):
+        scope, leaf = name.rsplit('.', 1)
+        if scope == 'fc':
+            return 'dense/' + {'weight': 'kernel'}.get(leaf, leaf)
+        norm = leaf in leaves
+        stem = re.fullmatch(r'(?:conv|bn)([12])', scope)
+        if stem:
+            layer = 'block1_conv%s' % stem.group(1)
+            return layer + ('_bn/' + leaf if norm else '/kernel')
+        last = re.fullmatch(r'(?:conv|bn)([34])(?:\.(conv1|pointwise))?', scope)
+        block = re.match(r'block(\d+)\.(\w+)(?:\.(\d+))?(?:\.(conv1|pointwise))?', scope)
+        if block and block.group(2).startswith('skip'):
+            number = {1: 1, 2: 2, 3: 3, 12: 4}[int(block.group(1))]
+            kind = 'batch_normalization' if norm else 'conv2d'
+            return '%s_%d/%s' % (kind, number, leaf if norm else 'kernel')
+        if last:
+            layer, part = 'block14_sepconv%d' % (int(last.group(1)) - 2), last.group(2)
+        else:
+            place, part = int(block.group(3)), block.group(4)
+            place += block.group(1) == '1'  # the first block has no leading ReLU
+            layer = 'block%d_sepconv%d' % (int(block.group(1)) + 1, (place - 1) // 3 + 1)
+        if norm:
+            return layer + '_bn/' + leaf
+        return layer + ('/depthwise_kernel' if part == 'conv1' else '/pointwise_kernel')
+
+    source.nn = Narrow()
+    network = source.xception(10)
+    loss = CrossEntropySmooth(smooth_factor=0.1, num_classes=10)
+    parameters = dict(network.parameters_dict())
+    return mindspore_steps(network, loss, parameters, ours, 299, 10, weight_decay=1e-4)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('name', choices=['wrn_authors', 'wrn_mindspore', 'xception_mindspore'])
+    parser.add_argument('clone')
+    parser.add_argument('--output', default=os.path.dirname(os.path.abspath(__file__)))
+    options = parser.parse_args()
+    result = globals()[options.name](options.clone)
+    with open(os.path.join(options.output, options.name + '_training.json'), 'w') as file:
+        json.dump(result, file, indent=0)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,158 @@
+"""Every recipe against the ledger of what its publication's code says (see make_ledger.py)."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import pytest
+
+from common import config
+from wideresnet_tf import input_pipeline
+from wideresnet_tf.task import TASK as WIDERESNET
+from xception_tf.task import TASK as XCEPTION
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+TASKS = {'wideresnet': WIDERESNET, 'xception': XCEPTION}
+LEDGERS = {model: json.loads((HERE / (model + '.json')).read_text()) for model in TASKS}
+RECIPES = [(model, recipe) for model, ledger in LEDGERS.items() for recipe in ledger]
+# Fields of a recipe that do not decide the result.
+FREE = {
+    'accumulate',
+    'batch_size',
+    'eval_interval',
+    'keep_checkpoints',
+    'log_interval',
+    'loss_scale',
+    'model',
+    'published',
+    'save_checkpoints_steps',
+    'save_interval',
+}
+# What the ledger has under another name than a field's.
+DERIVED = {
+    'normalization': 'statistics',
+    'factors': 'rates',
+    'warmup_factor': 'warmup_start',
+    'end_factor': 'end_learning_rate',
+}
+
+
+def path_of(model, recipe):
+    return ROOT / (model + '_tf') / 'configs' / (recipe + '.yaml')
+
+
+def resolved(model, recipe):
+    task = TASKS[model]
+    return config.parse(task.config, ['--config', str(path_of(model, recipe))])
+
+
+def found(cfg, key):
+    """The value of a recipe that is to be that of the ledger's entry `key`."""
+    if key == 'statistics':
+        mean, std = input_pipeline.STATISTICS[cfg.normalization]
+        return mean + std
+    if key == 'rates':
+        return [cfg.learning_rate * factor for factor in [1.0] + cfg.factors]
+    if key == 'warmup_start':
+        return cfg.learning_rate * cfg.warmup_factor
+    if key == 'end_learning_rate':
+        return cfg.learning_rate * cfg.end_factor
+    if key == 'global_batch':
+        return cfg.global_batch or cfg.batch_size * cfg.accumulate
+    return getattr(cfg, key)
+
+
+def compared(ledger, recipe):
+    return [
+        key
+        for key in ledger[recipe]['values']
+        if not key.startswith('published') and key not in ('rate of step', 'label smoothing over')
+    ]
+
+
+def differences(cfg, entry, keys):
+    """The keys in which a configuration is not what the ledger's entry says."""
+    return {
+        key
+        for key in keys
+        if found(cfg, key) != pytest.approx(entry['values'][key]['value'], rel=1e-6)
+    }
+
+
+@pytest.mark.parametrize('model, recipe', RECIPES)
+def test_recipe_is_the_publications_but_for_listed_deviations(model, recipe):
+    entry, keys = LEDGERS[model][recipe], compared(LEDGERS[model], recipe)
+    unlike = differences(resolved(model, recipe), entry, keys)
+    assert unlike == set(keys) & set(entry['deviations'])
+
+
+@pytest.mark.parametrize('model, recipe', RECIPES)
+def test_every_value_of_a_recipe_that_decides_the_result_has_a_source(model, recipe):
+    written = set(config.read_yaml(path_of(model, recipe))) - FREE
+    assert written <= known_names(LEDGERS[model][recipe])
+
+
+def known_names(entry):
+    """Fields with a source, and those that the publication leaves open and the recipe's head lists."""
+    names = set(entry['values']) | set(entry.get('choices', []))
+    return names | {name for name, source in DERIVED.items() if source in names}
+
+
+@pytest.mark.parametrize('model, recipe', RECIPES)
+def test_deviations_stand_in_the_head_of_the_recipe(model, recipe):
+    text = path_of(model, recipe).read_text()
+    head = re.search(r'# differs: +((?:.*\n)(?:#    .*\n)*)', text)
+    words = re.sub(r'\n#? *', ' ', head.group(1)).strip() if head else ''
+    assert words == '; '.join(LEDGERS[model][recipe]['deviations'].values())
+
+
+@pytest.mark.parametrize('model, recipe', RECIPES)
+def test_published_figures_are_the_sources(model, recipe):
+    entry = LEDGERS[model][recipe]['values']
+    figures = resolved(model, recipe).published.values()
+    for key in entry:
+        if key.startswith('published'):
+            name = key.split()[1]
+            assert any(
+                figure.get(name) == pytest.approx(entry[key]['value'], abs=1e-6)
+                for figure in figures
+            )
+
+
+@pytest.mark.parametrize('model, recipe', RECIPES)
+def test_every_changed_value_is_noticed(model, recipe):
+    """What a slip of the pen would do to each number and switch of the recipe."""
+    entry, cfg = LEDGERS[model][recipe], resolved(model, recipe)
+    keys = set(compared(LEDGERS[model], recipe)) - set(entry['deviations'])
+    fields = {field.name for field in dataclasses.fields(cfg)} & keys
+    assert len(fields) >= 8
+    for key in fields:
+        old = getattr(cfg, key)
+        if isinstance(old, bool):
+            new = not old
+        elif isinstance(old, list):
+            new = old[:-1] + [old[-1] + 1]
+        elif isinstance(old, str):
+            new = old + 'x'
+        else:
+            new = (old or 1) * 1.01 + 0.01
+        changed = dataclasses.replace(cfg, **{key: new})
+        assert key in differences(changed, entry, keys), key
+
+
+@pytest.mark.parametrize('model', sorted(TASKS))
+def test_recipes_without_a_ledger_are_our_own(model):
+    for path in (ROOT / (model + '_tf') / 'configs').glob('*.yaml'):
+        own = '# source:    this repository' in path.read_text()
+        assert own == (path.stem not in LEDGERS[model])
+
+
+@pytest.mark.parametrize('model', sorted(TASKS))
+def test_sources_name_repository_commit_file_and_line(model):
+    for entry in LEDGERS[model].values():
+        for value in entry['values'].values():
+            assert re.match(
+                r'[\w-]+/[\w-]+@[0-9a-f]{40}:[^:]+:\d+: .|Chollet 2017, arXiv:', value['source']
+            )
