@@ -6,59 +6,18 @@ imported, with the nearest legal name.
 """
 
 import dataclasses
-import functools
 import pathlib
 import sys
 import textwrap
-from typing import (
-    Any,
-    Dict,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Type,
-    TypeVar,
-    Union,
-    get_type_hints,
-)
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 
-import pydantic
 import yaml
-from typing_extensions import Literal
 
 from common.errors import UserError, entry_point, suggest
+from common.fields import Text, legal_values, types_of, validated
 from common.files import atomic
 
 ConfigType = TypeVar('ConfigType')
-# The types of fields. Numbers of YAML 1.1 and of the command line may be texts, such as 1e-4.
-PositiveInt = pydantic.conint(strict=True, gt=0)
-NonNegativeInt = pydantic.conint(strict=True, ge=0)
-PositiveFloat = pydantic.confloat(gt=0)
-NonNegativeFloat = pydantic.confloat(ge=0)
-Bool, Text = pydantic.StrictBool, pydantic.StrictStr
-_WORDS = {
-    PositiveInt: 'a whole number above 0',
-    NonNegativeInt: 'a whole number, 0 or more',
-    PositiveFloat: 'a number above 0',
-    NonNegativeFloat: 'a number, 0 or more',
-    Bool: 'True or False',
-    Text: 'a text',
-    type(None): 'None',
-    List[float]: 'a list such as [60, 120]',
-    List[int]: 'a list such as [33, 65]',
-    Dict[str, Dict[str, float]]: 'a mapping {source: {metric: number}}',
-}
-
-
-def option(default: Any, help_text: str, group: str = ''):
-    """Returns a dataclass field. group: heading in --help, for it and the fields that follow."""
-    metadata = {'help': help_text, 'group': group}
-    if isinstance(default, (list, dict)):
-        return dataclasses.field(
-            default_factory=functools.partial(type(default), default), metadata=metadata
-        )
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
@@ -72,7 +31,7 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
     if '-h' in argv or '--help' in argv:
         print_help(config_class, aliases, npu='npu' in argv)
         sys.exit(0)
-    hints = _types(config_class)
+    hints = types_of(config_class)
     given = _read_flags(argv, hints, aliases)
     recipe = given.pop('config', config_class.default_recipe)
     values = _read_recipe(recipe, hints, config_class.model) if recipe else {}
@@ -89,14 +48,6 @@ def check_flags(config_class: type) -> None:
     """
     if not any(word.split('=')[0] == '--predict' for word in sys.argv[1:]):
         parse(config_class, sys.argv[1:])
-
-
-def _types(config_class: type) -> Dict[str, Any]:
-    """Returns {field: type}; text and bool mean the strict ones."""
-    strict = {str: Text, bool: Bool, Optional[str]: Optional[Text], Optional[bool]: Optional[Bool]}
-    hints = get_type_hints(config_class)
-    names = [field.name for field in dataclasses.fields(config_class)]
-    return {name: strict.get(hints[name], hints[name]) for name in names}
 
 
 def _read_flags(
@@ -124,7 +75,7 @@ def _read_flags(
 
 def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
     """Returns the value of one flag: what its word is in YAML, or else the word itself."""
-    needed = 'a file' if name == 'config' else ' or '.join(_legal(hint))
+    needed = 'a file' if name == 'config' else ' or '.join(legal_values(hint))
     flag = '--config' if name == 'config' else name
     if word is None or _is_flag(word):
         raise UserError(
@@ -141,7 +92,7 @@ def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
         pass
     for candidate in candidates + [word]:
         try:
-            return _validated(hint, candidate)
+            return validated(hint, candidate)
         except ValueError:
             continue
     raise _illegal(name, word, hint)
@@ -159,7 +110,7 @@ def _read_recipe(
         if key not in hints:
             raise _unknown('key', repr(key), list(hints), str(path))
         try:
-            checked[key] = _validated(hints[key], value)
+            checked[key] = validated(hints[key], value)
         except ValueError:
             raise _illegal(key, value, hints[key])
     return checked
@@ -193,39 +144,8 @@ def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
     return content
 
 
-@functools.lru_cache(maxsize=None)
-def _model(hint: Any) -> Type[pydantic.BaseModel]:
-    return pydantic.create_model('Field', value=(hint, ...))
-
-
-def _validated(hint: Any, value: Any) -> Any:
-    """Returns the value as the type has it; ValueError if it is not of that type."""
-    if value is None and type(None) not in _alternatives(hint):
-        raise ValueError('None')
-    if isinstance(value, bool) and Bool not in _alternatives(hint):
-        raise ValueError('a truth value is not a number')
-    return _model(hint)(value=value).value
-
-
-def _alternatives(hint: Any) -> Sequence[Any]:
-    """Returns the types that a type unites."""
-    return hint.__args__ if getattr(hint, '__origin__', None) is Union else (hint,)
-
-
-def _legal(hint: Any) -> List[str]:
-    """Says in words what a type admits; a Literal gives its choices."""
-    if len(_alternatives(hint)) > 1:
-        return [text for part in _alternatives(hint) for text in _legal(part)]
-    choices = getattr(hint, '__values__', None) or (
-        hint.__args__ if getattr(hint, '__origin__', None) is Literal else None
-    )
-    if choices:
-        return [str(choice) for choice in choices]
-    return [_WORDS.get(hint, getattr(hint, '__name__', str(hint)))]
-
-
 def _illegal(key: str, found: Any, hint: Any) -> UserError:
-    legal = _legal(hint)
+    legal = legal_values(hint)
     return UserError(
         '%s: %r is not legal; give %s%s' % (key, found, ' or '.join(legal), suggest(found, legal))
     )
@@ -260,7 +180,7 @@ def print_help(config_class: type, aliases: Mapping[str, str], npu: bool = False
     print('Every field of a recipe is a flag: --flag value. The command line wins over the recipe.')
     print('  --config FILE\n      recipe: a YAML file of the fields below')
     published = {field: flag for flag, field in aliases.items()}
-    hints, group = _types(config_class), ''
+    hints, group = types_of(config_class), ''
     for field in dataclasses.fields(config_class):
         heading = field.metadata['group']
         group = heading or group
@@ -272,7 +192,7 @@ def print_help(config_class: type, aliases: Mapping[str, str], npu: bool = False
         default = (
             field.default if field.default is not dataclasses.MISSING else field.default_factory()
         )
-        values = ' | '.join(_legal(hints[field.name]))
+        values = ' | '.join(legal_values(hints[field.name]))
         print('  %s  %s; default: %s' % (', '.join(names), values, default))
         print(
             textwrap.fill(

@@ -8,8 +8,8 @@ from typing import ClassVar, Dict, List, Mapping, Optional, TypeVar, Union
 from typing_extensions import Literal
 
 from common.ascend.options import NPUOptions
-from common.config import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
 from common.errors import UserError
+from common.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
 
 ConfigType = TypeVar('ConfigType', bound='Config')
 
@@ -85,10 +85,16 @@ class Config(NPUOptions):
     optimizer: Literal['momentum', 'sgd', 'adam', 'rmsprop', 'momentumw'] = option(
         'momentum', 'momentumw: decoupled weight decay', group='Optimizer'
     )
-    momentum: NonNegativeFloat = option(0.9, 'of momentum, momentumw and rmsprop')
-    nesterov: bool = option(False, "Nesterov's momentum")
-    rmsprop_decay: NonNegativeFloat = option(0.9, 'decay of the squared gradient in rmsprop')
-    epsilon: PositiveFloat = option(1e-8, 'denominator term of adam and rmsprop')
+    momentum: NonNegativeFloat = option(
+        0.9, 'of momentum, momentumw and rmsprop', optimizer=('momentum', 'momentumw', 'rmsprop')
+    )
+    nesterov: bool = option(False, "Nesterov's momentum", optimizer=('momentum', 'momentumw'))
+    rmsprop_decay: NonNegativeFloat = option(
+        0.9, 'decay of the squared gradient in rmsprop', optimizer=('rmsprop',)
+    )
+    epsilon: PositiveFloat = option(
+        1e-8, 'denominator term of adam and rmsprop', optimizer=('adam', 'rmsprop')
+    )
     weight_decay: NonNegativeFloat = option(
         0.0, 'L2 (its gradient is weight_decay x w); momentumw: w -= weight_decay x w a step'
     )
@@ -104,23 +110,35 @@ class Config(NPUOptions):
     schedule: Literal['constant', 'piecewise', 'exponential', 'cosine', 'polynomial', 'linear'] = (
         option('constant', 'after warm-up')
     )
-    boundaries: List[float] = option([], 'piecewise: epochs at which the rate changes')
-    factors: List[float] = option(
-        [], 'piecewise: the rate from each boundary on, as a factor of learning_rate'
+    boundaries: List[float] = option(
+        [], 'piecewise: epochs at which the rate changes', schedule=('piecewise',)
     )
-    decay_rate: PositiveFloat = option(0.94, 'exponential: factor')
-    decay_epochs: PositiveFloat = option(2.0, 'exponential: epochs per factor')
-    staircase: bool = option(True, 'exponential: in steps instead of continuously')
-    power: PositiveFloat = option(0.9, 'polynomial: exponent')
+    factors: List[float] = option(
+        [],
+        'piecewise: the rate from each boundary on, as a factor of learning_rate',
+        schedule=('piecewise',),
+    )
+    decay_rate: PositiveFloat = option(0.94, 'exponential: factor', schedule=('exponential',))
+    decay_epochs: PositiveFloat = option(
+        2.0, 'exponential: epochs per factor', schedule=('exponential',)
+    )
+    staircase: bool = option(
+        True, 'exponential: in steps instead of continuously', schedule=('exponential',)
+    )
+    power: PositiveFloat = option(0.9, 'polynomial: exponent', schedule=('polynomial',))
     end_factor: NonNegativeFloat = option(
-        0.0, 'cosine, polynomial, linear: the rate at the end, as a factor of learning_rate'
+        0.0,
+        'cosine, polynomial, linear: the rate at the end, as a factor of learning_rate',
+        schedule=('cosine', 'polynomial', 'linear'),
     )
     warmup_epochs: NonNegativeFloat = option(0.0, 'linear warm-up before the schedule')
     warmup_factor: NonNegativeFloat = option(
         0.0, 'the rate at the first step of warm-up, as a factor of learning_rate'
     )
     loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss', group='Loss')
-    focal_gamma: NonNegativeFloat = option(2.0, 'focusing parameter of the focal loss')
+    focal_gamma: NonNegativeFloat = option(
+        2.0, 'focusing parameter of the focal loss', loss=('focal',)
+    )
     label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
     precision: Literal['auto', 'float32', 'mixed'] = option(
         'auto',
@@ -128,7 +146,7 @@ class Config(NPUOptions):
         group='Precision',
     )
     loss_scale: Union[PositiveFloat, Literal['dynamic']] = option(
-        'dynamic', 'of mixed precision: dynamic or a fixed factor'
+        'dynamic', 'of mixed precision: dynamic or a fixed factor', precision=('auto', 'mixed')
     )
     log_interval: PositiveInt = option(10, 'steps between log lines', group='Intervals')
     save_interval: PositiveFloat = option(1.0, 'epochs between checkpoints')

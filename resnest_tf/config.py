@@ -7,8 +7,8 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 from typing_extensions import Literal
 
-from common.config import NonNegativeFloat, PositiveFloat, PositiveInt, option
 from common.errors import UserError
+from common.fields import NonNegativeFloat, PositiveFloat, PositiveInt, option
 from common.metrics.labels import Labels
 from common.settings import Config
 from resnest_tf import cityscapes
@@ -88,10 +88,10 @@ class ResNeStConfig(Config):
         'all', 'pixels whose number the mean loss divides by; the others add nothing'
     )
     ohem_threshold: PositiveFloat = option(
-        0.7, 'ohem: pixels whose class has at least this probability are easy'
+        0.7, 'ohem: pixels whose class has at least this probability are easy', loss=('ohem',)
     )
     ohem_min_kept: PositiveInt = option(
-        100000, 'ohem: at least so many pixels an image count, easy or not'
+        100000, 'ohem: at least so many pixels an image count, easy or not', loss=('ohem',)
     )
     image_height: PositiveInt = option(
         1024, 'of the images that are evaluated, and of the exported model', group='Evaluation'
@@ -103,12 +103,14 @@ class ResNeStConfig(Config):
         'whole', 'slide: in overlapping windows of the size of a crop'
     )
     slide_height: Optional[PositiveInt] = option(
-        None, 'slide: height of a window; None: --crop_height'
+        None, 'slide: height of a window; None: --crop_height', eval_mode=('slide',)
     )
     slide_width: Optional[PositiveInt] = option(
-        None, 'slide: width of a window; None: --crop_width'
+        None, 'slide: width of a window; None: --crop_width', eval_mode=('slide',)
     )
-    slide_stride: PositiveFloat = option(2 / 3, 'slide: share of a window from one to the next')
+    slide_stride: PositiveFloat = option(
+        2 / 3, 'slide: share of a window from one to the next', eval_mode=('slide',)
+    )
     eval_scales: List[float] = option(
         [1.0], 'average over the image at these scales, such as [0.5,0.75,1,1.25,1.5,1.75]'
     )

@@ -5,8 +5,8 @@ import pathlib
 
 from typing_extensions import Literal
 
-from common.config import NonNegativeFloat, NonNegativeInt, PositiveInt, option
 from common.errors import UserError
+from common.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, option
 from common.settings import Config
 
 

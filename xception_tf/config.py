@@ -7,9 +7,9 @@ from typing import Optional, Tuple
 from typing_extensions import Literal
 
 from common import devices
-from common.config import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
 from common.devices import gpu
 from common.errors import UserError
+from common.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
 from common.settings import Config
 from xception_tf import model
 
@@ -47,9 +47,15 @@ class XceptionConfig(Config):
         ' (published port)',
     )
     min_area: PositiveFloat = option(
-        0.08, 'random_resized_crop: smallest share of the image that a crop keeps'
+        0.08,
+        'random_resized_crop: smallest share of the image that a crop keeps',
+        train_preprocessing=('random_resized_crop',),
     )
-    flip: bool = option(True, 'random_resized_crop: mirror every other image')
+    flip: bool = option(
+        True,
+        'random_resized_crop: mirror every other image',
+        train_preprocessing=('random_resized_crop',),
+    )
     color_jitter: NonNegativeFloat = option(
         0.0,
         'largest change of brightness, contrast and saturation: factors of 1 +- this (MindSpore:'

@@ -18,6 +18,7 @@ from common.devices.base import Device
 from common.errors import UserError
 from common.evaluation import evaluate
 from common.evaluation.errors import translated
+from common.fields import without_effect
 from common.files import write_json
 from common.task import Task
 from common.training import agreement, global_batch, model_fn, resume, schedule
@@ -74,7 +75,7 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
     eval_folder = pipeline.open_split(task, cfg, task.eval_split) if evaluates else None
     plan = plans.make(cfg, folder.count, device.size, evaluates)
     schedule.of_recipe(cfg, 0, plan.total, plan.steps_per_epoch)  # raises what is wrong with it
-    notes = notes + cfg.training_notes(device.size)
+    notes = notes + without_effect(cfg) + cfg.training_notes(device.size)
     data = {task.train_split: resume.fingerprint(folder)}
     if eval_folder:
         data[task.eval_split] = resume.fingerprint(eval_folder)

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from typing_extensions import Literal
 
-from common import config
-from common.config import PositiveInt, option
+from common import config, fields
 from common.errors import UserError
+from common.fields import PositiveInt, option
 from common.settings import Config
 
 
@@ -320,3 +320,33 @@ def test_help_shows_every_field_and_its_words(capsys):
         shown = [re.search('--%s[ ,]' % field.name, page) for page in (text, npu)]
         assert (shown[0] is None) != (shown[1] is None), field.name
     assert '--depths' in text and 'layers' in text and 'a whole number above 0' in text
+
+
+# Options without effect
+
+
+@pytest.mark.parametrize(
+    'words, notes',
+    [
+        (
+            ['--nesterov', 'True', '--optimizer', 'adam'],
+            ['nesterov has no effect with optimizer adam'],
+        ),
+        (['--focal_gamma', '3'], ['focal_gamma has no effect with loss cross_entropy']),
+        (['--focal_gamma', '3', '--loss', 'focal'], []),
+        (['--power', '2', '--schedule', 'cosine'], ['power has no effect with schedule cosine']),
+        (
+            ['--loss_scale', '8', '--precision', 'float32'],
+            ['loss_scale has no effect with precision float32'],
+        ),
+    ],
+)
+def test_options_without_effect_are_reported(words, notes):
+    assert fields.without_effect(parse(*words)) == notes
+
+
+def test_needs_name_fields_and_legal_values():
+    for field in dataclasses.fields(Example):
+        for other, values in field.metadata['needs'].items():
+            for value in values:
+                assert getattr(dataclasses.replace(Example(), **{other: value}), other) == value

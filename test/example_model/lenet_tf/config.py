@@ -3,8 +3,8 @@
 import dataclasses
 import pathlib
 
-from common.config import PositiveInt, option
 from common.errors import UserError
+from common.fields import PositiveInt, option
 from common.settings import Config
 
 

@@ -1,0 +1,92 @@
+"""Fields of a configuration: their types, what they admit in words, and what they need."""
+
+import dataclasses
+import functools
+from typing import Any, Dict, List, Optional, Sequence, Type, Union, get_type_hints
+
+import pydantic
+from typing_extensions import Literal
+
+# The types of fields. Numbers of YAML 1.1 and of the command line may be texts, such as 1e-4.
+PositiveInt = pydantic.conint(strict=True, gt=0)
+NonNegativeInt = pydantic.conint(strict=True, ge=0)
+PositiveFloat = pydantic.confloat(gt=0)
+NonNegativeFloat = pydantic.confloat(ge=0)
+Bool, Text = pydantic.StrictBool, pydantic.StrictStr
+_WORDS = {
+    PositiveInt: 'a whole number above 0',
+    NonNegativeInt: 'a whole number, 0 or more',
+    PositiveFloat: 'a number above 0',
+    NonNegativeFloat: 'a number, 0 or more',
+    Bool: 'True or False',
+    Text: 'a text',
+    type(None): 'None',
+    List[float]: 'a list such as [60, 120]',
+    List[int]: 'a list such as [33, 65]',
+    Dict[str, Dict[str, float]]: 'a mapping {source: {metric: number}}',
+}
+
+
+def option(default: Any, help_text: str, group: str = '', **needs: Sequence[Any]):
+    """Returns a dataclass field.
+
+    group: heading in --help, for it and the fields that follow.
+    needs: {other field: its values with which this one has an effect}.
+    """
+    metadata = {'help': help_text, 'group': group, 'needs': needs}
+    if isinstance(default, (list, dict)):
+        factory = functools.partial(type(default), default)
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def without_effect(cfg: Any) -> List[str]:
+    """Returns a sentence for each field that was set and has no effect in this configuration."""
+    defaults, notes = type(cfg)(), []
+    for field in dataclasses.fields(cfg):
+        if getattr(cfg, field.name) == getattr(defaults, field.name):
+            continue
+        for other, values in field.metadata['needs'].items():
+            if getattr(cfg, other) not in values:
+                found = getattr(cfg, other)
+                notes.append('%s has no effect with %s %s' % (field.name, other, found))
+    return notes
+
+
+def types_of(config_class: type) -> Dict[str, Any]:
+    """Returns {field: type}; text and bool mean the strict ones."""
+    strict = {str: Text, bool: Bool, Optional[str]: Optional[Text], Optional[bool]: Optional[Bool]}
+    hints = get_type_hints(config_class)
+    names = [field.name for field in dataclasses.fields(config_class)]
+    return {name: strict.get(hints[name], hints[name]) for name in names}
+
+
+@functools.lru_cache(maxsize=None)
+def _model(hint: Any) -> Type[pydantic.BaseModel]:
+    return pydantic.create_model('Field', value=(hint, ...))
+
+
+def validated(hint: Any, value: Any) -> Any:
+    """Returns the value as the type has it; ValueError if it is not of that type."""
+    if value is None and type(None) not in _alternatives(hint):
+        raise ValueError('None')
+    if isinstance(value, bool) and Bool not in _alternatives(hint):
+        raise ValueError('a truth value is not a number')
+    return _model(hint)(value=value).value
+
+
+def _alternatives(hint: Any) -> Sequence[Any]:
+    """Returns the types that a type unites."""
+    return hint.__args__ if getattr(hint, '__origin__', None) is Union else (hint,)
+
+
+def legal_values(hint: Any) -> List[str]:
+    """Says in words what a type admits; a Literal gives its choices."""
+    if len(_alternatives(hint)) > 1:
+        return [text for part in _alternatives(hint) for text in legal_values(part)]
+    choices = getattr(hint, '__values__', None) or (
+        hint.__args__ if getattr(hint, '__origin__', None) is Literal else None
+    )
+    if choices:
+        return [str(choice) for choice in choices]
+    return [_WORDS.get(hint, getattr(hint, '__name__', str(hint)))]
