@@ -67,7 +67,8 @@ def mindspore():
         'values': values,
         'deviations': {
             'epsilon': 'batch norm has epsilon 1e-3 as in Keras (theirs 1e-5)',
-            'color jitter': 'brightness, contrast and saturation come in this order (theirs random)',
+            'color jitter': 'brightness, contrast and saturation come in this order'
+            ' (theirs random)',
             'classifier': "the classifier begins Glorot uniform (theirs with its framework's"
             ' default)',
         },

@@ -95,7 +95,7 @@ def test_every_value_of_a_recipe_that_decides_the_result_has_a_source(model, rec
 
 
 def known_names(entry):
-    """Fields with a source, and those that the publication leaves open and the recipe's head lists."""
+    """Fields with a source, and those the publication leaves open and the recipe's head lists."""
     names = set(entry['values']) | set(entry.get('choices', []))
     return names | {name for name, source in DERIVED.items() if source in names}
 

@@ -4,6 +4,7 @@ images scaled by OpenCV and then cropped.
 
 import colorsys
 import dataclasses
+import functools
 
 import cv2
 import numpy as np
@@ -705,4 +706,4 @@ def test_baseline_is_the_ports_way(tmp_path):
                 assert image[label == 1].min() > image[label == 0].max() + 0.5
         assert len({batch['label'].tobytes() for batch in found}) == 5
         assert benchmark.input_rate(port, 2, 1) > 0
-        assert benchmark.input_rate(lambda: pipeline(folder, cfg(), True, 2), 2, 1) > 0
+        assert benchmark.input_rate(functools.partial(pipeline, folder, cfg(), True, 2), 2, 1) > 0

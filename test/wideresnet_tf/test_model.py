@@ -211,8 +211,8 @@ def numpy_mindspore(x, weights, blocks):
     for group in (1, 2, 3):
         for block in range(1, blocks + 1):
 
-            def at(x, layer, stride=1):
-                scope = 'group%d/block%d/%s' % (group, block, layer)
+            def at(x, layer, stride=1, of=(group, block)):
+                scope = 'group%d/block%d/' % of + layer
                 return conv(x, weights[scope + '/kernel'], weights[scope + '/bias'], stride)
 
             stride = 2 if group > 1 and block == 1 else 1

@@ -76,7 +76,7 @@ def dump(content):
 
 
 def truth(dataset, split):
-    """Images uint8 [n, 32, 32, 3], fine labels and coarse labels [n]: what the archives below hold."""
+    """Images uint8 [n, 32, 32, 3], fine and coarse labels [n]: what the archives below hold."""
     count = TRAIN if split == 'train' else TEST
     random = np.random.RandomState(len(dataset) + count)
     images = random.randint(0, 256, (count, 32, 32, 3)).astype(np.uint8)

@@ -276,7 +276,8 @@ def changed(layer, leaf=None, value=None):
                 'fc1000': {'kernel': np.ones([2048, 1000])},
             },
             (
-                'not an Xception: that would have 34 layers with a pointwise_kernel, found none among the'
+                'not an Xception: that would have 34 layers with a pointwise_kernel, found none'
+                ' among the'
                 ' layers conv1, fc1000'
             ),
         ),

@@ -205,8 +205,8 @@ def test_label_offset_of_the_recipe(tmp_path):
     for training in (False, True):
         assert (
             complaint(folder, cfg(), training)
-            == '%s/a.tfrecord: record 0 at byte 0 (image_0.JPEG): it has label 0; with --num_classes 5 and'
-            ' --label_offset 1 legal are 1 to 5' % folder
+            == '%s/a.tfrecord: record 0 at byte 0 (image_0.JPEG): it has label 0; with'
+            ' --num_classes 5 and --label_offset 1 legal are 1 to 5' % folder
         )
     assert (
         '(image_1.JPEG): it has label 4; with --num_classes 4 and --label_offset 0 legal'

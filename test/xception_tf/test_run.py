@@ -235,8 +235,8 @@ def test_run_started_from_the_given_weights_and_a_new_classifier(run_folder, no_
 def test_weights_without_top_say_what_they_need(no_top, data):
     with pytest.raises(
         UserError,
-        match=r'2 are missing \(dense/kernel, dense/bias\); it is an Xception without a classifier, to'
-        r' train one on; use --width 0.0625 --do_train True --reinit_head True',
+        match=r'2 are missing \(dense/kernel, dense/bias\); it is an Xception without a'
+        r' classifier, to train one on; use --width 0.0625 --do_train True --reinit_head True',
     ):
         restore.plan_restore(*configured(data), no_top)
 

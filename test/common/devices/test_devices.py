@@ -1,4 +1,4 @@
-"""Choosing a device, and what CPU and GPU share. With more than one process: test_distributed.py."""
+"""Choosing a device, and what CPU and GPU share. Several processes: test_distributed.py."""
 
 import importlib.util
 import sys

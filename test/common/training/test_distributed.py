@@ -16,6 +16,7 @@ import pytest
 from common.checkpoints import checkpoint
 
 HOROVODRUN = pathlib.Path(sys.executable).parent / 'horovodrun'
+VARIABLES = pathlib.Path(__file__).resolve().parent / 'rank_variables.py'
 RUN = pathlib.Path(__file__).resolve().parents[3] / 'wideresnet_tf' / 'run_wideresnet.py'
 pytestmark = [
     pytest.mark.processes,
@@ -41,7 +42,7 @@ runpy.run_path({script!r}, run_name='__main__')
 
 @pytest.fixture(scope='module')
 def launch(start):
-    """launch(folder, flag, ..., script=path): the script on two ranks, each in its folder/rank<n>."""
+    """launch(folder, flag, ..., script=path): the script on two ranks, in folder/rank<n> each."""
 
     def call(folder, *flags, script=RUN):
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,38 +172,6 @@ def test_rank_0_alone_writes(runs):
 
 # Variables and sums
 
-CHECK = """
-import sys
-import types
-import numpy as np
-import tensorflow as tf
-from common import devices, models
-from common.devices.exchange import Exchange
-from common.training import model_fn
-from wideresnet_tf.task import TASK
-
-recipe, data, folder = sys.argv[1:]
-device = devices.select('cpu')
-result = {'rank_size': [device.rank, device.size]}
-# Exact beyond 2^53, where a float64 is not.
-with device.session() as session:
-    result.update(Exchange(device, 100).sum(session, {
-        'total': np.array(2 ** 60 + device.rank, np.int64), 'part': np.float64([0.1, device.rank])}))
-cfg = models.parse(TASK, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)])
-# Rank 0 restores what was trained; rank 1 has fresh variables of another seed.
-features = {'image': tf.zeros([4, 32, 32, 3], tf.uint8), 'label': tf.constant([device.rank] * 4), 'mask': tf.ones(4)}
-spec = model_fn.build(TASK, cfg, device, total_steps=9, steps_per_epoch=1)(features, None, tf.estimator.ModeKeys.TRAIN)
-summed = device.allreduce_sum(tf.constant(10.0 + device.rank), 'check')
-with tf.train.MonitoredTrainingSession(checkpoint_dir=folder if device.is_chief else None, hooks=device.broadcast_hooks(True),
-                                       config=device.session_config(), save_checkpoint_secs=None, save_summaries_steps=None,
-                                       log_step_count_steps=None) as session:
-    raw = session._tf_sess()
-    result.update({v.op.name: raw.run(v) for v in tf.global_variables()}, summed=raw.run(summed))
-    losses = [session.run([spec.loss, spec.train_op])[0] for _ in range(2)]
-    result.update({'after/' + v.op.name: raw.run(v) for v in tf.trainable_variables()}, losses=losses)
-np.savez('result.npz', **result)
-"""
-
 
 @pytest.fixture(scope='module')
 def trained(runs, weights, tmp_path_factory):
@@ -223,11 +192,10 @@ def trained(runs, weights, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def checked(launch, recipe, data, trained, tmp_path_factory):
-    """What either rank found in the script above."""
+    """What either rank found in rank_variables.py."""
     folder = tmp_path_factory.mktemp('check')
-    (folder / 'check.py').write_text(CHECK)
     status, out, error = launch(
-        folder, recipe(batch_size=4, dropout_rate=0.5), data, trained[0], script=folder / 'check.py'
+        folder, recipe(batch_size=4, dropout_rate=0.5), data, trained[0], script=VARIABLES
     ).finish()
     assert status == 0, out + error
     return [dict(np.load(str(folder / rank / 'result.npz'))) for rank in ('rank0', 'rank1')]

@@ -366,7 +366,7 @@ def test_accumulated_micro_batches_are_one_batch(variant, configured):
 
 
 def stem_means(values, batch):
-    """Channel means of the stem's output for uint8 images, by the sum of the nine shifted images."""
+    """Channel means of the stem's output for uint8 images: the sum of nine shifted images."""
     x = np.pad(batch / 127.5 - 1, [(0, 0), (1, 1), (1, 1), (0, 0)], 'constant')
     kernel = values['stem/conv/kernel']
     return sum(
