@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import pathlib
 import pty
 import re
 import shutil
 import subprocess
 
 import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_run_tests_checks_the_source_first_and_goes_on_without_horovod(installed):
@@ -127,3 +130,21 @@ def test_ci_runs_both_and_fails_with_either(copy, quickstart, tests):
     assert status == int(bool(quickstart or tests))
     assert out == 'quick true\n3 passed\n'
     assert ('quickstart.sh' in err, 'run_tests.sh' in err) == (bool(quickstart), bool(tests))
+
+
+@pytest.mark.parametrize('name', ['Dockerfile', 'Dockerfile.ascend'])
+def test_setup_step_of_the_dockerfiles(copy, tmp_path, name):
+    """In a folder with what was copied until then, and nothing else."""
+    steps = (ROOT / name).read_text().splitlines()
+    setup = next(step for step in steps if step.startswith('RUN ./setup.sh'))
+    before = [step.split()[1:-1] for step in steps[: steps.index(setup)] if step[:5] == 'COPY ']
+    image = tmp_path / 'image'
+    image.mkdir()
+    for file in [file for files in before for file in files]:
+        shutil.copy(str(ROOT / file), str(image / file))
+    for program in ('python3.7', 'g++', 'make'):
+        copy.python(program)
+    copy.path = image
+    status, out, err = copy.run(*setup.split()[1:])
+    assert status == 0 and 'ready' in out, err
+    assert steps.index('COPY . .') > steps.index(setup)
