@@ -11,7 +11,6 @@ from common import devices, modelarts, models
 from common.data import pipeline
 from common.errors import UserError, entry_point
 from common.evaluation import evaluate, predict_command, show_batch
-from common.reporting import report
 from common.task import Task
 from common.training import train
 
@@ -44,6 +43,8 @@ def _train(task: Task, cfg: Any, device: devices.Device) -> None:
     cfg = dataclasses.replace(cfg, output_path=output)
     trained = train.train(task, cfg, device)
     if device.is_chief and (trained or not os.path.exists(os.path.join(output, 'report.md'))):
+        from common.reporting import report  # matplotlib: a second, which only the chief needs
+
         report.write(output)
 
 

@@ -179,7 +179,7 @@ def run():
     def call(*flags, report=False):
         with contextlib.ExitStack() as stack:
             if not report:
-                stack.enter_context(mock.patch.object(command.report, 'write'))
+                stack.enter_context(mock.patch('common.reporting.report.write'))
             command.main(TASK, [str(flag) for flag in flags])
 
     return call

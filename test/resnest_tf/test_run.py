@@ -114,7 +114,7 @@ def small(tmp_path_factory):
 def call(*flags, report=False):
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         if not report:
-            stack.enter_context(mock.patch.object(command.report, 'write'))
+            stack.enter_context(mock.patch('common.reporting.report.write'))
         command.main(TASK, ['--device', 'cpu'] + [str(flag) for flag in flags])
 
 
