@@ -117,22 +117,16 @@ def _driver(root: str = cann.ROOT) -> Finding:
 
 
 def _cann() -> Finding:
-    installations = cann.installations()
-    if not installations:
-        return Finding(
-            MISSING,
-            'CANN',
-            'no set_env.sh below %s or ~/Ascend' % cann.ROOT,
-            'install ascend-toolkit and tfplugin',
-        )
-    newest = installations[0]
-    found = '%s: %s' % (newest.generation, ' '.join(newest.scripts) or newest.folder)
+    if not cann.is_installed():
+        found = 'no set_env.sh below %s or ~/Ascend' % cann.ROOT
+        return Finding(MISSING, 'CANN', found, 'install ascend-toolkit and tfplugin')
     if cann.is_sourced():
-        return Finding(OK, 'CANN', found)
-    if not newest.scripts:
-        return Finding(MISSING, 'CANN', found, 'export PATH, LD_LIBRARY_PATH, PYTHONPATH by hand')
+        return Finding(OK, 'CANN', 'sourced: ASCEND_OPP_PATH=%s' % os.environ['ASCEND_OPP_PATH'])
+    newest = cann.installations()[0]
+    found = '%s: %s' % (newest.generation, ' '.join(newest.scripts) or newest.folder)
     commands = ' && '.join('. ' + script for script in newest.scripts)
-    return Finding(MISSING, 'CANN', found, commands + '   (not in a shell with set -u)')
+    fix = commands or 'export PATH, LD_LIBRARY_PATH and PYTHONPATH by hand'
+    return Finding(MISSING, 'CANN', found, fix + '   (not in a shell with set -u)')
 
 
 def _adapter() -> Finding:
@@ -157,7 +151,7 @@ def _job() -> Finding:
 
 def _compiler() -> Finding:
     """CANN compiles operators inside the training process, with this Python's packages."""
-    if not cann.installations():
+    if not cann.is_installed():
         return Finding(MISSING, 'compiler', 'not needed without CANN')
     missing = [name for name in cann.COMPILER_IMPORTS if not _ask('import ' + name)[0]]
     found = 'CANN cannot import ' + ', '.join(missing) if missing else 'its imports are there'
@@ -171,7 +165,7 @@ def _libpython() -> Finding:
     for folder in (sysconfig.get_config_var('LIBDIR') or '', os.path.join(sys.base_prefix, 'lib')):
         if glob.glob(os.path.join(folder, name + '*')):
             return Finding(OK, 'libpython', os.path.join(folder, name))
-    state = BROKEN if cann.installations() else MISSING
+    state = BROKEN if cann.is_installed() else MISSING
     fix = 'build Python 3.7 with --enable-shared, and put its lib folder on LD_LIBRARY_PATH'
     return Finding(state, 'libpython', 'this Python has no ' + name, fix)
 

@@ -67,6 +67,11 @@ def is_sourced() -> bool:
     return bool(os.environ.get('ASCEND_OPP_PATH'))
 
 
+def is_installed() -> bool:
+    """True if CANN is in a usual place, or this shell has sourced it from another."""
+    return is_sourced() or bool(installations())
+
+
 def driver_version(root: str = ROOT) -> str:
     """The version in the driver's version.info, '' without one."""
     try:

@@ -111,13 +111,21 @@ def test_cann_that_is_there_but_not_sourced(monkeypatch, sourced):
         monkeypatch.setenv('ASCEND_OPP_PATH', '/a/opp')
     finding = doctor._cann()
     assert finding.state == (OK if sourced else MISSING)
-    assert finding.found == 'CANN 6 and newer: /a/set_env.sh /b/set_env.sh'
+    places = 'sourced: ASCEND_OPP_PATH=/a/opp', 'CANN 6 and newer: /a/set_env.sh /b/set_env.sh'
+    assert finding.found == places[not sourced]
     assert finding.fix.startswith('' if sourced else '. /a/set_env.sh && . /b/set_env.sh')
     assert bool(finding.fix) is not sourced
 
 
+def test_cann_in_a_place_of_its_own(monkeypatch):
+    monkeypatch.setattr(doctor.cann, 'installations', lambda: [])
+    monkeypatch.setenv('ASCEND_OPP_PATH', '/opt/cann/opp')
+    assert doctor._cann()[:3] == (OK, 'CANN', 'sourced: ASCEND_OPP_PATH=/opt/cann/opp')
+
+
 def test_no_cann(monkeypatch):
     monkeypatch.setattr(doctor.cann, 'installations', lambda: [])
+    monkeypatch.delenv('ASCEND_OPP_PATH', raising=False)
     assert doctor._cann().state == MISSING
     assert 'install ascend-toolkit and tfplugin' in doctor._cann().fix
 
@@ -209,7 +217,7 @@ def test_tensorflow_on_aarch64_is_built_by_hand(monkeypatch):
 
 def test_packages_of_the_compiler_of_cann_are_each_imported(monkeypatch, tmp_path):
     assert doctor._compiler().state in (OK, MISSING, BROKEN)
-    monkeypatch.setattr(doctor.cann, 'installations', lambda: ['one'])
+    monkeypatch.setattr(doctor.cann, 'is_installed', lambda: True)
     monkeypatch.setattr(doctor.cann, 'COMPILER_IMPORTS', ('psutil', 'sim_a', 'sim_b'))
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     (tmp_path / 'sim_a.py').write_text('')
@@ -226,7 +234,7 @@ def test_python_as_a_shared_library(monkeypatch, tmp_path, installed):
     variables = {'LDVERSION': '3.7m', 'LIBDIR': str(tmp_path)}
     monkeypatch.setattr(doctor.sysconfig, 'get_config_var', variables.get)
     monkeypatch.setattr(doctor.sys, 'base_prefix', '/no/such')
-    monkeypatch.setattr(doctor.cann, 'installations', lambda: ['one'] * installed)
+    monkeypatch.setattr(doctor.cann, 'is_installed', lambda: installed)
     finding = doctor._libpython()
     assert finding.state == (BROKEN if installed else MISSING) and '--enable-shared' in finding.fix
     touch(tmp_path / 'libpython3.7m.so.1.0')
