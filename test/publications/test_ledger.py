@@ -8,13 +8,14 @@ import re
 import pytest
 
 from common import config
+from resnest_tf.task import TASK as RESNEST
 from wideresnet_tf import input_pipeline
 from wideresnet_tf.task import TASK as WIDERESNET
 from xception_tf.task import TASK as XCEPTION
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-TASKS = {'wideresnet': WIDERESNET, 'xception': XCEPTION}
+TASKS = {'resnest': RESNEST, 'wideresnet': WIDERESNET, 'xception': XCEPTION}
 LEDGERS = {model: json.loads((HERE / (model + '.json')).read_text()) for model in TASKS}
 RECIPES = [(model, recipe) for model, ledger in LEDGERS.items() for recipe in ledger]
 # Fields of a recipe that do not decide the result.
@@ -154,5 +155,6 @@ def test_sources_name_repository_commit_file_and_line(model):
     for entry in LEDGERS[model].values():
         for value in entry['values'].values():
             assert re.match(
-                r'[\w-]+/[\w-]+@[0-9a-f]{40}:[^:]+:\d+: .|Chollet 2017, arXiv:', value['source']
+                r'[\w-]+/[\w-]+@[0-9a-f]{40}:[^:]+:\d+: .|(Chollet|Zhang et al.) 20\d\d, arXiv:',
+                value['source'],
             )

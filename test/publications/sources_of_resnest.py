@@ -1,0 +1,156 @@
+"""Where the values of ResNeSt's recipes stand in the publications' code; see make_ledger.py."""
+
+from sources import Source, merged, number, stated, value
+
+AUTHORS = 'zhanghang1989/PyTorch-Encoding@ac748410dfc8d7d70a2ce7f5add08050af2fae20'
+# Version 0.11.
+MMSEGMENTATION = 'open-mmlab/mmsegmentation@0448dec5e4690ced25f8ee63e1a6b0f83f84cac8'
+PORT = 'Ascend/ModelZoo-TensorFlow@a2c3332a6cea24b56ab936a746b994c89c8fc7f8'
+PAPER = 'Zhang et al. 2020, arXiv:2004.08955, results on Cityscapes'
+
+
+def ledger():
+    return {
+        'resnest50_cityscapes_paper': authors(50, 0.7987),
+        'resnest101_cityscapes_paper': authors(101, 0.8042),
+        'resnest50_cityscapes': mmsegmentation(50),
+        'resnest101_cityscapes': mmsegmentation(101),
+        'resnest50_cityscapes_port': port(),
+    }
+
+
+def authors(depth, miou):
+    train = Source(AUTHORS, 'experiments/segmentation/train_dist.py')
+    base = Source(AUTHORS, 'encoding/models/sseg/base.py')
+    deeplab = Source(AUTHORS, 'encoding/models/sseg/deeplab.py')
+    schedule = Source(AUTHORS, 'encoding/utils/lr_scheduler.py')
+    data = Source(AUTHORS, 'encoding/datasets/base.py')
+    cityscapes = Source(AUTHORS, 'encoding/datasets/cityscapes.py')
+    loss = Source(AUTHORS, 'encoding/nn/loss.py')
+    values = merged(
+        value('variant', deeplab, r'^class DeepLabV3\(BaseNet\)', 'paper'),
+        value('depth', base, r"'resnest(%d)': resnest" % depth),
+        value('num_classes', cityscapes, r'NUM_CLASS = (\d+)'),
+        value('aspp_dropout', deeplab, r'nn.Dropout2d\(([\d.]+), False\)'),
+        value('dropout_rate', deeplab, r'nn.Dropout\(([\d.]+), False\)'),
+        value('aux_weight', train, r"--aux-weight', type=float, default=([\d.]+)"),
+        value('loss', loss, r'class SegmentationLosses\(nn.CrossEntropyLoss\)', 'cross_entropy'),
+        value('loss_average', loss, r'__init__\(weight, None, ignore_index\)', 'labelled'),
+        value('label_smoothing', loss, r'super\(SegmentationLosses, self\).__init__', 0.0),
+        value('epochs', train, r"'citys': (\d+),"),
+        value('optimizer', train, r'torch.optim.SGD', 'momentum'),
+        value('momentum', train, r"--momentum', type=float, default=([\d.]+)"),
+        value('nesterov', train, r'torch.optim.SGD\(params_list,', False),
+        value('weight_decay', train, r"--weight-decay', type=float, default=([\d.e-]+)"),
+        value('weight_decay_rule', train, r'model.pretrained.parameters\(\)', 'all'),
+        value('head_rate_factor', train, r"model.head.parameters\(\), 'lr': args.lr\*(\d+)"),
+        value('learning_rate', train, r"'citys': (0\.\d+)"),
+        value('global_batch', train, r'lrs\[args.dataset.lower\(\)\] / (\d+) \* args.batch_size'),
+        value('schedule', schedule, r"elif self.mode == 'poly'", 'polynomial'),
+        value('power', schedule, r'pow\(\(1 - 1.0 \* T / self.total_iters\), ([\d.]+)\)'),
+        value('end_learning_rate', schedule, r'pow\(\(1 - 1.0 \* T / self.total_iters\)', 0.0),
+        value('flip', data, r'if random.random\(\) < 0.5', True),
+        value('min_scale', data, r'random.randint\(int\(self.base_size\*([\d.]+)\)'),
+        value('max_scale', data, r'int\(self.base_size\*(2[\d.]+)\)'),
+        value('crop_fill', data, r'ImageOps.expand\(img, .* fill=0\)', 'black'),
+        value('crop_max_share', data, r'x1 = random.randint\(0, w - crop_size\)', 1.0),
+        value('photometric', data, r'def _sync_transform', False),
+        stated('published miou', miou, PAPER),
+    )  # fmt: skip
+    return {
+        'values': values,
+        'choices': ['crop_height', 'crop_width'],
+        'deviations': {
+            'crop': 'the code does not say the sizes for Cityscapes: crops of 768 x 768, scales'
+            ' relative to the whole image, and 16 images, for which its rate is written, are ours',
+            'scaling': 'scales are continuous and images are resized by OpenCV, not by Pillow',
+            'evaluation': 'whole images at scale 1; the published figure may be of several scales',
+        },
+    }
+
+
+def mmsegmentation(depth):
+    model = Source(MMSEGMENTATION, 'configs/_base_/models/deeplabv3_r50-d8.py')
+    schedule = Source(MMSEGMENTATION, 'configs/_base_/schedules/schedule_80k.py')
+    data = Source(MMSEGMENTATION, 'configs/_base_/datasets/cityscapes.py')
+    recipe = Source(MMSEGMENTATION, 'configs/resnest/deeplabv3_s101-d8_512x1024_80k_cityscapes.py')
+    r101 = Source(MMSEGMENTATION, 'configs/deeplabv3/deeplabv3_r101-d8_512x1024_80k_cityscapes.py')
+    loss = Source(MMSEGMENTATION, 'mmseg/models/losses/cross_entropy_loss.py')
+    readme = Source(MMSEGMENTATION, 'configs/resnest/README.md')
+    train = Source(MMSEGMENTATION, 'docs/train.md')
+    values = merged(
+        value('variant', recipe, r"type='ResNeSt'", 'mmsegmentation'),
+        value('depth', r101, r'depth=(\d+)'),
+        value('num_classes', model, r'num_classes=(\d+)'),
+        value('dropout_rate', model, r'dropout_ratio=([\d.]+)'),
+        value('aux_weight', model, r'loss_weight=(0[\d.]+)'),
+        value('loss', model, r"type='CrossEntropyLoss'", 'cross_entropy'),
+        value('loss_average', loss, r'weight_reduce_loss\(', 'all'),
+        value('label_smoothing', model, r"type='CrossEntropyLoss', use_sigmoid=False", 0.0),
+        value('global_batch', train, r'batch size = 4x2 = (\d+)'),
+        value('steps', schedule, r'max_iters=(\d+)'),
+        value('optimizer', schedule, r"type='SGD'", 'momentum'),
+        value('momentum', schedule, r'momentum=([\d.]+)'),
+        value('nesterov', schedule, r"type='SGD', lr=", False),
+        value('weight_decay', schedule, r'weight_decay=([\d.]+)'),
+        value('weight_decay_rule', schedule, r'optimizer_config = dict\(\)', 'all'),
+        value('head_rate_factor', schedule, r'optimizer = dict\(', 1.0),
+        value('learning_rate', schedule, r'lr=([\d.]+)'),
+        value('schedule', schedule, r"policy='poly'", 'polynomial'),
+        value('power', schedule, r'power=([\d.]+)'),
+        value('end_learning_rate', schedule, r'min_lr=([\de-]+)'),
+        value('crop_height', data, r'crop_size = \((\d+), \d+\)'),
+        value('crop_width', data, r'crop_size = \(\d+, (\d+)\)'),
+        value('min_scale', data, r'ratio_range=\(([\d.]+), [\d.]+\)'),
+        value('max_scale', data, r'ratio_range=\([\d.]+, ([\d.]+)\)'),
+        value('crop_max_share', data, r'cat_max_ratio=([\d.]+)'),
+        value('crop_fill', data, r"type='Pad', size=crop_size, pad_val=0", 'mean'),
+        value('flip', data, r"type='RandomFlip', prob=0.5", True),
+        value('photometric', data, r"type='PhotoMetricDistortion'", True),
+        value('published miou', readme, r'DeepLabV3  \| S-101-D8 \| 512x1024 .*?\| (7\d\.\d+) \|',
+              lambda percent: number(percent) / 100),
+    )  # fmt: skip
+    deviations = {
+        'scaling': 'crops begin between two pixels of the image, and colours are rounded where'
+        ' theirs are truncated'
+    }
+    if depth == 50:
+        del values['published miou']
+        deviations['depth'] = 'mmsegmentation trains no ResNeSt-50 on Cityscapes'
+    return {'values': values, 'deviations': deviations}
+
+
+def port():
+    folder = 'TensorFlow/contrib/cv/resnest_resnet50_segmentation/resnest_ID0181_for_TensorFlow/'
+    train = Source(PORT, folder + 'npu_8_distribute_train.py')
+    network = Source(PORT, folder + 'resnest.py')
+    readme = Source(PORT, folder + 'README.md')
+    values = merged(
+        value('variant', network, r'variance_scaling_initializer', 'port'),
+        value('batch_size', readme, r'^batch_size=(\d+)'),
+        value('epochs', readme, r'^epoch=(\d+)'),
+        value('optimizer', train, r'tf.train.AdamOptimizer', 'adam'),
+        value('learning_rate', train, r'AdamOptimizer\(([\d.]+)\)'),
+        value('weight_decay', train, r'optimizer.compute_gradients\(loss \* loss_scaling\)', 0.0),
+        value('sync_bn', network, r'slim.arg_scope\(\[slim.batch_norm\]', False),
+        value('loss', train, r'def focal_loss', 'focal'),
+        value('focal_gamma', train, r'def focal_loss\(.*gamma=(\d+)'),
+        value('loss_average', train, r'loss = tf.reduce_mean\(loss\)', 'all'),
+        value('loss_scale', train, r'loss_scaling = 2 \*\* (\d+)', lambda power: 2 ** int(power)),
+        value('min_scale', train, r'tf.random_crop\(combined', 1.0),
+        value('max_scale', train, r'tf.random_crop\(combined', 1.0),
+        value('crop_max_share', train, r'tf.random_crop\(combined', 1.0),
+        value('published miou', readme, r'\| MIOU \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|'),
+    )  # fmt: skip
+    return {
+        'values': values,
+        'choices': ['num_classes', 'crop_height', 'crop_width'],  # flags of its commands
+        'deviations': {
+            'learning_rate': "the rate is that of the port's README, 1e-5, which its code ignores"
+            ' for 1e-4',
+            'augmentation': 'mirroring and colours are drawn for each image; the port draws both'
+            ' once for the whole run, and has no hue',
+            'published': 'the figures are of 100 of the 500 images: its evaluation loops over'
+            ' range(100)',
+        },
+    }
