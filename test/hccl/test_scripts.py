@@ -1,11 +1,15 @@
 """train_1p.sh, train_8p.sh and test_1p.sh of the models."""
 
+import importlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
 import pytest
+
+from common import models
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -69,3 +73,14 @@ def test_scripts_without_arguments_use_the_folders_of_the_port(house):
 def test_scripts_of_every_model(model, script, words):
     path = ROOT / (model + '_tf') / script
     assert os.access(str(path), os.X_OK) and ' %s %s "$@"' % (model, words) in path.read_text()
+
+
+@pytest.mark.parametrize('model', ['wideresnet', 'xception', 'resnest'])
+@pytest.mark.parametrize('action', ['train', 'test'])
+def test_the_words_for_the_folders_of_the_port_are_flags_of_the_model(model, action):
+    script = (ROOT / 'hccl' / 'run_model.sh').read_text().replace('\\\n', ' ')
+    words = re.search(r'%s-%s\) +set -- (.*?);;' % (model, action), script).group(1).split()
+    task = importlib.import_module(model + '_tf.task').TASK
+    cfg = models.parse(task, ['--do_train', str(action == 'train')] + words)
+    assert cfg.model_path.endswith('.ckpt') and cfg.data_path.startswith(action + '_data')
+    assert bool(cfg.output_path) is (action == 'train')
