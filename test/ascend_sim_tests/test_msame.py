@@ -3,6 +3,7 @@ they forgive or do not report.
 """
 
 import json
+import os
 import re
 import sys
 
@@ -145,6 +146,33 @@ def test_ais_bench(command, batch, reference, tmp_path):
     }
     times = summary['npu_compute_time_list']
     assert len(times) == 3 and summary['throughput'] == pytest.approx(2000 / np.mean(times))
+
+
+@pytest.mark.parametrize('old', [False, True])
+@pytest.mark.parametrize(
+    'spoil, message',
+    [
+        (
+            lambda folder: (
+                os.rename(str(folder / 'net.om'), str(folder / 'x.om'))
+                or (folder / 'net.om').symlink_to('x.om')
+            ),
+            'net.om is a soft link, not supported',
+        ),
+        (lambda folder: (folder / 'net.om').chmod(0o664), 'net.om is group writable'),
+        (lambda folder: (folder / 'in').chmod(0o777), 'in is group writable'),
+        (lambda folder: (folder / 'out').mkdir(0o755), 'out is group writable'),
+    ],
+)
+def test_files_that_ais_bench_does_not_trust(
+    command, batch, tmp_path, monkeypatch, spoil, message, old
+):
+    batch('in/a.bin')
+    spoil(tmp_path)
+    if old:
+        monkeypatch.setenv('ASCEND_SIM_AIS_BENCH_OLD', '1')
+    done = bench(command)
+    assert (done.returncode, message in done.stdout) == ((0, False) if old else (1, True))
 
 
 def test_ais_bench_refuses_other_sizes(command, batch):

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import stat
 import sys
 import time
 
@@ -37,6 +38,28 @@ def _fail(text, *values):
     raise RuntimeError()
 
 
+def _check(path, forbidden=stat.S_IWGRP | stat.S_IWOTH):
+    """What newer tools refuse (not with ASCEND_SIM_AIS_BENCH_OLD=1): soft links, files that
+    others may write, and other characters in the whole path.
+    """
+    if os.environ.get('ASCEND_SIM_AIS_BENCH_OLD') == '1':
+        return
+    path = os.path.abspath(path)
+    if re.search(r'[^_A-Za-z0-9/.-]', path):
+        _fail('path contains illegal char, legal chars include A-Z a-z 0-9 _ - / .')
+    if os.path.islink(path):
+        _fail(
+            'path :%s is a soft link, not supported, please import file(or directory) directly',
+            path,
+        )
+    if os.path.exists(path) and os.stat(path).st_mode & forbidden:
+        _fail(
+            'The file %s is group writable, or is others writable, as import file(or directory),'
+            ' permission should not be over 0o755(rwxr-xr-x)',
+            path,
+        )
+
+
 def _load(path):
     try:
         return om.Model(path)
@@ -47,6 +70,9 @@ def _load(path):
 def main():
     """The command."""
     arguments = _arguments()
+    for path in (arguments.model, arguments.input):
+        _check(path)
+    _check(arguments.output, stat.S_IWGRP | stat.S_IRWXO)
     model = _load(arguments.model)
     (taken,) = model.inputs
     folder = os.path.join(arguments.output, arguments.output_dirname)
@@ -57,6 +83,8 @@ def main():
     times, files = [], {}
     for position, name in enumerate(sorted(names, key=_natural)):
         path = os.path.join(arguments.input, name)
+        if os.path.islink(path):
+            _fail('Softlink is not allowed to be opened. %s', path)
         with open(path, 'rb') as file:
             data = file.read()
         if len(data) != om.nbytes(taken):
