@@ -3,6 +3,7 @@
     python -m common.benchmark input --config RECIPE --data_path DATA   the input pipeline alone
     python -m common.benchmark train --config RECIPE --data_path DATA   training, also without input
     python -m common.benchmark all --config RECIPE --data_path DATA     both, and the limits
+    python -m common.benchmark npu --config RECIPE       a training step on Ascend, counted
     python -m common.benchmark scaling --config RECIPE --images_per_second 270 --devices 8,16,64
 
 --report FOLDER also writes benchmark.json and benchmark.md. Every other flag is the recipe's.
@@ -20,7 +21,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
-from common import config, devices, models
+from common import config, devices, models, npu_graph
 from common.data import pipeline
 from common.errors import UserError, entry_point
 from common.evaluation.errors import translated
@@ -135,12 +136,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument('what', choices=['input', 'train', 'all', 'scaling', 'inference'])
+    parser.add_argument('what', choices=['input', 'train', 'all', 'npu', 'scaling', 'inference'])
     parser.add_argument('--config', required=True, help='recipe')
     parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement')
     parser.add_argument('--round_steps', type=int, default=20, help='steps in a round')
     parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
     scaling.add_arguments(parser)
+    parser.add_argument('--ranks', type=int, default=8, help='npu: devices of the job')
     args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     if args.what == 'inference':
         raise UserError('inference is measured by: python -m offline_inference.benchmark')
@@ -155,6 +157,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     task, cfg = models.configure(model, ['--config', args.config] + flags)
     if args.what == 'scaling':
         print(scaling.report(task, cfg, args))
+        return
+    if args.what == 'npu':
+        print(json.dumps(dict(model=model, **npu_graph.measure(task, cfg, args.ranks)), indent=2))
         return
     device = devices.select(cfg.device)
     with translated(task, cfg):

@@ -9,12 +9,12 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import attr_value_pb2
 
 INIT, SHUTDOWN = b'NPUInit', b'NPUShutdown'
-_KIND, _FUSION = '_ascend_sim', '_ascend_sim_fusion'
+_KIND, _FUSION = '_npu_op', '_ascend_sim_fusion'
 
 
 @contextlib.contextmanager
 def scope(kind: bytes, fusion: int = 0):
-    """Every op made inside is the stand-in's own, of this kind; fusion is that of an HCCL op."""
+    """Every op made inside stands for one op of the device, b'' for none; fusion: that of HCCL."""
     values = {_KIND: attr_value_pb2.AttrValue(s=kind), _FUSION: attr_value_pb2.AttrValue(i=fusion)}
     with tf.get_default_graph()._attr_scope(values):
         yield

@@ -68,10 +68,9 @@ def saturate(grads_and_vars):
     one overflowed.
     """
     found = [grad for grad, _ in grads_and_vars if grad is not None]
-    with tf.name_scope('ascend_sim_saturate'):
+    with tf.name_scope('ascend_sim_saturate'), marks.scope(b''):
         beyond = tf.stack([tf.reduce_any(tf.logical_not(tf.abs(grad) <= LIMIT)) for grad in found])
-        with marks.scope(b'Saturate'):
-            noted = tf.py_func(_note, [tf.reduce_any(beyond)], tf.int32)
+        noted = tf.py_func(_note, [tf.reduce_any(beyond)], tf.int32)
 
         def clamp(grad):
             with tf.control_dependencies([noted]):

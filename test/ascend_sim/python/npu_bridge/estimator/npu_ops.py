@@ -29,4 +29,8 @@ def dropout(x, keep_prob, noise_shape=None, seed=None, name=None):
         )
     if keep_prob == 1:
         return x
-    return tf.nn.dropout(x, rate=1 - keep_prob, noise_shape=noise_shape, seed=seed, name=name)
+    with marks.scope(b'DropOutGenMask'):
+        drawn = tf.random.uniform(noise_shape or x.shape, seed=seed, dtype=x.dtype)
+        mask = tf.cast(drawn >= 1 - keep_prob, x.dtype)
+    with marks.scope(b'DropOutDoMask'):
+        return tf.multiply(x * (1 / keep_prob), mask, name=name)

@@ -55,7 +55,8 @@ class ExponentialUpdateLossScaleManager:
 
         def raised():
             larger = self._loss_scale * self._incr_ratio
-            return scaled(tf.where(tf.is_finite(larger), larger, self._loss_scale))
+            fits = self._loss_scale < 3.4e38 / self._incr_ratio
+            return scaled(tf.where(fits, larger, self._loss_scale))
 
         def lowered():
             return scaled(tf.maximum(1.0, self._loss_scale * self._decr_ratio))
