@@ -210,3 +210,26 @@ def weights():
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
     return read
+
+
+@pytest.fixture(scope='session')
+def mutated():
+    """mutated(content, random): bytes with some of them changed, cut, doubled or moved."""
+
+    def mutate(content, random):
+        content = bytearray(content)
+        for _ in range(random.randint(1, 4)):
+            at, count = random.randint(len(content) + 1), random.randint(1, 40)
+            part = content[at : at + count]
+            content[at : at + count] = [
+                bytes(random.randint(0, 256, len(part)).astype('uint8')),
+                b'',
+                part * 2,
+                part[::-1],
+                bytes(len(part)),
+            ][random.randint(5)]
+        return bytes(
+            content[: random.randint(len(content) + 1)] if random.rand() < 0.2 else content
+        )
+
+    return mutate

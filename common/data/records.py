@@ -278,7 +278,7 @@ def _load_index(file: pathlib.Path, shards: List[Dict]) -> List[np.ndarray]:
     try:
         starts = np.asarray(np.load(str(file)))
     except Exception as error:  # a damaged file raises nearly anything
-        raise UserError('%s: not readable (%s); %s' % (file, error, fix))
+        raise UserError('%s: not readable (%s); %s' % (file, type(error).__name__, fix))
     ends = np.cumsum([shard['records'] for shard in shards])
     if starts.dtype == np.int64 and starts.shape == (ends[-1],):
         around = tfrecord.HEADER + tfrecord.FOOTER

@@ -438,6 +438,30 @@ def test_damaged_content(tmp_path, capsys, form, name, change, part):
     assert part in message and str(archive) in message and name in message
 
 
+@pytest.mark.parametrize('dataset, form', FORMS)
+def test_damage_anywhere_is_one_line(tmp_path, capsys, mutated, dataset, form):
+    """Success, or an error that names the file."""
+    random, contents = np.random.RandomState(1), official(dataset, form)
+    for case in range(25):
+        damaged = dict(contents)
+        name = sorted(contents)[random.randint(len(contents))]
+        damaged[name] = mutated(contents[name], random)
+        folder = unpacked(tmp_path / str(case), dataset, form, damaged)
+        try:
+            run(dataset, folder, tmp_path / ('out%d' % case), '--no_verify', '--shards', '1')
+        except SystemExit as error:
+            assert error.code == 2
+    archive = packed(tmp_path, dataset, form)
+    whole = gzip.decompress(archive.read_bytes())
+    for case in range(25):
+        archive.write_bytes(gzip.compress(mutated(whole, random), 1))
+        try:
+            run(dataset, archive, tmp_path / ('packed%d' % case), '--no_verify', '--shards', '1')
+        except SystemExit as error:
+            assert error.code == 2
+    assert 'Traceback' not in capsys.readouterr().err
+
+
 class Evil:
     def __init__(self, call):
         self.call = call

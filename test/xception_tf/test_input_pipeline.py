@@ -167,7 +167,7 @@ def described(path, offset, labels):
         [{'image/encoded': photo(80, 80), 'image/class/label': label} for label in labels],
         dict,
         name='x',
-        split='train',
+        split=path.name,
         schema={'image/encoded': {}, 'image/class/label': {}},
         workers=1,
         metadata={'label_offset': offset},
