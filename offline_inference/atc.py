@@ -21,18 +21,13 @@ from common.ascend import error_codes, npu_smi
 from common.errors import UserError, entry_point
 from common.files import atomic
 from offline_inference import aipp, manifest, pb
-from offline_inference.cli import Parser, make_folder
+from offline_inference.cli import Parser
 from offline_inference.reference import Reference
 
 SUCCESS = 'ATC run success'  # its exit status says less
 DEFAULT_PRECISION = 'force_fp16'  # atc's own
 FLOAT_MODES = ('force_fp32', 'must_keep_origin_dtype')  # nothing is rounded to float16
 _PATH = re.compile('[\u4e00-\u9fa5A-Za-z0-9./_-]+')
-# What atc's parser of inference graphs does not know: variables, data, training.
-_NOT_FROZEN = re.compile(
-    'Variable|VarHandleOp|VarIsInit|ReadVariableOp|IsVariableInit|Assign|Assert$|Print|NoOp$'
-    '|Dropout$|Apply|ResourceApply|.*(Iterator|Dataset|Queue|Summary|PyFunc|Grad$)'
-)
 
 
 class Conversion(NamedTuple):
@@ -121,7 +116,6 @@ def plan(
     _check(reference, conversion)
     if conversion.aipp:
         content = aipp.text(reference)
-        make_folder(output.parent)
         with atomic(conversion.aipp) as temporary:
             temporary.write_text(content)
     return conversion
@@ -137,7 +131,7 @@ def _check(reference: Reference, conversion: Conversion) -> None:
             )
     graph = pb.load(conversion.frozen, reference).as_graph_def()
     for node in tf.graph_util.extract_sub_graph(graph, [conversion.output_name]).node:
-        if _NOT_FROZEN.match(node.op):
+        if pb.NOT_INFERENCE.match(node.op):
             raise _error(
                 'E19010', 'No parser is registered for Op [%s, optype [%s]]' % (node.name, node.op)
             )
@@ -155,7 +149,7 @@ def convert(reference: Reference, conversion: Conversion) -> str:
     if manifest.is_current(conversion.output, **sources):
         return '%s: taken from an earlier run (the same graph, the same flags)' % conversion.output
     require()
-    make_folder(conversion.output.parent)
+    conversion.output.parent.mkdir(parents=True, exist_ok=True)
     if conversion.output.exists():
         conversion.output.unlink()  # or a failure would leave the old one
     log = conversion.output.with_suffix('.atc.log')

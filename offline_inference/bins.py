@@ -25,7 +25,7 @@ import tqdm
 from common.data import records
 from common.errors import UserError, entry_point
 from offline_inference import manifest
-from offline_inference.cli import Parser, make_folder
+from offline_inference.cli import Parser
 from offline_inference.reference import Batch, Reference
 
 RESERVE = 1e8  # bytes that stay free on the disk
@@ -151,7 +151,7 @@ def write(
         if not output.is_dir() or any(output.iterdir()) and 'complete' not in manifest.read(output):
             raise UserError('--output %s holds other files; give a new folder' % output)
         shutil.rmtree(str(output))
-    make_folder(output.parent)
+    output.parent.mkdir(parents=True, exist_ok=True)
     _check_space(output.parent, description, total)
     (output / 'batches').mkdir(parents=True)
     manifest.write(output, {'complete': False})

@@ -1,10 +1,8 @@
-"""Command-line flags and output folders, the same for all offline commands."""
+"""Command-line flags and optional packages of the offline commands."""
 
 import argparse
 import dataclasses
 import importlib
-import os
-import pathlib
 import sys
 from typing import Any, Optional, Sequence, Tuple
 
@@ -64,16 +62,3 @@ def optional_package(name: str, backend: str, fix: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError('--backend %s: %s; %s' % (backend, error, fix))
-
-
-def make_folder(folder: pathlib.Path) -> None:
-    """Makes the folder of --output; UserError if nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            '--output %s: not a folder, and it cannot be made one: %s; give another --output'
-            % (folder, error.strerror)
-        )
-    if not os.access(str(folder), os.W_OK):
-        raise UserError('--output %s: not writable; give another --output' % folder)

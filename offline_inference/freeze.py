@@ -20,33 +20,12 @@ from common.errors import UserError, entry_point
 from common.files import atomic
 from offline_inference import float64, manifest, pb
 from offline_inference.agreement import relative_difference
-from offline_inference.cli import Parser, make_folder
+from offline_inference.cli import Parser
 from offline_inference.reference import Batch, Reference
 
 TOLERANCE = 1e-4  # of an image's largest logit; rounding gives 1e-7 to 1e-5
 PROOF_IMAGES = 16
 PROOF_PIXELS = 1 << 22  # of large images fewer: 2 of 1024x2048, which take a minute or two
-# What an inference engine cannot run, or has no use for.
-_DYNAMIC = {
-    'Variable',
-    'VariableV2',
-    'VarHandleOp',
-    'ReadVariableOp',
-    'Assign',
-    'NoOp',
-    'Assert',
-    'PlaceholderWithDefault',
-    'Switch',
-    'Merge',
-    'Enter',
-    'Exit',
-    'If',
-    'StatelessIf',
-    'While',
-    'StatelessWhile',
-    'PartitionedCall',
-    'StatefulPartitionedCall',
-}
 
 
 def freeze(
@@ -62,14 +41,8 @@ def freeze(
     them. folder: records for the proof; None: random images.
     Raises UserError, and writes nothing, if the graph does not compute what the checkpoint does.
     """
-    if output.is_dir():
-        raise UserError(
-            '--output %s is a folder; name the file, such as %s'
-            % (output, output / (reference.name + '.pb'))
-        )
-    make_folder(output.parent)
-    graph_def = constant_graph(reference, input_dtype)
     with atomic(output) as temporary:
+        graph_def = constant_graph(reference, input_dtype)
         temporary.write_bytes(graph_def.SerializeToString())
         proof = prove(reference, temporary, folder, input_dtype)
     manifest.record(output, **reference.description(input_dtype))
@@ -163,15 +136,12 @@ def constant_graph(reference: Reference, input_dtype: str) -> tf.GraphDef:
             constants = tf.graph_util.convert_variables_to_constants(
                 session, graph.as_graph_def(), [output]
             )
-    dynamic = [
-        '%s (%s)' % (node.name, node.op)
-        for node in constants.node
-        if node.op in _DYNAMIC or any(name[0] == '^' for name in node.input)
-    ]
-    if dynamic:
-        raise ValueError(
-            'the inference graph of %s is not static: %s' % (reference.name, ', '.join(dynamic))
-        )
+    for node in constants.node:
+        if pb.NOT_INFERENCE.match(node.op) or any(name[0] == '^' for name in node.input):
+            raise ValueError(
+                'the inference graph of %s is not static: %s (%s)'
+                % (reference.name, node.name, node.op)
+            )
     return tf.graph_util.remove_training_nodes(constants, [output])
 
 

@@ -24,7 +24,6 @@ import numpy as np
 from common.errors import UserError, entry_point
 from offline_inference import manifest
 from offline_inference.bins import Bins
-from offline_inference.cli import make_folder
 
 SUCCESS = 'Execute sample success'
 # Names of result folders: of msame before and since 2022, and of ais_bench.
@@ -95,7 +94,7 @@ def run(
         if not output.is_dir() or any(output.iterdir()) and 'made_of' not in before:
             raise UserError('--output %s holds other files; give a new folder' % output)
         shutil.rmtree(str(output))
-    make_folder(output.parent)
+    output.parent.mkdir(parents=True, exist_ok=True)
     # A fresh folder: no acl.json that msame would obey, one stamped folder in the end, and no path
     # with ".bin" or a comma in it.
     with tempfile.TemporaryDirectory(prefix='.%s-' % tool, dir=str(output.parent)) as scratch:
@@ -185,9 +184,7 @@ def _msame(scratch: pathlib.Path, device_id: int) -> _Output:
     text, status = _call(['msame'], flags, scratch)
     if SUCCESS not in text:
         raise UserError('msame failed (status %d)%s' % (status, _explain(text)))
-    lines = [line.strip() for line in text.splitlines()]
-    printed = [scratch / line for line in lines if _STAMP.fullmatch(line.rpartition('/')[2])]
-    folders = [path for path in printed if path.is_dir()] or stamped(scratch / 'results')
+    folders = stamped(scratch / 'results')
     if not folders:
         raise UserError(
             'msame reported "%s", but made no folder of results%s' % (SUCCESS, _explain(text))

@@ -1,6 +1,7 @@
 """The frozen graph in TensorFlow."""
 
 import pathlib
+import re
 from typing import Callable, Sequence
 
 import numpy as np
@@ -11,6 +12,12 @@ from common.errors import UserError
 from offline_inference.reference import Reference
 
 INPUT = 'inputx'  # the published ports' name
+# Variables, data, training and control flow, of which inference engines know little or nothing.
+NOT_INFERENCE = re.compile(
+    'Variable|VarHandleOp|VarIsInit|ReadVariableOp|IsVariableInit|Assign|Assert$|Print|NoOp$'
+    '|Dropout$|Apply|ResourceApply|PlaceholderWithDefault|Switch$|Merge$|Enter$|Exit$|(Stateless)?'
+    '(If|While)$|(Stateful)?PartitionedCall$|.*(Iterator|Dataset|Queue|Summary|PyFunc|Grad$)'
+)
 _FREEZE = 'python -m offline_inference.freeze makes one'
 
 

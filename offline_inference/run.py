@@ -22,7 +22,7 @@ from common.errors import UserError, entry_point, suggest
 from common.files import write_json
 from common.metrics import scores
 from offline_inference import atc, freeze, manifest
-from offline_inference.cli import Parser, make_folder
+from offline_inference.cli import Parser
 from offline_inference.engines import ENGINES, Options
 from offline_inference.openvino_engine import PRECISIONS
 from offline_inference.reference import Reference
@@ -35,7 +35,6 @@ def run(
     """Checkpoint -> frozen graph -> engine -> comparison -> output/offline.json; returns the
     backend's entry in that file.
     """
-    make_folder(output)
     folder, engine = reference.folder(), ENGINES[backend]
     kind = '_uint8' if options.input_dtype == 'uint8' else ''
     frozen = _frozen(reference, output, folder, engine.frozen_dtype(options))

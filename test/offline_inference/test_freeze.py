@@ -189,7 +189,7 @@ def test_network_with_an_assertion_is_refused(known, reference, tmp_path, monkey
     monkeypatch.setattr(of, 'network', asserting)
     monkeypatch.setattr(of, 'output_name', 'checked')
     with pytest.raises(
-        ValueError, match=r'the inference graph of wideresnet is not static: .*checked \(Identity\)'
+        ValueError, match='the inference graph of wideresnet is not static: .*Assert'
     ):
         freeze.freeze(of, tmp_path / 'w.pb')
     assert not list(tmp_path.iterdir())
@@ -265,7 +265,7 @@ def test_output_that_is_a_folder_is_left_alone(known, recipe, tmp_path, fails):
     (tmp_path / 'run' / 'precious').write_text('x')
     assert 'is a folder' in fails(freeze.main, flags(known('paper'), recipe, tmp_path / 'run'))
     assert (tmp_path / 'run' / 'precious').read_text() == 'x'
-    assert 'cannot be made one' in fails(
+    assert 'precious: File exists' in fails(
         freeze.main, flags(known('paper'), recipe, tmp_path / 'run' / 'precious' / 'w.pb')
     )
 

@@ -193,7 +193,7 @@ def test_mistakes_are_explained(command, tmp_path, fails, monkeypatch):
     assert 'no such checkpoint' in fails(run.main, command(output, model_path=tmp_path / 'no.ckpt'))
     assert 'does not fit the network' in fails(run.main, command(output, num_classes=5))
     (tmp_path / 'file').write_text('')
-    assert 'not a folder' in fails(run.main, command(tmp_path / 'file'))
+    assert 'file: ' in fails(run.main, command(tmp_path / 'file'))
 
     def missing(*_):
         raise AssertionError('nothing may be done before the packages are looked for')
