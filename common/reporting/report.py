@@ -16,31 +16,22 @@ from common.files import atomic
 from common.metrics import figures, scores
 from common.reporting import class_plots, curves, facts, html_page
 from common.reporting.markdown import cell, table
-from common.reporting.run_folder import Published, Row, RunFolder
+from common.reporting.run_folder import Row, RunFolder
 
 MOST = 5  # confusions and weak classes that are listed
 
 
-def write(
-    run_folder: Union[str, os.PathLike],
-    published: Optional[Published] = None,
-    title: Optional[str] = None,
-) -> pathlib.Path:
+def write(run_folder: Union[str, os.PathLike]) -> pathlib.Path:
     """Writes report.md, report.html and plots/*.png into a run's folder; returns the path of
     report.md. The page holds its pictures, and a table of all classes.
 
-    Args:
-        published: {source: {figure: value}} to show beside the measured results, added to the key
-            `published` of config.yaml. Fractions are 0..1 as everywhere; above 1 they are taken to
-            be in per cent.
-        title: heading; by default it names the model.
-    Raises:
-        UserError: the folder does not exist or holds nothing of a run.
+    The key `published` of config.yaml is {source: {figure: value}}; fractions are 0..1, and above 1
+    in per cent. UserError if the folder does not exist or holds nothing of a run.
     """
     run = read(run_folder)
-    sources = dict(run.published(), **(published or {}))
+    sources = run.published()
     parts = [
-        '# ' + (title or '%s: report of a run' % cell(run.model)),
+        '# %s: report of a run' % cell(run.model),
         *('**Note.** ' + cell(note) for note in run.notes),
         _results(run),
         figure_table('Published, not measured here', sources),
