@@ -26,6 +26,7 @@ metric: what is optimised and what is measured.
     BEST                              the figure by which the best checkpoint is kept
     loss(outputs, features, cfg)      float32 scalar, the mean over the batch
     counts(logits, features, cfg)     {name: tensor} that evaluation fetches for each batch
+                                      ('finite' [B]; of label maps 'prediction' uint8 [B,H,W])
     accumulator(cfg, folder, is_chief)
                                       what turns those of a batch into sums, {name: array}
     offline_counts(logits, features, cfg)

@@ -60,6 +60,8 @@ def run(task: Task, argv: Sequence[str]) -> None:
     cfg = models.parse(task, flags)
     if cfg.do_train or not cfg.model_path:
         raise UserError('--predict needs a checkpoint, --model_path CKPT, and no --do_train True')
+    if options.class_names and predict.is_dense(cfg):
+        raise UserError('--class_names is for classifiers; %s labels pixels' % task.name)
     checkpoint = os.path.abspath(Checkpoint(cfg.model_path).path)
     output = pathlib.Path(cfg.output_path or os.path.dirname(checkpoint))
     files, skipped = find(options.predict), {}

@@ -84,6 +84,12 @@ def test_label_colour_and_overlay_of_each_image(trained, tmp_path, capsys):
     assert capsys.readouterr().out.startswith('2 of 2 images: ')
 
 
+def test_names_of_classes_are_for_classifiers(trained, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.main(TASK, ['--predict', str(tmp_path), '--class_names', 'x', *trained[0]])
+    assert '--class_names is for classifiers; resnest labels pixels' in capsys.readouterr().err
+
+
 def test_from_python(trained, tmp_path):
     flags, pixels, classes = trained
     cv2.imwrite(str(tmp_path / 'street.png'), pixels[1][..., ::-1])
