@@ -16,7 +16,9 @@ PRECISIONS = ('f32', 'bf16')
 
 def _runtime() -> Any:
     return optional_package(
-        'openvino.runtime', 'openvino', 'pip install openvino==2023.0.2, or give --backend onnx'
+        'openvino.runtime',
+        'openvino',
+        'pip install -r requirements-openvino.txt installs it, or give --backend onnx',
     )
 
 
