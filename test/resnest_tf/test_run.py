@@ -369,7 +369,7 @@ def test_backbone_starts_training_and_both_heads_are_new(finished, small, tmp_pa
         % (len(backbone), len(whole.shapes) - 1)
         in found.report
     )
-    with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without head'):
+    with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without a head'):
         restore.plan_restore(*configured(small()), prefix)
 
 
