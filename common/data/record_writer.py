@@ -58,14 +58,8 @@ def write(
     path = pathlib.Path(path)
     _check(path, len(items), shards)
     began = time.monotonic()
-    content = {
-        'format_version': FORMAT_VERSION,
-        'name': name,
-        'split': split,
-        'classes': list(classes),
-        **(metadata or {}),
-        'schema': schema,
-    }
+    content = dict(format_version=FORMAT_VERSION, name=name, split=split, classes=list(classes))
+    content.update(metadata or {}, schema=schema)
     plan = _digest(content, shards, items) if restartable else None
     workers = min(workers or len(os.sched_getaffinity(0)), shards)
     with _explained(path, workers), _kept(path, plan) if plan else files.atomic(path) as folder:
