@@ -14,7 +14,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,9 +26,7 @@ from common.settings import Config
 from common.task import Task
 from offline_inference import freeze, openvino_engine, pb, to_onnx
 from offline_inference.cli import Parser
-from offline_inference.reference import Reference
-
-Infer = Callable[[np.ndarray], np.ndarray]
+from offline_inference.reference import Infer, Reference
 
 
 def rate(infer: Infer, images: np.ndarray, steps: int, streams: int = 1) -> float:

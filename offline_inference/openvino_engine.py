@@ -2,15 +2,15 @@
 
 import pathlib
 import threading
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
 import numpy as np
 
 from common.errors import UserError
 from offline_inference import to_onnx
 from offline_inference.cli import optional_package
+from offline_inference.reference import Infer
 
-Infer = Callable[[np.ndarray], np.ndarray]
 PRECISIONS = ('f32', 'bf16')
 
 
