@@ -1,41 +1,28 @@
-"""Turns weights from elsewhere into a checkpoint that --model_path takes:
+"""Converts weights from elsewhere into a checkpoint that --model_path takes:
 
-    python -m common.import_weights --model wideresnet --layout torch --weights model.pt7 --output
-    imported/wideresnet.ckpt python -m common.import_weights --model xception --layout keras
-    --weights xception.h5 --output imported/xception.ckpt
+    python -m common.import_weights --model xception --layout keras --weights xception.h5 \
+        --output imported/xception.ckpt
 
-The file is read by common/importers/<layout>.py and translated by from_<layout>() of
-<model>_tf/checkpoints.py.
+A module of common/checkpoints/importers reads the file; the model's checkpoints.py says what the
+names in it mean.
 """
 
 import argparse
 import collections
 import importlib
 import os
-import types
 from typing import Dict, List, Optional
 
 import numpy as np
+import tabulate
 
 from common import models
 from common.checkpoints import checkpoint
 from common.errors import UserError, entry_point, suggest
 
 
-def layouts_of(model: str, layout: str) -> types.ModuleType:
-    """Returns <model>_tf.checkpoints. Raises UserError if it has no from_<layout>()."""
-    module = models.find(model).checkpoints
-    layouts = sorted(name[len('from_') :] for name in dir(module) if name.startswith('from_'))
-    if layout not in layouts:
-        raise UserError(
-            '--layout %s: %s can import %s%s'
-            % (layout, model, ', '.join(layouts), suggest(layout, layouts))
-        )
-    return module
-
-
 def table(variables: Dict[str, np.ndarray]) -> str:
-    """Returns tensors and parameters by top-level scope. Batch-norm statistics are tensors but not
+    """Returns tensors and parameters by top-level scope; batch norm's statistics are not
     parameters.
     """
     rows = collections.OrderedDict()
@@ -44,12 +31,10 @@ def table(variables: Dict[str, np.ndarray]) -> str:
         row[0] += 1
         row[1] += 0 if name.endswith(('/moving_mean', '/moving_variance')) else value.size
     rows['total'] = [sum(column) for column in zip(*rows.values())]
-    return '\n'.join(
-        ['%-24s %8s %12s' % ('scope', 'tensors', 'parameters')]
-        + [
-            '%-24s %8d %12s' % (scope, tensors, '{:,}'.format(parameters))
-            for scope, (tensors, parameters) in rows.items()
-        ]
+    lines = [[scope, count, '{:,}'.format(size)] for scope, (count, size) in rows.items()]
+    align = ('left', 'right', 'right')
+    return tabulate.tabulate(
+        lines, ['scope', 'tensors', 'parameters'], 'plain', colalign=align, disable_numparse=True
     )
 
 
@@ -66,15 +51,20 @@ def main(arguments: Optional[List[str]] = None) -> None:
     )
     options = parser.parse_args(arguments)
 
-    layouts = layouts_of(options.model, options.layout)
+    layouts = models.find(options.model).checkpoints
+    legal = sorted(name[len('from_') :] for name in dir(layouts) if name.startswith('from_'))
+    if options.layout not in legal:
+        raise UserError(
+            '--layout %s: %s can import %s%s'
+            % (options.layout, options.model, ', '.join(legal), suggest(options.layout, legal))
+        )
     if os.path.isdir(options.output) or options.output.endswith(os.sep):
         raise UserError(
             '--output %s is a folder: name a checkpoint in it, e.g. %s'
             % (options.output, os.path.join(options.output, options.model + '.ckpt'))
         )
-    state = importlib.import_module('common.checkpoints.importers.' + options.layout).read(
-        options.weights
-    )
+    importer = importlib.import_module('common.checkpoints.importers.' + options.layout)
+    state = importer.read(options.weights)
     try:
         variables = getattr(layouts, 'from_' + options.layout)(state)
     except UserError as error:

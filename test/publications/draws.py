@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-STEPS, BATCH = 5, 8
+BATCH, XCEPTION_BATCH = 8, 2
 RATES = [0.1, 0.1, 0.1, 0.02, 0.02]
 
 

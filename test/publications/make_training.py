@@ -22,17 +22,23 @@ import draws
 import numpy as np
 
 
-def run(step_of, read, names):
-    """{'losses': [...], 'updates': {our name: digest}} of training with step_of(images, labels,
-    rate); read() gives {our name: array in TensorFlow's layout}.
+def run(step_of, read, names, decays):
+    """Returns the losses, the digests of the first update and of all, and the decays, by our names.
+
+    step_of(step, rate) makes a step and returns its loss; read() gives {our name: array in
+    TensorFlow's layout}.
     """
     before = read()
-    losses = [step_of(step, rate) for step, rate in enumerate(draws.RATES)]
+    losses = [step_of(0, draws.RATES[0])]
+    first = read()
+    losses += [step_of(step, rate) for step, rate in enumerate(draws.RATES) if step]
     after = read()
     assert set(before) == set(names)
     return {
         'losses': losses,
+        'first': {name: draws.digest(name, before[name], first[name]) for name in names},
         'updates': {name: draws.digest(name, before[name], after[name]) for name in names},
+        'decays': decays,
     }
 
 
@@ -84,10 +90,15 @@ def wrn_authors(clone):
         return loss.item()
 
     names = {ours(name): name for name in params}
-    return run(step_of, lambda: {n: to_ours(params[p]).copy() for n, p in names.items()}, names)
+    decay = optimizer.param_groups[0]['weight_decay']
+    decays = {n: decay for n, p in names.items() if params[p].requires_grad}
+    read = lambda: {n: to_ours(params[p]).copy() for n, p in names.items()}  # noqa: E731
+    _, fresh = resnet(10, 4, 10)
+    initial = {ours(n): [x.mean().item(), x.std().item()] for n, x in fresh.items()}
+    return dict(run(step_of, read, names, decays), initial=initial)
 
 
-def mindspore_steps(network, loss, parameters, ours, size, classes, **options):
+def mindspore_steps(network, loss, parameters, ours, size, classes, batch, **options):
     """Training as Model does: the gradients of all trainable parameters, one Momentum."""
     import mindspore
     from mindspore import nn
@@ -110,18 +121,42 @@ def mindspore_steps(network, loss, parameters, ours, size, classes, **options):
         if isinstance(cell, nn.Dropout):
             cell.p = 0.0  # which MindSpore takes for "no dropout"
             cell.keep_prob = 1.0
-    groups = options.pop('groups', network.trainable_params())
-    rates = mindspore.Tensor(np.float32(draws.RATES))
-    optimizer = nn.Momentum(groups, learning_rate=rates, momentum=0.9, **options)
-    step_cell = nn.TrainOneStepCell(nn.WithLossCell(network, loss), optimizer)
+    trained = network.trainable_params()
+    nesterov, groups = options.pop('use_nesterov', False), options.pop('groups', trained)
+    shares = decays_as_built(nn.Momentum(groups, 1.0, 0.0, **options), trained)
+    gradients = mindspore.value_and_grad(nn.WithLossCell(network, loss), None, trained)
+    sums = [np.zeros(parameter.shape, np.float32) for parameter in trained]
 
     def step_of(step, rate):
-        images = np.ascontiguousarray(draws.images(step, size).transpose(0, 3, 1, 2))
-        labels = draws.labels(step, classes)
-        return step_cell(mindspore.Tensor(images), mindspore.Tensor(labels)).asnumpy().item()
+        images = np.ascontiguousarray(draws.images(step, size, batch).transpose(0, 3, 1, 2))
+        labels = draws.labels(step, classes, batch)
+        value, found = gradients(mindspore.Tensor(images), mindspore.Tensor(labels))
+        # The documented update of nn.Momentum, whose kernel for CPUs leaves Nesterov's part out.
+        for parameter, gradient, decay, total in zip(trained, found, shares, sums):
+            weight = parameter.asnumpy()
+            gradient = gradient.asnumpy() + np.float32(decay) * weight
+            total[...] = np.float32(0.9) * total + gradient
+            update = gradient + np.float32(0.9) * total if nesterov else total
+            parameter.set_data(mindspore.Tensor(weight - np.float32(rate) * update))
+        return value.asnumpy().item()
 
     names = {ours(name): name for name in parameters}
-    return run(step_of, lambda: {n: to_ours(p) for n, p in names.items()}, names)
+    decays = {ours(parameter.name): decay for parameter, decay in zip(trained, shares)}
+    return run(step_of, lambda: {n: to_ours(p) for n, p in names.items()}, names, decays)
+
+
+def decays_as_built(optimizer, parameters):
+    """The weight decay of each parameter: what a step with gradients of zero takes off."""
+    import mindspore
+
+    before = [parameter.asnumpy().copy() for parameter in parameters]
+    optimizer(tuple(mindspore.Tensor(np.zeros_like(value)) for value in before))
+    decays = []
+    for parameter, value in zip(parameters, before):
+        share = np.median((value - parameter.asnumpy())[value != 0] / value[value != 0])
+        decays.append(float('%.2g' % share) if share > 1e-6 else 0.0)
+        parameter.set_data(mindspore.Tensor(value))
+    return decays
 
 
 def wrn_mindspore(clone):
@@ -150,7 +185,7 @@ def wrn_mindspore(clone):
     loss = CrossEntropySmooth(sparse=True, reduction='mean', smooth_factor=0.1, num_classes=10)
     parameters = dict(network.parameters_dict())
     options = dict(groups=groups, use_nesterov=True, weight_decay=5e-4)
-    return mindspore_steps(network, loss, parameters, ours, 32, 10, **options)
+    return mindspore_steps(network, loss, parameters, ours, 32, 10, draws.BATCH, **options)
 
 
 def xception_mindspore(clone):
@@ -211,7 +246,8 @@ def xception_mindspore(clone):
     network = source.xception(10)
     loss = CrossEntropySmooth(smooth_factor=0.1, num_classes=10)
     parameters = dict(network.parameters_dict())
-    return mindspore_steps(network, loss, parameters, ours, 299, 10, weight_decay=1e-4)
+    batch = draws.XCEPTION_BATCH
+    return mindspore_steps(network, loss, parameters, ours, 299, 10, batch, weight_decay=1e-4)
 
 
 def main():

@@ -3,7 +3,6 @@ adapter's own hooks. What the documentation merely demands of steps and interval
 iterations_per_loop is checked here.
 """
 
-import contextlib
 import os
 
 import tensorflow.compat.v1 as tf
@@ -11,7 +10,6 @@ from ascend_sim import environment, parameter_map, release, session
 from tensorflow.python.util import function_utils
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 
-from common.devices import dilated_conv
 from npu_bridge.estimator.npu.npu_config import NPURunConfig
 from npu_bridge.hccl import hccl_ops
 
@@ -63,11 +61,10 @@ def _with_hooks(model_fn, model_dir, config):
 
     def augmented(features, labels, mode, params):
         offered = {'labels': labels, 'mode': mode, 'params': params, 'config': config}
-        offered = {name: value for name, value in offered.items() if name in arguments}
-        # A device has gradients of dilated convolutions; TensorFlow's CPU kernels lack them.
-        training = mode == tf.estimator.ModeKeys.TRAIN
-        with dilated_conv.gradients() if training else contextlib.nullcontext():
-            spec = model_fn(features=features, **offered)
+        spec = model_fn(
+            features=features,
+            **{name: value for name, value in offered.items() if name in arguments},
+        )
         if mode != tf.estimator.ModeKeys.TRAIN:
             return spec
         hooks = []
