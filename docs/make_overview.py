@@ -1,8 +1,8 @@
-"""Makes docs/overview.png, the picture of README.md, from two runs:
+"""Makes docs/overview.jpg, the picture of README.md, from two runs:
 
     python docs/make_overview.py runs/quickstart runs/scenes
 
-Left the curves of the first run's report, right a street scene of the second one's samples.
+Left the curves of the first run's report, right a street scene from the second one's samples.
 """
 
 import pathlib
@@ -11,20 +11,24 @@ import sys
 import cv2
 import numpy as np
 
+HEIGHT = 400
+
 
 def main(curves, scenes):
     left = cv2.imread(str(pathlib.Path(curves) / 'plots' / 'training.png'))
-    right = cv2.imread(str(sorted((pathlib.Path(scenes) / 'samples').glob('*.png'))[0]))
-    height = 360
+    sample = cv2.imread(str(sorted((pathlib.Path(scenes) / 'samples').glob('*.png'))[0]))
+    panels = np.array_split(sample, 4, axis=1)  # image, truth, prediction, overlay
+    width = min(panel.shape[1] for panel in panels)
+    image, truth, prediction, overlay = (panel[:, :width] for panel in panels)
+    right = np.vstack([np.hstack([image, truth]), np.hstack([prediction, overlay])])
     parts = [
         cv2.resize(
-            part, (part.shape[1] * height // part.shape[0], height), None, 0, 0, cv2.INTER_AREA
+            part, (part.shape[1] * HEIGHT // part.shape[0], HEIGHT), None, 0, 0, cv2.INTER_AREA
         )
         for part in (left, right)
     ]
-    gap = np.full([height, 20, 3], 255, np.uint8)
-    picture = np.concatenate([parts[0], gap, parts[1]], axis=1)
-    cv2.imwrite(str(pathlib.Path(__file__).parent / 'overview.png'), picture)
+    path = str(pathlib.Path(__file__).parent / 'overview.jpg')
+    cv2.imwrite(path, np.hstack(parts), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 if __name__ == '__main__':
