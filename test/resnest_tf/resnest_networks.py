@@ -1,11 +1,16 @@
 """Builds ResNeSt's graphs for tests."""
 
+import pathlib
+
+import numpy as np
 import tensorflow as tf
 
 from common.devices import dilated_conv
 from resnest_tf import backbone, model, model_mmsegmentation, model_port
 from resnest_tf.config import ResNeStConfig
 
+DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
+TINY = dict(depth=14, width=1 / 32, num_classes=3)
 MODELS = {'paper': model, 'mmsegmentation': model_mmsegmentation, 'port': model_port}
 
 
@@ -29,3 +34,49 @@ def resnest(images, *, depth=50, width=1.0, num_classes=None, **options):
     if not num_classes:
         return stages, None
     return stages, tf.layers.dense(tf.reduce_mean(stages[3], [1, 2]), num_classes, name='fc')
+
+
+def build(height=48, width_=64, batch=2, **options):
+    images = tf.placeholder(tf.float32, [batch, height, width_, 3], name='inputx')
+    return (images,) + deeplab(images, **options)
+
+
+def variables():
+    trainable = set(tf.trainable_variables())
+    return [[v.op.name, v.shape.as_list(), v in trainable] for v in tf.global_variables()]
+
+
+def session_with(weights):
+    """A session in which every variable of the graph has its value of `weights`; none may be left
+    over.
+    """
+    names = {v.op.name: v for v in tf.global_variables()}
+    assert set(names) == set(weights)
+    session = tf.Session()
+    session.run(
+        [v.initializer for v in names.values()],
+        {v.initializer.inputs[1]: weights[name] for name, v in names.items()},
+    )
+    return session
+
+
+def random_weights(seed):
+    """Values such that activations keep their size and every term of the network matters."""
+    random = np.random.RandomState(seed)
+
+    def value(name, shape):
+        if len(shape) > 1:
+            return random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+        return (
+            random.uniform(0.5, 1.2, shape)
+            if name.endswith(('gamma', 'moving_variance'))
+            else random.normal(0, 0.3, shape)
+        )
+
+    return {name: value(name, shape).astype(np.float32) for name, shape, _ in variables()}
+
+
+def close(got, expected, tolerance=1e-4):
+    assert got.shape == expected.shape
+    assert np.ptp(expected) > 1e-2 * np.abs(expected).max()
+    assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()

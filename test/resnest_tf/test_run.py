@@ -369,7 +369,7 @@ def test_backbone_starts_training_and_both_heads_are_new(finished, small, tmp_pa
         % (len(backbone), len(whole.shapes) - 1)
         in found.report
     )
-    with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without head'):
+    with pytest.raises(UserError, match='missing.*a ResNeSt-14 backbone.*without a head'):
         restore.plan_restore(*configured(small()), prefix)
 
 
@@ -424,10 +424,10 @@ def test_reinit_head_trains_other_classes(finished, small, data):
     'flags, message',
     [
         (dict(batch_size=1), 'batch_size: 1 image at a time cannot train'),
-        (dict(min_scale=3.0), 'min_scale: 3 is above max_scale, 2'),
+        (dict(min_scale=3.0), 'min_scale: 3.0 is not legal; it is above max_scale, 2'),
         (dict(eval_scales=[0.25]), 'eval_scales'),
         (dict(crop_height=16), 'crop_height: 16 is not legal; give at least 32'),
-        (dict(variant='port'), "depth: the port's network has depth 50"),
+        (dict(variant='port'), "depth: 14 is not legal; the port's network has depth 50"),
         (dict(slide_stride=1.5), 'slide_stride'),
         (dict(image_pooling=[3]), 'image_pooling'),
         (dict(loss='ohem', label_smoothing=0.1), 'label_smoothing'),
