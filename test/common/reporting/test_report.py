@@ -106,6 +106,13 @@ def test_published_numbers_are_told_apart(tmp_path, text_only):
     assert '96.11' not in section(text, 'Measured here')
 
 
+def test_warnings_of_the_training_are_shown(tmp_path, text_only):
+    warning = "global batch 1024 instead of the recipe's 128; learning_rate stays 0.1"
+    write_lines(tmp_path, [dict(RUN, warnings=[warning, 'another']), train(10)])
+    text = report.write(tmp_path).read_text()
+    assert rows_of(section(text, 'Training'))['warnings'] == [warning + '; another']
+
+
 def test_offline_run_on_other_images_is_compared_with_the_same_images(tmp_path, text_only):
     whole_run(tmp_path)
     write_offline(
