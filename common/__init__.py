@@ -2,6 +2,7 @@
 checkpoints.
 """
 
+import atexit
 import logging
 import os
 import sys
@@ -20,6 +21,7 @@ def _excepthook(kind, error, traceback):
     if issubclass(kind, KeyboardInterrupt):
         sys.stderr.write('interrupted\n')
         sys.stderr.flush()
+        atexit._run_exitfuncs()  # the interpreter itself would end with status 1
         os._exit(130)
     sys.__excepthook__(kind, error, traceback)
 

@@ -1,0 +1,68 @@
+"""What tests of `--device npu` share: how a run ends, what it leaves, and the same of a CPU."""
+
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
+RUN = ROOT / 'wideresnet_tf' / 'run_wideresnet.py'
+WITH_SIM = ROOT / 'test' / 'ascend_sim' / 'env.sh'
+several = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        not importlib.util.find_spec('horovod'), reason='the stand-in joins ranks by Horovod'
+    ),
+]
+CM = (
+    '--cm_chief_ip 127.0.0.1 --cm_chief_port 29688 --cm_chief_device 0 --cm_worker_size 3'
+    ' --cm_worker_ip 127.0.0.1'.split()
+)
+
+
+def succeeds(process):
+    status, out, error = process.finish(200)
+    assert status == 0, out + error
+    return out + error
+
+
+def lines(folder, kind):
+    return [
+        row
+        for row in map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
+        if row['kind'] == kind and not row.get('superseded')
+    ]
+
+
+def steps(folder, kind='train'):
+    return [row['step'] for row in lines(folder, kind)]
+
+
+def checkpoints(folder):
+    return sorted(int(path.stem.split('-')[-1]) for path in folder.glob('model.ckpt-*.index'))
+
+
+def assert_same_training(weights, folder, reference, step):
+    """Losses, weights and evaluation against those of a CPU."""
+    assert steps(folder) == steps(reference)
+    np.testing.assert_allclose(
+        [row['loss'] for row in lines(folder, 'train')],
+        [row['loss'] for row in lines(reference, 'train')],
+        atol=1e-4,
+    )
+    found, expected = (weights(path / ('model.ckpt-%d' % step)) for path in (folder, reference))
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        # A slot holds gradients, which enter the weights times the learning rate, 0.01: where a
+        # rounding error flips a ReLU, they move by some thousandths.
+        atol = 1e-2 if name.endswith('Momentum') else 3e-4
+        np.testing.assert_allclose(found[name], value, atol=atol, err_msg=name)
+    first, second = (json.loads((path / 'eval.json').read_text()) for path in (folder, reference))
+    assert (first['images'], first['top1']) == (second['images'], second['top1']) and first[
+        'loss'
+    ] == pytest.approx(second['loss'], abs=1e-4)
+    np.testing.assert_array_equal(
+        np.load(str(folder / 'confusion.npy')), np.load(str(reference / 'confusion.npy'))
+    )
