@@ -87,12 +87,16 @@ def device_ops(graph: tf.Graph) -> List[tf.Operation]:
     found = []
     for op in graph.get_operations():
         kind = device_type(op)
-        helps = kind != op.type and (
-            op.type == 'Const' or any(device_type(item.op) == kind for item in op.inputs)
-        )
-        if kind and not helps:
+        stands = kind != op.type
+        if stands and (op.type == 'Const' or any(_continues(item.op, kind) for item in op.inputs)):
+            continue
+        if kind:
             found.append(op)
     return found
+
+
+def _continues(op: tf.Operation, kind: str) -> bool:
+    return op.type != 'Const' and device_type(op) == kind
 
 
 def engine(op: tf.Operation) -> str:
@@ -156,7 +160,7 @@ def count(graph: tf.Graph, cfg: Any) -> Dict[str, Any]:
     images = cfg.batch_size * cfg.accumulate
     collectives = [op for op in ops if engine(op) == 'hccl']
     return dict(
-        device_graphs=1 + sum(by_engine['host'].values()),
+        device_graphs=1 + sum(engine(op) == 'host' for op in ops),
         feeds=sum(op.type.startswith('Placeholder') for op in ops),
         nodes=len(ops),
         op_types={name: dict(kinds.most_common()) for name, kinds in sorted(by_engine.items())},
