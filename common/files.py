@@ -16,6 +16,16 @@ _HOST = hashlib.sha1(platform.node().encode()).hexdigest()[:6]
 
 
 @contextlib.contextmanager
+def naming(path: Union[str, os.PathLike]) -> Iterator[None]:
+    """Names `path` in an error of the operating system that names no file, as of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`; it is renamed to `path` on success and removed on any
     error.
@@ -33,7 +43,8 @@ def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
     stem = path.stem[:100]  # names have at most 255 bytes
     temporary = path.with_name('.%s.%s-%d.tmp%s' % (stem, _HOST, os.getpid(), path.suffix))
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         for file in [temporary, *temporary.rglob('*')]:
             _sync(file)
         if path.is_dir() and not temporary.is_dir():

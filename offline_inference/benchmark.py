@@ -1,39 +1,46 @@
-"""Images per second of ONNX Runtime and of the frozen graph in TensorFlow, measured in turns.
+"""Images per second of the frozen graph in TensorFlow, ONNX Runtime and, where it is installed,
+OpenVINO, measured in turns.
 
-python -m offline_inference.benchmark --model wideresnet --config C --model_path CKPT|none
---batch_size 8 [--rounds 3] [--round_steps 20]
+    python -m offline_inference.benchmark --model wideresnet --config C --model_path CKPT|none
+    --batch_size 8 [--rounds 3] [--round_steps 20]
+
+Latency mode is one call at a time on all cores, throughput mode as many calls at a time as there
+are cores. Without a checkpoint the network has its initial weights.
 """
 
 import json
+import multiprocessing.pool
 import pathlib
 import statistics
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from common import host
 from common.checkpoints.restore import plan_restore
 from common.errors import UserError, entry_point
 from common.settings import Config
 from common.task import Task
-from offline_inference import freeze, pb, to_onnx
+from offline_inference import freeze, openvino_engine, pb, to_onnx
 from offline_inference.cli import Parser
-from offline_inference.reference import Reference
+from offline_inference.reference import Infer, Reference
 
 
-def rate(infer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, steps: int) -> float:
-    """Images per second of `steps` calls; the caller has warmed the engine up."""
-    began = time.perf_counter()
-    for _ in range(steps):
-        infer(images)
-    return steps * len(images) / (time.perf_counter() - began)
+def rate(infer: Infer, images: np.ndarray, steps: int, streams: int = 1) -> float:
+    """Images per second of `steps` calls, `streams` at a time; the first calls are not counted."""
+    with multiprocessing.pool.ThreadPool(streams) as pool:
+        pool.map(infer, [images] * streams, chunksize=1)
+        began = time.perf_counter()
+        pool.map(infer, [images] * steps, chunksize=1)
+        return steps * len(images) / (time.perf_counter() - began)
 
 
 def measure(task: Task, cfg: Config, rounds: int, steps: int) -> Dict[str, Any]:
-    """Medians over the rounds, in images/s, and the median of the ratio; on random images, whose
-    values change nothing. --model_path none (or not given): initial weights.
+    """Medians over the rounds, in images/s, and of the ratios to TensorFlow's frozen graph; on
+    random images, whose values change nothing.
     """
     to_onnx.software()
     with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
@@ -44,21 +51,39 @@ def measure(task: Task, cfg: Config, rounds: int, steps: int) -> Dict[str, Any]:
         frozen, model = pathlib.Path(folder, 'model.pb'), pathlib.Path(folder, 'model.onnx')
         freeze.freeze(reference, frozen)
         to_onnx.convert(frozen, model, reference.output_name)
-        engines = {'onnx': to_onnx.engine(model, reference), 'pb': pb.engine(frozen, reference)}
         images = np.random.RandomState(0).normal(size=reference.input_shape).astype(np.float32)
-        for infer in engines.values():
-            infer(images)
-            infer(images)
-        rates: Dict[str, List[float]] = {name: [] for name in engines}
-        for _ in range(rounds):
-            for name, infer in engines.items():
-                rates[name].append(rate(infer, images, steps))
-    result = {
-        name + '_images_per_second': round(statistics.median(values), 1)
-        for name, values in rates.items()
+        result: Dict[str, Any] = {}
+        for mode, streams in (('latency', 1), ('throughput', host.cores())):
+            engines = _engines(reference, frozen, model, streams)
+            rates: Dict[str, List[float]] = {name: [] for name in engines}
+            for _ in range(rounds):
+                for name, infer in engines.items():
+                    rates[name].append(rate(infer, images, steps, streams))
+            for name, values in rates.items():
+                ratio = statistics.median(a / b for a, b in zip(values, rates['pb']))
+                key = '%s_%s' % (mode, name)
+                result[key + '_images_per_second'] = round(statistics.median(values), 1)
+                if name != 'pb':
+                    result[key + '_to_pb'] = round(ratio, 3)
+    return result
+
+
+def _engines(
+    reference: Reference, frozen: pathlib.Path, model: pathlib.Path, streams: int
+) -> Dict[str, Infer]:
+    threads = max(1, host.cores() // streams)
+    engines = {
+        'pb': pb.engine(frozen, reference),
+        'onnx': to_onnx.engine(model, reference, threads=threads),
     }
-    ratio = statistics.median(a / b for a, b in zip(rates['onnx'], rates['pb']))
-    return dict(result, onnx_to_pb=round(ratio, 3))
+    for precision in openvino_engine.PRECISIONS:
+        try:
+            openvino_engine.software(precision)
+        except UserError:
+            continue
+        name = 'openvino_' + precision
+        engines[name] = openvino_engine.engine(model, precision, throughput=streams > 1)
+    return engines
 
 
 def _initial(reference: Reference, folder: str) -> str:
@@ -78,7 +103,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if args.rounds < 1 or args.round_steps < 1:
         raise UserError('--rounds and --round_steps: give whole numbers above 0')
     result = measure(task, cfg, args.rounds, args.round_steps)
-    print(json.dumps(dict(model=task.name, batch_size=cfg.batch_size, **result), indent=2))
+    head = dict(model=task.name, batch_size=cfg.batch_size, cores=host.cores())
+    print(json.dumps(dict(head, **result), indent=2))
 
 
 if __name__ == '__main__':

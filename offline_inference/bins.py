@@ -24,6 +24,7 @@ import tqdm
 
 from common.data import records
 from common.errors import UserError, entry_point
+from common.files import naming
 from offline_inference import manifest
 from offline_inference.cli import Parser
 from offline_inference.reference import Batch, Reference
@@ -33,7 +34,6 @@ RESERVE = 1e8  # bytes that stay free on the disk
 
 def describe(reference: Reference, folder: records.Folder, input_dtype: str) -> Dict[str, Any]:
     """What the content of the files depends on, and what they need on the disk."""
-    data = [(path.name, path.stat().st_size) for path in folder.files]
     with tf.Graph().as_default():
         dataset = reference.dataset(folder)
         types, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
@@ -42,7 +42,7 @@ def describe(reference: Reference, folder: records.Folder, input_dtype: str) -> 
             model=reference.name,
             records=str(folder.path.resolve()),
             images=folder.count,
-            data=manifest.digest(data + [folder.count, reference.cfg.skip_corrupt]),
+            content=folder.content(),
             normalization=reference.normalization,
             input_shape=reference.input_shape,
             input_dtype=input_dtype,
@@ -106,8 +106,14 @@ class Bins:
                     else 'holds no batches of this program',
                 )
             )
-        checksums = {'batches/' + name: crc32 for name, crc32 in content['crc32'].items()}
-        checksums.update(content['known'])
+        try:
+            checksums = {'batches/' + name: crc32 for name, crc32 in content['crc32'].items()}
+            checksums.update(content['known'])
+            found = cls(path, content)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise UserError(
+                '--bins %s: %s is damaged; write the folder again' % (path, manifest.NAME)
+            )
         there = {'batches/' + file.name for file in (path / 'batches').glob('*')}
         for name in sorted(there | set(checksums)):
             if name not in checksums or _crc32(path / name) != checksums[name]:
@@ -115,7 +121,7 @@ class Bins:
                     '--bins %s: %s is missing, too many, or not the file that was written; write'
                     ' the folder again' % (path, name)
                 )
-        return cls(path, content)
+        return found
 
     def rows(self) -> Iterator[Dict[str, np.ndarray]]:
         """'labels', 'mask' and, if there are any, 'logits' of each batch in turn."""
@@ -156,7 +162,7 @@ def write(
     (output / 'batches').mkdir(parents=True)
     manifest.write(output, {'complete': False})
     checksums, known = {}, {}
-    with contextlib.ExitStack() as stack:
+    with naming(output), contextlib.ExitStack() as stack:
         bar = tqdm.tqdm(
             batches, total=total, desc='writing', unit=' batches', disable=None, leave=False
         )

@@ -9,19 +9,17 @@ import pathlib
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-import numpy as np
 import tqdm
 
 from common.ascend import npu_smi
 from common.data import records
 from offline_inference import aipp, ascend, atc, msame, openvino_engine, pb, to_onnx
-from offline_inference.reference import Reference
+from offline_inference.reference import Infer, Reference
 from offline_inference.score import Scored, score_batch
 
 LEAST_EQUAL = 0.999  # of the predictions
 # float16 rounds by 1/2048 and bfloat16 by 1/256, which swaps classes of almost equal logits.
 LEAST_EQUAL_HALF = 0.99
-Infer = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,C] -> logits [N,...,classes]
 
 
 class Options(NamedTuple):

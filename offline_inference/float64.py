@@ -1,15 +1,14 @@
 """The same inference graph computed in float64, where float32 rounding hides whether two agree."""
 
-from typing import Callable, Dict, Optional
+from typing import Dict, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from offline_inference import pb
-from offline_inference.reference import Reference
+from offline_inference.reference import Infer, Reference
 
 _FLOAT, _DOUBLE = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
-Infer = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,C] -> logits, float64
 
 
 def checkpoint_network(reference: Reference) -> Infer:

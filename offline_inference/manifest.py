@@ -62,13 +62,20 @@ def record(path: pathlib.Path, **sources: Any) -> None:
     write(path.parent, dict(read(path.parent), **{path.name: entry}))
 
 
+def _entry(path: pathlib.Path) -> Dict[str, Any]:
+    """What the folder's manifest says of a file, {} if nothing or if that is damaged."""
+    entry = read(path.parent).get(path.name)
+    whole = isinstance(entry, dict) and isinstance(entry.get('made_of'), dict)
+    return entry if whole and 'sha256' in entry else {}
+
+
 def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
     """What a file was made from, with its own 'sha256'; None if no manifest mentions it.
 
     Raises UserError if the file has changed since.
     """
-    entry = read(path.parent).get(path.name)
-    if not isinstance(entry, dict):
+    entry = _entry(path)
+    if not entry:
         return None
     if sha256(path) != entry['sha256']:
         raise UserError(
@@ -80,9 +87,9 @@ def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
 
 def is_current(path: pathlib.Path, **wanted: Any) -> bool:
     """True if the file exists, is unchanged, and was made from exactly this."""
-    entry = read(path.parent).get(path.name)
+    entry = _entry(path)
     return (
-        isinstance(entry, dict)
+        bool(entry)
         and path.is_file()
         and entry['made_of'] == plain(wanted)
         and sha256(path) == entry['sha256']

@@ -2,21 +2,23 @@
 
 import pathlib
 import threading
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
 import numpy as np
 
 from common.errors import UserError
 from offline_inference import to_onnx
 from offline_inference.cli import optional_package
+from offline_inference.reference import Infer
 
-Infer = Callable[[np.ndarray], np.ndarray]
 PRECISIONS = ('f32', 'bf16')
 
 
 def _runtime() -> Any:
     return optional_package(
-        'openvino.runtime', 'openvino', 'pip install openvino==2023.0.2, or give --backend onnx'
+        'openvino.runtime',
+        'openvino',
+        'pip install -r requirements-openvino.txt installs it, or give --backend onnx',
     )
 
 

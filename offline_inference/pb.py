@@ -2,14 +2,13 @@
 
 import pathlib
 import re
-from typing import Callable, Sequence
+from typing import Sequence
 
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from common.errors import UserError
-from offline_inference.reference import Reference
+from offline_inference.reference import Infer, Reference
 
 INPUT = 'inputx'  # the published ports' name
 # Variables, data, training and control flow, of which inference engines know little or nothing.
@@ -57,9 +56,7 @@ def load(path: pathlib.Path, reference: Reference) -> tf.Graph:
     return graph
 
 
-def engine(
-    path: pathlib.Path, reference: Reference, input_dtype: str = 'float32'
-) -> Callable[[np.ndarray], np.ndarray]:
+def engine(path: pathlib.Path, reference: Reference, input_dtype: str = 'float32') -> Infer:
     """Returns infer(images [N,H,W,C], normalised float32 or uint8) -> logits [N,...,classes]."""
     graph = load(path, reference)
     images = graph.get_tensor_by_name(INPUT + ':0')

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,8 @@ from common.settings import Config
 from common.task import Task
 from offline_inference import manifest
 
+# Images of one batch, [N,H,W,C], normalised float32 or uint8 -> logits [N,...,classes].
+Infer = Callable[[np.ndarray], np.ndarray]
 # Where files lie, and how many records are taken, do not change what is computed.
 _WITHOUT_EFFECT = (
     'data_path',

@@ -74,7 +74,10 @@ def read_logits(path: pathlib.Path, shape: List[int]) -> np.ndarray:
     """The logits in one file, float32 of this shape: text, or float16 or float32 by its size."""
     values = int(np.prod(shape))
     if path.suffix == '.txt':
-        logits = np.array(path.read_text().split(), np.float32)
+        try:
+            logits = np.array(path.read_text().split(), np.float32)
+        except ValueError:
+            raise UserError('%s holds text that is not a number; run the model again' % path)
         if logits.size != values:
             raise UserError(
                 '%s holds %d numbers, logits %s are %d; was the model run on other batches?'
@@ -95,7 +98,8 @@ def find_results(folder: pathlib.Path, batches: Bins) -> List[pathlib.Path]:
 
     Raises UserError if results and batches do not belong together.
     """
-    sources = manifest.read(folder).get('made_of') or {}
+    sources = manifest.read(folder).get('made_of')
+    sources = sources if isinstance(sources, dict) else {}
     manifest.require_same('--results %s' % folder, sources, {'bins': batches.checksum})
     for place in [folder] + msame.stamped(folder)[::-1]:
         found = [path for path in place.glob('*_0.*') if path.suffix in ('.bin', '.txt')]

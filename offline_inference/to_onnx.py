@@ -6,9 +6,8 @@ python -m offline_inference.to_onnx --model wideresnet --config C --frozen F.pb 
 # Not called onnx.py, which would hide the package of that name.
 import logging
 import pathlib
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from common import host
@@ -16,7 +15,7 @@ from common.errors import UserError, entry_point
 from common.files import atomic
 from offline_inference import manifest, pb
 from offline_inference.cli import Parser, optional_package
-from offline_inference.reference import Reference
+from offline_inference.reference import Infer, Reference
 
 # Up to opset 14 ONNX Runtime 1.10 runs a batch norm that follows no convolution, and its ReLU, as
 # one step in its own memory layout; the BatchNormalization of opset 15 it runs by itself between
@@ -74,7 +73,7 @@ def engine(
     reference: Reference,
     input_dtype: str = 'float32',
     threads: Optional[int] = None,
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Infer:
     """Returns infer(images [N,H,W,C], normalised float32 or uint8) -> logits [N,...,classes].
 
     threads: for one call; None: all cores. Raises UserError if the file is not an ONNX model of

@@ -251,8 +251,4 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
         image = (image - np.float32(MEAN[::-1]) / 255) / (np.float32(STD[::-1]) / 255)
         return {'image': image, 'label': tf.cast(both[..., 3], tf.int32)}
 
-    def port():
-        dataset = tf.data.TFRecordDataset([str(file) for file in folder.files]).repeat()
-        return dataset.map(one, 2).batch(cfg.batch_size, True).prefetch(2)
-
-    return {'port': port}
+    return {'port': lambda: sampling.stream(folder, one, cfg.batch_size, 2)}

@@ -185,11 +185,7 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
         image = tf.image.random_flip_left_right(image) if cfg.flip else image
         return {'image': image, 'label': tf.cast(found[cfg.label], tf.int32)}
 
-    def port():
-        dataset = tf.data.TFRecordDataset([str(file) for file in folder.files]).repeat()
-        return dataset.map(one, 2).batch(cfg.batch_size, True).prefetch(2)
-
-    return {'port': port}
+    return {'port': lambda: sampling.stream(folder, one, cfg.batch_size, 2)}
 
 
 def class_names(metadata: Dict, cfg) -> List[str]:

@@ -252,8 +252,7 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
             pixels = tf.image.decode_jpeg(found['image/encoded'] + found['image'], channels=3)
             return {'label': finish(pixels)}
 
-        dataset = tf.data.TFRecordDataset([str(file) for file in folder.files]).repeat()
-        return dataset.map(one, calls).batch(cfg.batch_size, True).prefetch(2)
+        return sampling.stream(folder, one, cfg.batch_size, calls)
 
     def resized(pixels: tf.Tensor) -> tf.Tensor:
         size = [cfg.image_size] * 2

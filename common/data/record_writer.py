@@ -47,25 +47,17 @@ def write(
     (nearly) equal count. It appears whole, or (after an error or Ctrl-C) not at all.
 
     items: small picklable things, say (file name, label). encode: item -> {feature: value}, see
-    tfrecord.make_example; a function of a module, so that it can be sent to the workers; UserError:
-    the item cannot be used. schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype' and
-    'shape' of the content}. workers: processes, at most one a shard, default one a core; 1 writes
-    inside this process; the bytes do not depend on it. metadata: more keys of dataset.json.
-    restartable: files that were finished before an error or a kill are kept, hidden, for the next
-    call with equal arguments. skip_corrupt: at most so many items that cannot be used are left out,
-    with a warning each.
+    tfrecord.make_example; a function of a module, for the workers; UserError: the item cannot be
+    used. schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype' and 'shape' of the content}.
+    workers: processes, default one a core, 1: this one. metadata: more keys of dataset.json.
+    restartable: what was finished before an error or a kill is kept for the next call with equal
+    arguments. skip_corrupt: at most so many items that cannot be used are left out.
     """
     path = pathlib.Path(path)
     _check(path, len(items), shards)
     began = time.monotonic()
-    content = {
-        'format_version': FORMAT_VERSION,
-        'name': name,
-        'split': split,
-        'classes': list(classes),
-        **(metadata or {}),
-        'schema': schema,
-    }
+    content = dict(format_version=FORMAT_VERSION, name=name, split=split, classes=list(classes))
+    content.update(metadata or {}, schema=schema)
     plan = _digest(content, shards, items) if restartable else None
     workers = min(workers or len(os.sched_getaffinity(0)), shards)
     with _explained(path, workers), _kept(path, plan) if plan else files.atomic(path) as folder:

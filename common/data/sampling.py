@@ -87,6 +87,16 @@ def batches(
     return dataset.map(lambda step: on_host(choose, [step], outputs))
 
 
+def stream(
+    folder: Folder, parse: Callable, batch_size: int, parallel_calls: int
+) -> tf.data.Dataset:
+    """Returns batches as the published ports read them, one parse(record) at a time, without end:
+    what common.benchmark measures `batches` against.
+    """
+    dataset = tf.data.TFRecordDataset([str(file) for file in folder.files]).repeat()
+    return dataset.map(parse, parallel_calls).batch(batch_size, True).prefetch(2)
+
+
 def on_host(
     function: Callable, inputs: Sequence[tf.Tensor], outputs: Dict[str, Tuple[tf.DType, Sequence]]
 ) -> Dict[str, tf.Tensor]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import sys
 from typing import Any, Dict
 
 from common import host
@@ -26,7 +27,9 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     facts.update({'code': code_digest(), 'tensorflow': host.describe()['tensorflow']})
     everyone = gather_objects(device, {'facts': facts, 'start': start})
     if everyone[0]['start'].get('error'):
-        raise UserError(everyone[0]['start']['error'])
+        if device.is_chief:
+            raise UserError(everyone[0]['start']['error'])
+        sys.exit(2)  # rank 0 says it
     for rank, other in enumerate(everyone):
         for key, value in everyone[0]['facts'].items():
             found = other['facts'].get(key)

@@ -57,6 +57,8 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
             return False
         plan = run.plan
         loop = device.steps_per_loop(cfg, plan.intervals(cfg.log_interval, step))
+        if loop > 1:
+            run.logger.say('%d steps per call of the device' % loop)
         while step < plan.total:
             if plan.evaluation_due(step, run.logger.evaluated):
                 _evaluate(run, step)

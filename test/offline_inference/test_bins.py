@@ -77,6 +77,19 @@ def test_another_folder_of_ours_is_replaced(copy, command):
     assert bins.Bins.open(copy).description['images'] == 5
 
 
+def test_other_records_of_the_same_size_are_written_again(
+    command, port_records, images_and_labels, tmp_path
+):
+    """As a data set that was prepared again, in the same place."""
+    source, output = tmp_path / 'data', tmp_path / 'b'
+    for seed in (2, 3):
+        images, labels = images_and_labels(COUNT, seed=seed)
+        port_records(source / 'test' / 'test.tfrecord', images, labels)
+        bins.main(command(output, input_dtype='uint8', data_path=source))
+        values = np.fromfile(str(output / 'batches' / '000000.bin'), np.uint8)
+        assert np.array_equal(values.reshape(SIZE, 32, 32, 3), images[:SIZE])
+
+
 def test_interrupted_folder(copy, command):
     def batches():
         yield from (
@@ -148,6 +161,10 @@ def test_folders_that_are_not_batches(tmp_path):
     (tmp_path / 'manifest.json').write_text('{"complete": tr')
     with pytest.raises(UserError, match='cannot be read'):
         bins.Bins.open(tmp_path)
+    for content in ('true', '{"complete": true}', '{"complete": true, "crc32": [], "known": 7}'):
+        (tmp_path / 'manifest.json').write_text(content)
+        with pytest.raises(UserError, match='manifest'):
+            bins.Bins.open(tmp_path)
 
 
 def test_disk_space(command, fails, tmp_path, monkeypatch):

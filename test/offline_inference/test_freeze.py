@@ -2,6 +2,10 @@
 notices what is wrong.
 """
 
+import errno
+import os
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +13,7 @@ import yaml
 
 from common.checkpoints import checkpoint
 from common.errors import UserError
-from offline_inference import freeze, pb
+from offline_inference import freeze, manifest, pb
 from offline_inference.cli import Parser
 
 VARIANTS = ('paper', 'port', 'mindspore')
@@ -268,6 +272,28 @@ def test_output_that_is_a_folder_is_left_alone(known, recipe, tmp_path, fails):
     assert 'precious: File exists' in fails(
         freeze.main, flags(known('paper'), recipe, tmp_path / 'run' / 'precious' / 'w.pb')
     )
+
+
+def test_full_disk_is_one_line_that_names_the_file(known, recipe, tmp_path, monkeypatch, fails):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pathlib.Path, 'write_bytes', full)
+    text = fails(freeze.main, flags(known('paper'), recipe, tmp_path / 'w.pb'))
+    assert 'w.pb: No space left on device' in text and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('damage', ['[1, 2', '[]', '{"w.pb": 7}', '{"w.pb": {"sha256": 1}}'])
+def test_damaged_manifest(damage, tmp_path):
+    """It names the file, or says nothing of it."""
+    (tmp_path / 'w.pb').write_bytes(b'')
+    (tmp_path / manifest.NAME).write_text(damage)
+    if damage.startswith('['):
+        with pytest.raises(UserError, match='manifest.json .*delete it'):
+            manifest.sources(tmp_path / 'w.pb')
+    else:
+        assert manifest.sources(tmp_path / 'w.pb') is None
+        assert not manifest.is_current(tmp_path / 'w.pb', model='wideresnet')
 
 
 def test_recipe_of_another_model(known, tmp_path, fails):

@@ -147,6 +147,18 @@ def test_padding_is_no_prediction(command, tmp_path, monkeypatch):
     assert read(tmp_path)['results']['pb']['equal_predictions'] == 1.0
 
 
+def test_logits_that_are_not_finite_name_their_image(command, tmp_path, monkeypatch, fails):
+    def diverged(logits, call):
+        if call == 2:  # the second batch; call 0 is the warm-up
+            logits[3, 0] = np.nan
+        return logits
+
+    engine(monkeypatch, diverged)
+    text = fails(run.main, command(tmp_path, backend='pb'))
+    assert 'offline model: record 11: ' in text and 'not finite' in text
+    assert not (tmp_path / 'offline.json').exists()
+
+
 def test_first_call_is_no_latency(command, tmp_path, monkeypatch):
     def slow(logits, call):
         time.sleep(1.5 if call == 0 else 0.05)

@@ -3,6 +3,8 @@ offline.json; what is reused, and what is refused.
 """
 
 import json
+import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -177,6 +179,19 @@ def test_chunks(words, done, converted, monkeypatch):
         assert result[key] == pytest.approx(whole[key]), key
 
 
+def test_readme_dumps_the_tensors_of_a_batch(done, tmp_path, monkeypatch):
+    (place,) = done.glob('msame/*')
+    readme = pathlib.Path(run.__file__).parent / 'README.md'
+    code = re.search(r'```python\n(.*?)```', readme.read_text(), re.S).group(1)
+    code = code.replace('OUT/msame/000000-000001', str(place))
+    code = code.replace('OUT/M.pb', str(done / 'wideresnet.pb'))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    (logits,) = tmp_path.glob('cpu/output_BiasAdd.0.*.npy')
+    expected = np.load(str(place / 'bins' / 'logits.npy'))[:8]
+    np.testing.assert_allclose(np.load(str(logits)), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_another_checkpoint_repeats_everything(words, trained, weights, done, tmp_path, capfd):
     output = tmp_path / 'o'
     shutil.copytree(str(done), str(output))
@@ -210,6 +225,22 @@ def test_other_predictions_are_an_error(words, done, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as exit_:
         run.main(words(tmp_path / 'o', backend='msame'))
     assert '95.238 % of the predictions are equal, 99.0 % are needed' in str(exit_.value.code)
+
+
+def test_results_that_are_not_finite_name_their_image(words, done, tmp_path, monkeypatch, fails):
+    shutil.copytree(str(done), str(tmp_path / 'o'))
+    read_logits = score.read_logits
+
+    def infinite(path, shape):
+        values = read_logits(path, shape).copy()
+        values[3, 0] = np.inf if path.name.startswith('000001') else 0
+        return values
+
+    monkeypatch.setattr(score, 'read_logits', infinite)
+    for path in (tmp_path / 'o').glob('msame/*/score.json'):
+        path.unlink()
+    text = fails(run.main, words(tmp_path / 'o', backend='msame'))
+    assert 'offline model: record 11: ' in text
 
 
 def test_float32_engine_is_held_to_the_strict_rule(words, converted):

@@ -234,11 +234,8 @@ def test_frozen_graph_has_the_published_names(whole):
     ]
     read_by_others = {name.split(':')[0] for node in graph_def.node for name in node.input}
     (last,) = (node for node in graph_def.node if node.name not in read_by_others)
-    assert (
-        last.name == 'resize/ResizeBilinear'
-        and not last.attr['align_corners'].b
-        and not last.attr['half_pixel_centers'].b
-    )
+    assert last.name == 'resize/ResizeBilinear'
+    assert last.attr['align_corners'].b and not last.attr['half_pixel_centers'].b
     assert not any('SpaceToBatch' in node.op for node in graph_def.node)
     rates = [node.attr['dilations'].list.i[1] for node in graph_def.node if node.op == 'Conv2D']
     assert {12, 24, 36} < set(rates)

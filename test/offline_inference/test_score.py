@@ -39,6 +39,10 @@ def test_unreadable_results(tmp_path):
     (tmp_path / 'a_0.txt').write_text('1 2 3 \n')
     with pytest.raises(UserError, match='holds 3 numbers'):
         score.read_logits(tmp_path / 'a_0.txt', [8, 4])
+    for content in (b'1 2 three 4', b'\xff\xfe'):
+        (tmp_path / 'a_0.txt').write_bytes(content)
+        with pytest.raises(UserError, match='not a number'):
+            score.read_logits(tmp_path / 'a_0.txt', [2, 2])
     (tmp_path / 'a_0.txt').write_text('1 2 3 \n4 nan -inf \n')
     found = score.read_logits(tmp_path / 'a_0.txt', [2, 3])
     assert np.array_equal(np.nan_to_num(found[0]), [1, 2, 3])

@@ -1,5 +1,6 @@
 """Builds ResNeSt's graphs for tests."""
 
+import contextlib
 import pathlib
 
 import numpy as np
@@ -22,7 +23,7 @@ def deeplab(images, *, training=False, aux_head=True, dropout=None, batch_norm=N
     if aux_head and not training:
         training, fields = True, dict(fields, freeze_bn=True)
     cfg = ResNeStConfig(aux_weight=0.4 if aux_head else 0.0, **fields)
-    with dilated_conv.gradients():
+    with dilated_conv.gradients() if training else contextlib.nullcontext():
         outputs = MODELS[cfg.variant].build(images, cfg, training, dropout, batch_norm)
     return outputs if training else (outputs, None)
 

@@ -128,4 +128,7 @@ def test_initial_kernels_of_the_port_are_those_of_slims_variance_scaling():
     shapes = {'conv1_3/weights': [3, 3, 16, 32 * 8], 'Conv_64/weights': [1, 1, 512, 64]}
     with tf.Session() as session:  # with more filters the deviation is known more exactly
         theirs = {name: session.run(initializer(shape)) for name, shape in shapes.items()}
-    moments({name: (value.std(), np.abs(value).max()) for name, value in theirs.items()})
+    # Truncated at two deviations, before which the variance is 1.3 x factor / fan in.
+    bounds = {name: 2 * np.sqrt(1.3 * 2 / np.prod(shape[:3])) for name, shape in shapes.items()}
+    assert all(np.abs(theirs[name]).max() <= bounds[name] * 1.0001 for name in shapes)
+    moments({name: (value.std(), bounds[name]) for name, value in theirs.items()})

@@ -372,6 +372,12 @@ def test_labels_beyond_the_classes_are_named(
         drain(*configured(data_path=str(tmp_path), batch_size=4), training=training)
 
 
+def test_a_negative_label_is_one(tmp_path, port_records, images_and_labels, configured):
+    port_records(tmp_path / 'train' / 'a.tfrecord', images_and_labels(4, seed=0)[0], [0, 1, -5, 2])
+    with pytest.raises(UserError, match='a.tfrecord: record 2 at byte .* it has fine_label -5'):
+        drain(*configured(data_path=str(tmp_path), batch_size=4))
+
+
 def test_records_of_another_schema_are_named(tmp_path, configured):
     path = tmp_path / 'train' / 'a.tfrecord'
     path.parent.mkdir()

@@ -107,6 +107,17 @@ def test_reading_is_thread_safe(folder):
             assert found == [expected[i] for i in order]
 
 
+def test_content_is_that_of_the_records_that_count(tmp_path):
+    other = PAYLOADS[:4] + [bytes(len(PAYLOADS[4]))]
+    one, two, three = (
+        records.Folder.open(write_foreign(tmp_path / name / 'a.tfrecord', payloads).parent)
+        for name, payloads in (('one', PAYLOADS), ('two', PAYLOADS), ('three', other))
+    )
+    assert one.content() == two.content() != three.content()
+    one.count = three.count = 4
+    assert one.content() == three.content() != two.content()
+
+
 def test_split_path(tmp_path):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'test').write_text('a file, not a folder')

@@ -166,6 +166,7 @@ def test_loss_scaling_changes_no_gradient(accumulate, scale):
         nesterov=False,
         weight_decay=0.5,
         weight_decay_rule='all',
+        rate_factors={},
         clip_norm=0.0,
         ema_decay=0.0,
         accumulate=accumulate,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import pytest
 
@@ -50,8 +51,12 @@ def test_folders_may_differ(others, configured):
     assert facts[0] == facts[1] and facts[0]['seed'] == '1'
 
 
-def test_a_mistake_that_rank_0_found_ends_every_rank(others, configured):
+def test_a_mistake_that_rank_0_found_ends_every_rank_and_is_said_once(others, configured):
     others(lambda other: None)
     _, cfg = configured()
+    mistake = {'error': 'the folder is in use'}
     with pytest.raises(UserError, match='the folder is in use'):
-        agreement.agree(None, cfg, DATA, {'error': 'the folder is in use'})
+        agreement.agree(types.SimpleNamespace(is_chief=True), cfg, DATA, mistake)
+    with pytest.raises(SystemExit) as ended:
+        agreement.agree(types.SimpleNamespace(is_chief=False), cfg, DATA, mistake)
+    assert ended.value.code == 2

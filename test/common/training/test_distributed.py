@@ -274,7 +274,7 @@ def test_ranks_stop_at_the_same_step_and_go_on(launch, recipe, data, tmp_path):
     first = checkpoints(folder)[-1]
     assert status != 0 and first == lines(folder, 'train')[-1]['step'] >= 3
     assert (
-        '[0]<stdout>:stopped by signal 15; the same command goes on from run/model.ckpt-%d' % first
+        '[0]<stdout>:stopped by signal 15; the same command resumes at step %d' % first
         in out + error
     )
     assert 'exit with status code 143' in out + error and '>:Traceback' not in out + error

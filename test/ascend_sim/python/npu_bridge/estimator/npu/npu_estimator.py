@@ -3,6 +3,7 @@ adapter's own hooks. What the documentation merely demands of steps and interval
 iterations_per_loop is checked here.
 """
 
+import contextlib
 import os
 
 import tensorflow.compat.v1 as tf
@@ -10,6 +11,7 @@ from ascend_sim import environment, parameter_map, release, session
 from tensorflow.python.util import function_utils
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 
+from common.devices import dilated_conv
 from npu_bridge.estimator.npu.npu_config import NPURunConfig
 from npu_bridge.hccl import hccl_ops
 
@@ -61,10 +63,11 @@ def _with_hooks(model_fn, model_dir, config):
 
     def augmented(features, labels, mode, params):
         offered = {'labels': labels, 'mode': mode, 'params': params, 'config': config}
-        spec = model_fn(
-            features=features,
-            **{name: value for name, value in offered.items() if name in arguments},
-        )
+        offered = {name: value for name, value in offered.items() if name in arguments}
+        # A device has gradients of dilated convolutions; TensorFlow's CPU kernels lack them.
+        training = mode == tf.estimator.ModeKeys.TRAIN
+        with dilated_conv.gradients() if training else contextlib.nullcontext():
+            spec = model_fn(features=features, **offered)
         if mode != tf.estimator.ModeKeys.TRAIN:
             return spec
         hooks = []
