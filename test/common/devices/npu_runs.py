@@ -32,7 +32,7 @@ def lines(folder, kind):
     return [
         row
         for row in map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
-        if row['kind'] == kind and not row.get('superseded')
+        if row['kind'] == kind
     ]
 
 
