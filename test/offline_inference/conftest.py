@@ -209,3 +209,27 @@ def trained(reference, images_and_labels, tmp_path_factory):
     prefix = str(tmp_path_factory.mktemp('trained') / 'wideresnet.ckpt')
     checkpoint.write(prefix, weights)
     return prefix, values, labels
+
+
+@pytest.fixture(scope='module')
+def command(trained, recipe, data):
+    """command(output, **flags): the words of a run."""
+
+    def words(output, **flags):
+        flags = dict(
+            dict(
+                model='wideresnet',
+                config=recipe(),
+                model_path=trained[0],
+                data_path=data,
+                batch_size=8,
+            ),
+            **flags,
+        )
+        return [
+            str(word)
+            for key, value in dict(flags, output=output).items()
+            for word in ('--' + key, value)
+        ]
+
+    return words

@@ -16,30 +16,6 @@ from offline_inference.engines import ENGINES
 COUNT = 21  # records of the data set's test split; batches of 8 leave 5 over
 
 
-@pytest.fixture
-def command(trained, recipe, data):
-    """command(output, **flags): the words of a run."""
-
-    def words(output, **flags):
-        flags = dict(
-            dict(
-                model='wideresnet',
-                config=recipe(),
-                model_path=trained[0],
-                data_path=data,
-                batch_size=8,
-            ),
-            **flags,
-        )
-        return [
-            str(word)
-            for key, value in dict(flags, output=output).items()
-            for word in ('--' + key, value)
-        ]
-
-    return words
-
-
 def read(output):
     return json.loads((output / 'offline.json').read_text())
 

@@ -18,30 +18,6 @@ from offline_inference import ascend, atc, bins, freeze, msame, run, score, to_o
 COUNT = 21  # records of the test split: 3 batches of 8, the last with 5
 
 
-@pytest.fixture(scope='module')
-def command(trained, recipe, data):
-    """command(output, **flags): the words of a run."""
-
-    def call(output, **flags):
-        flags = dict(
-            dict(
-                model='wideresnet',
-                config=recipe(),
-                model_path=trained[0],
-                data_path=data,
-                batch_size=8,
-            ),
-            **flags,
-        )
-        return [
-            str(word)
-            for key, value in dict(flags, output=output).items()
-            for word in ('--' + key, value)
-        ]
-
-    return call
-
-
 @pytest.fixture
 def words(command, sim):
     return command

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import tensorflow as tf
 
 from common.data import record_writer
 
@@ -51,3 +52,31 @@ def write():
         return path
 
     return call
+
+
+@pytest.fixture(scope='session')
+def elements():
+    """elements(dataset): the elements of a tf.data.Dataset as NumPy."""
+
+    def read(dataset):
+        element = dataset.make_one_shot_iterator().get_next()
+        found = []
+        with tf.Session() as session:
+            while True:
+                try:
+                    found.append(session.run(element))
+                except tf.errors.OutOfRangeError:
+                    return found
+
+    return read
+
+
+@pytest.fixture(scope='session')
+def tensorflow_reads(elements):
+    """tensorflow_reads(paths): the records of TFRecord files, as TensorFlow reads them."""
+
+    def read(paths):
+        with tf.Graph().as_default():
+            return elements(tf.data.TFRecordDataset([str(path) for path in paths]))
+
+    return read

@@ -22,24 +22,7 @@ SCHEMA = {
 }
 
 
-def run(dataset):
-    """The elements of a tf.data.Dataset as NumPy."""
-    element = dataset.make_one_shot_iterator().get_next()
-    found = []
-    with tf.Session() as session:
-        while True:
-            try:
-                found.append(session.run(element))
-            except tf.errors.OutOfRangeError:
-                return found
-
-
-def tensorflow_reads(paths):
-    with tf.Graph().as_default():
-        return run(tf.data.TFRecordDataset([str(path) for path in paths]))
-
-
-def test_tensorflow_reads_what_we_write(tmp_path, write):
+def test_tensorflow_reads_what_we_write(tmp_path, write, tensorflow_reads):
     path = write(tmp_path / 'train', 23, shards=3)
     found = tensorflow_reads(sorted(path.glob('*.tfrecord')))
     found = [tf.train.Example.FromString(record).features.feature for record in found]
@@ -142,7 +125,7 @@ def test_write_refuses(tmp_path, write):
         write(tmp_path / 'file' / 'train', 5)
 
 
-def test_corrupt_items_are_left_out_if_allowed(tmp_path, capsys, write):
+def test_corrupt_items_are_left_out_if_allowed(tmp_path, capsys, write, tensorflow_reads):
     path = write(tmp_path / 'train', kind='bad', skip_corrupt=1, metadata={'label_offset': 1})
     assert 'warning: left out: item-9.jpg: not an image' in capsys.readouterr().err
     folder = records.Folder.open(path)

@@ -30,23 +30,6 @@ def flip(path, offset):
     path.write_bytes(bytes(content))
 
 
-def run(dataset):
-    """The elements of a tf.data.Dataset as NumPy."""
-    element = dataset.make_one_shot_iterator().get_next()
-    found = []
-    with tf.Session() as session:
-        while True:
-            try:
-                found.append(session.run(element))
-            except tf.errors.OutOfRangeError:
-                return found
-
-
-def tensorflow_reads(paths):
-    with tf.Graph().as_default():
-        return run(tf.data.TFRecordDataset([str(path) for path in paths]))
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
@@ -90,7 +73,7 @@ def test_reads_what_tensorflow_writes(tmp_path):
     assert folder.read([]) == []
 
 
-def test_index_gives_the_records_a_scan_gives(folder, tmp_path):
+def test_index_gives_the_records_a_scan_gives(folder, tmp_path, tensorflow_reads):
     for file in folder.files:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     foreign = records.Folder.open(tmp_path)
@@ -99,7 +82,7 @@ def test_index_gives_the_records_a_scan_gives(folder, tmp_path):
     assert folder.metadata['count'] == folder.count == foreign.count == 100
 
 
-def test_reading_is_thread_safe(folder):
+def test_reading_is_thread_safe(folder, tensorflow_reads):
     orders = [np.random.RandomState(i).permutation(100) for i in range(40)]
     expected = tensorflow_reads(folder.files)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -329,12 +312,12 @@ def test_damaged_dataset_json(tmp_path, change, part, write):
     refusal(path, path / 'dataset.json', part)
 
 
-def test_a_readers_error_survives_tensorflow(tmp_path):
+def test_a_readers_error_survives_tensorflow(tmp_path, elements):
     path = write_foreign(tmp_path / 'größe: 1' / 'a.tfrecord')
     folder = records.Folder.open(path.parent)
     flip(path, STARTS[2] + 20)
     with pytest.raises(tf.errors.OpError) as caught:
-        run(
+        elements(
             sampling.batches(folder, 5, training=False).map(
                 lambda batch: tf.numpy_function(
                     lambda ids: np.array(folder.read(ids)), [batch['id']], tf.string

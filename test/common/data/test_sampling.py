@@ -21,18 +21,6 @@ def write(path, count, shards=1):
     return records.Folder.open(path)
 
 
-def run(dataset):
-    """The elements of a tf.data.Dataset as NumPy."""
-    element = dataset.make_one_shot_iterator().get_next()
-    found = []
-    with tf.Session() as session:
-        while True:
-            try:
-                found.append(session.run(element))
-            except tf.errors.OutOfRangeError:
-                return found
-
-
 @pytest.fixture(autouse=True)
 def graph():
     with tf.Graph().as_default():
@@ -79,11 +67,11 @@ def test_draws_are_uniform_and_depend_on_everything():
     assert np.array_equal(sampling.uniform(3, 1, [17, 5], 2), draws[[17, 5], :2])
 
 
-def test_training_batches_follow_the_permutation(folder):
+def test_training_batches_follow_the_permutation(folder, elements):
     """100 records in batches of 12: 8 a epoch, 4 left over; the order is NumPy's permutation for
     (seed, epoch).
     """
-    found = run(sampling.batches(folder, 12, training=True, seed=5, steps=18, draws=3))
+    found = elements(sampling.batches(folder, 12, training=True, seed=5, steps=18, draws=3))
     assert len(found) == 18
     for step, batch in enumerate(found):
         epoch, index = divmod(step, 8)
@@ -93,7 +81,7 @@ def test_training_batches_follow_the_permutation(folder):
         assert np.array_equal(batch['draws'], sampling.uniform(5, epoch, expected, 3))
     epoch = np.concatenate([batch['id'] for batch in found[:8]])
     assert len(set(epoch)) == 96
-    other = run(sampling.batches(folder, 12, training=True, seed=6, steps=1))
+    other = elements(sampling.batches(folder, 12, training=True, seed=6, steps=1))
     assert other[0]['id'].tolist() != found[0]['id'].tolist()
 
 
@@ -112,14 +100,14 @@ def test_static_shapes_and_types(folder):
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('size', [2, 3])
-def test_ranks_share_the_global_batch(folder, training, size):
+def test_ranks_share_the_global_batch(folder, training, size, elements):
     """One device with batch 12 and `size` devices with 12 / size see the same records, draws and
     masks at every step.
     """
     steps = 11 if training else None
-    whole = run(sampling.batches(folder, 12, training=training, seed=1, steps=steps, draws=2))
+    whole = elements(sampling.batches(folder, 12, training=training, seed=1, steps=steps, draws=2))
     parts = [
-        run(
+        elements(
             sampling.batches(
                 folder,
                 12 // size,
@@ -140,9 +128,9 @@ def test_ranks_share_the_global_batch(folder, training, size):
 
 
 @pytest.mark.parametrize('start', [0, 1, 7, 8, 9, 16, 23])
-def test_resume_at_any_step(folder, start):
-    whole = run(sampling.batches(folder, 12, training=True, steps=25, draws=2))
-    resumed = run(
+def test_resume_at_any_step(folder, start, elements):
+    whole = elements(sampling.batches(folder, 12, training=True, steps=25, draws=2))
+    resumed = elements(
         sampling.batches(folder, 12, training=True, start_step=start, steps=25 - start, draws=2)
     )
     assert len(resumed) == 25 - start
@@ -155,10 +143,10 @@ def test_resume_at_any_step(folder, start):
     'count, batch_size, size',
     [(1, 4, 1), (1, 2, 3), (7, 7, 1), (7, 3, 2), (13, 4, 3), (12, 4, 3), (23, 5, 2)],
 )
-def test_evaluation_sees_every_record_once(tmp_path, count, batch_size, size):
+def test_evaluation_sees_every_record_once(tmp_path, count, batch_size, size, elements):
     folder = write(tmp_path / 'test', count)
     ranks = [
-        run(sampling.batches(folder, batch_size, training=False, rank=rank, size=size))
+        elements(sampling.batches(folder, batch_size, training=False, rank=rank, size=size))
         for rank in range(size)
     ]
     assert {len(batches) for batches in ranks} == {int(np.ceil(count / (batch_size * size)))}

@@ -29,10 +29,11 @@ def succeeds(process):
 
 
 def lines(folder, kind):
+    """The rows of a kind, without those of steps that were trained again."""
     return [
         row
         for row in map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
-        if row['kind'] == kind
+        if row['kind'] == kind and not row.get('superseded')
     ]
 
 

@@ -360,7 +360,9 @@ def test_accumulated_micro_batches_are_one_batch(variant, configured):
     np.testing.assert_allclose(part_losses, losses, rtol=1e-5)
     for name in whole:
         np.testing.assert_array_equal(again[name], before[name])
-        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-3, atol=1e-5, err_msg=name)
+        # The norm, since a single gradient moves where rounding flips a ReLU in the second step.
+        error = np.linalg.norm(parts[name] - whole[name])
+        assert error <= 1e-3 * np.linalg.norm(whole[name]) + 1e-6, name
     moved = [name for name in start if not np.array_equal(before[name], whole[name])]
     assert len(moved) == len([name for name in start if 'moving_' not in name])
 

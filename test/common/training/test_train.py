@@ -612,11 +612,11 @@ def test_skip_corrupt_leaves_them_out_and_image_num_limits_training_alone(
         (('--batch_size', '16', '--accumulate', '5'), 'one global batch of 80'),
         (('--depth', '11'), 'depth: 11 .*nearest are 10 and 16'),
         (
-            ('--schedule', 'piecewise', '--boundaries', '[1]', '--rates', '[0.2, 0.1]'),
-            'values .*starts with the base learning rate 0.05',
+            ('--schedule', 'piecewise', '--boundaries', '[1]', '--factors', '[0.2, 0.1]'),
+            r'a factor for each; found boundaries \[1.*\] and factors \[0.2, 0.1\]',
         ),
         (
-            ('--schedule', 'piecewise', '--boundaries', '[1, 1]', '--rates', '[0.05, 0.1, 0.2]'),
+            ('--schedule', 'piecewise', '--boundaries', '[1, 1]', '--factors', '[0.2, 0.1]'),
             'boundaries .*ascend',
         ),
         (('--data_path', '/nowhere'), '/nowhere: no such folder'),
