@@ -27,7 +27,7 @@ def locked(folder: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     own = _identity(os.getpid())
     while not _take(path, own):
-        holder = _read(path)
+        holder = _holder(path)
         if not _is_gone(holder):
             raise UserError(
                 '%s is in use by process %s on %s since %s (%s); give another --output_path, or, if'
@@ -74,9 +74,17 @@ def _read(path: pathlib.Path) -> Dict[str, Any]:
         return {}
 
 
+def _holder(path: pathlib.Path) -> Dict[str, Any]:
+    """Returns who holds the lock; {} if nobody does, or one that ended as it was written."""
+    holder = _read(path)
+    if not holder:  # its maker may be about to write it
+        time.sleep(0.2)
+        holder = _read(path)
+    return holder
+
+
 def _is_gone(holder: Dict[str, Any]) -> bool:
     if not holder:
-        time.sleep(0.2)  # it may be about to be written
         return True
     if holder.get('host') != socket.gethostname():
         return False

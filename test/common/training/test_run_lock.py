@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -68,3 +69,18 @@ def test_a_folder_that_was_made_for_the_lock_goes_with_it(tmp_path):
     with run_lock.locked(str(tmp_path / 'new')):
         pass
     assert not (tmp_path / 'new').exists()
+
+
+def test_a_lock_that_is_just_being_written_is_respected(tmp_path):
+    lock = tmp_path / run_lock.NAME
+    lock.write_text('')
+    other = json.dumps({'host': 'elsewhere', 'pid': 1, 'started': 0, 'since': 'then'})
+    writer = threading.Timer(0.05, lock.write_text, [other])
+    writer.start()
+    try:
+        with pytest.raises(UserError, match='process 1 on elsewhere'):
+            with run_lock.locked(str(tmp_path)):
+                pass
+    finally:
+        writer.join()
+    assert json.loads(lock.read_text())['host'] == 'elsewhere'
