@@ -10,7 +10,6 @@
 `python -m offline_inference.benchmark` measures inference.
 """
 
-import argparse
 import json
 import pathlib
 import statistics
@@ -23,7 +22,7 @@ import tensorflow as tf
 
 from common import config, devices, models, npu_graph
 from common.data import pipeline
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
 from common.reporting import performance, scaling
 from common.task import Task
@@ -130,12 +129,7 @@ def summary(rates: Rates) -> Dict[str, Any]:
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m common.benchmark',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog='python -m common.benchmark', description=__doc__)
     parser.add_argument('what', choices=['input', 'train', 'all', 'npu', 'scaling', 'inference'])
     parser.add_argument('--config', required=True, help='recipe')
     parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement')

@@ -2,17 +2,16 @@
 --output CKPT`.
 """
 
-import argparse
 import pathlib
 from typing import Optional, Sequence
 
 from common.checkpoints import checkpoint
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = argparse.ArgumentParser(prog='python -m common.checkpoint', description=__doc__)
+    parser = Parser(prog='python -m common.checkpoint', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     command = commands.add_parser('average', help="average a run's last checkpoints")
     command.add_argument('run_folder')

@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from common.ascend import cann, environment, npu_smi
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 
 OK, MISSING, BROKEN = 'ok', '-', 'BROKEN'
 
@@ -221,7 +221,8 @@ def readiness(findings: List[Finding]) -> List[Tuple[str, str]]:
 
 
 @entry_point
-def main() -> None:
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    Parser(prog='python -m common.doctor', description=__doc__).parse_args(argv)
     findings = examine()
     for finding in findings:
         fix = '  ->  ' + finding.fix if finding.fix else ''

@@ -1,5 +1,6 @@
 """Mistakes that a user can fix: one clear line, exit status 2, no traceback."""
 
+import argparse
 import difflib
 import functools
 import sys
@@ -17,6 +18,35 @@ def suggest(name: str, legal: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the legal name nearest to `name`, or "" if none is near."""
     near = difflib.get_close_matches(str(name), [str(item) for item in legal], n=1, cutoff=0.6)
     return "; did you mean '%s'?" % near[0] if near else ''
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags of a command, none abbreviated. A mistake is a UserError that suggests the nearest."""
+
+    def __init__(self, **options):
+        options.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, args=None, namespace=None):
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for flag in self._option_string_actions if flag.startswith('--')]
+            near = suggest(unknown[0].split('=')[0], flags)
+            self.error('%s is unknown%s' % (' '.join(unknown), near))
+        return found
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            legal = ', '.join(str(choice) for choice in action.choices)
+            message = '%s is not legal; legal: %s%s' % (
+                value,
+                legal,
+                suggest(value, action.choices),
+            )
+            raise argparse.ArgumentError(action, message)
+
+    def error(self, message):
+        raise UserError('%s; --help lists the flags' % message.replace('argument ', '', 1))
 
 
 def some(names: Iterable[Union[str, int]]) -> str:

@@ -8,24 +8,18 @@ Optimizer slots and variables without effect are left out, averaged weights take
 they average. Every other flag is one of the model's configuration.
 """
 
-import argparse
 import os
 import sys
 from typing import Optional, Sequence
 
 from common import models
 from common.checkpoints import restore
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m common.export_weights',
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog='python -m common.export_weights', description=__doc__)
     parser.add_argument('--model', required=True, help='wideresnet, ...: a folder MODEL_tf')
     parser.add_argument(
         '--output', required=True, help='checkpoint prefix to write, such as premodel/resnest.ckpt'

@@ -7,7 +7,6 @@ A module of common/checkpoints/importers reads the file; the model's checkpoints
 names in it mean.
 """
 
-import argparse
 import collections
 import importlib
 import os
@@ -18,7 +17,7 @@ import tabulate
 
 from common import models
 from common.checkpoints import checkpoint
-from common.errors import UserError, entry_point, suggest
+from common.errors import Parser, UserError, entry_point, suggest
 
 
 def table(variables: Dict[str, np.ndarray]) -> str:
@@ -40,9 +39,7 @@ def table(variables: Dict[str, np.ndarray]) -> str:
 
 @entry_point
 def main(arguments: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m common.import_weights', description=__doc__.split('\n')[0][:-1]
-    )
+    parser = Parser(prog='python -m common.import_weights', description=__doc__.split('\n')[0][:-1])
     parser.add_argument('--model', required=True, help='model folder without its _tf')
     parser.add_argument('--layout', required=True, help='where the weights come from: torch, keras')
     parser.add_argument('--weights', required=True, help='file to read')

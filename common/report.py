@@ -5,20 +5,15 @@ python -m common.report --compare RUN_A RUN_B   comparison.html: curves, figures
 python -m common.report --results RUN ...       RESULTS.md: mean and spread over seeds
 """
 
-import argparse
 from typing import Optional, Sequence
 
-from common.errors import entry_point
+from common.errors import Parser, entry_point
 from common.reporting import compare, report, results
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m common.report',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog='python -m common.report', description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('run', nargs='?', help='the --output_path of a run')
     what.add_argument('--compare', nargs='+', metavar='RUN', help='runs to put side by side')

@@ -17,7 +17,7 @@ import sys
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from common.ascend import environment
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 from hccl import horovod_ranks, npu_ranks, rank_table
 from hccl.processes import Rank, run, say
 
@@ -101,11 +101,10 @@ def _run_with_horovod(
         return run(args.command, ranks, log_dir)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog='python -m hccl.launch',
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage='%(prog)s --devices 0-7 [options] -- command ...',
     )
     parser.add_argument(

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 from hccl import launch
 
 NETWORKS = {
@@ -27,15 +27,13 @@ PERFORMANCE = ['--steps', '100', '--log_interval', '10', '--eval_interval', '0']
 FIGURES = ('top1', 'miou')
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     def switch(text: str) -> bool:
         if text.lower() not in ('true', 'false'):
             raise argparse.ArgumentTypeError("'%s' is neither True nor False" % text)
         return text.lower() == 'true'
 
-    parser = argparse.ArgumentParser(
-        prog='train_full_1p.sh', description=__doc__, allow_abbrev=False
-    )
+    parser = Parser(prog='train_full_1p.sh', description=__doc__)
     parser.add_argument('model', choices=sorted(NETWORKS), help=argparse.SUPPRESS)
     parser.add_argument('kind', choices=['full', 'performance'], help=argparse.SUPPRESS)
     parser.add_argument('devices', type=int, choices=[1, 8], help=argparse.SUPPRESS)

@@ -6,7 +6,6 @@ python -m hccl.rank_table merge first.json second.json --output hccl_2s_16p.json
 python -m hccl.rank_table validate hccl_8p.json
 """
 
-import argparse
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from common.ascend import hccn
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 from common.files import atomic
 from hccl.rules import CHIPS, VERSIONS, read, violations
 from hccl.table_fields import Device
@@ -170,12 +169,8 @@ def write(table: Dict[str, Any], path: str) -> None:
         temporary.write_text(json.dumps(table, indent=1) + '\n')
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='python -m hccl.rank_table',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    parser = Parser(prog='python -m hccl.rank_table', description=__doc__)
     commands = parser.add_subparsers(dest='command', metavar='generate | merge | validate')
     commands.required = True
     make = commands.add_parser('generate', help='the table of this server')

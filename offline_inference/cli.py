@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import Any, Optional, Sequence, Tuple
 
-from common import models
+from common import errors, models
 from common.errors import UserError
 from common.settings import Config
 from common.task import Task
@@ -14,16 +14,11 @@ from common.task import Task
 INPUT_DTYPES = ('float32', 'uint8')
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(errors.Parser):
     """Flags of an offline command; all others belong to the model's configuration."""
 
     def __init__(self, prog: str, description: str):
-        super().__init__(
-            prog='python -m offline_inference.' + prog,
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        super().__init__(prog='python -m offline_inference.' + prog, description=description)
 
     def add_input_dtype(self, help_text: str) -> None:
         self.add_argument(
@@ -51,9 +46,6 @@ class Parser(argparse.ArgumentParser):
         if 'batch_size' not in given:
             cfg = dataclasses.replace(cfg, batch_size=cfg.eval_batch_size)
         return args, task, cfg, 'data_path' in given
-
-    def error(self, message: str) -> None:
-        raise UserError('%s; --help lists the flags' % message)
 
 
 def optional_package(name: str, backend: str, fix: str) -> Any:

@@ -8,7 +8,6 @@ The exit status of neither tool tells whether it worked: msame ends with 0 after
 reports success although a later file failed.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -21,7 +20,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 from offline_inference import manifest
 from offline_inference.bins import Bins
 
@@ -254,12 +253,7 @@ def _explain(text: str) -> str:
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m offline_inference.msame',
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog='python -m offline_inference.msame', description=__doc__)
     parser.add_argument('--om', required=True, help='the model')
     parser.add_argument(
         '--bins', required=True, help='the folder that offline_inference.bins wrote'

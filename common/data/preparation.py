@@ -5,27 +5,18 @@ import pathlib
 import tarfile
 from typing import Iterator, Optional
 
+from common import errors
 from common.data import records
-from common.errors import UserError
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(errors.Parser):
     """The flags of such a command; a mistake is a UserError. doc: what --help says first."""
 
     def __init__(self, prog: str, doc: str, output: str):
-        super().__init__(
-            prog=prog,
-            allow_abbrev=False,
-            description=doc,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        super().__init__(prog=prog, description=doc)
         self.add_argument(
             '--output', required=True, type=pathlib.Path, help='folder to make %s in' % output
         )
-
-    def error(self, message: str) -> None:
-        message = message.replace('argument ', '', 1)
-        raise UserError(message + '; --help lists all flags')
 
 
 def at_least(least: int):

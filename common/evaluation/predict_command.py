@@ -9,7 +9,6 @@ write predictions.json. All goes to --output_path, by default the checkpoint's f
 cannot be read are named and left out; the exit status is then 1.
 """
 
-import argparse
 import csv
 import os
 import pathlib
@@ -22,7 +21,7 @@ import numpy as np
 from common import models
 from common.checkpoints.checkpoint import Checkpoint
 from common.data import images
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 from common.evaluation import predict
 from common.files import atomic, write_json
 from common.metrics.gallery import save_png, sheet
@@ -32,19 +31,10 @@ from common.task import Task
 MOST = 40  # images on the contact sheet
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(message)
-
-
 @entry_point
 def run(task: Task, argv: Sequence[str]) -> None:
     """The command: flags -> predictions on the console and in files."""
-    parser = _Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         '--predict', nargs='+', required=True, metavar='PATH', help='image files and folders'
     )

@@ -5,7 +5,6 @@
 Writes batch.png to --output_path, by default the current folder.
 """
 
-import argparse
 import os
 from typing import Any, List, Sequence, Tuple
 
@@ -14,7 +13,7 @@ import tensorflow as tf
 
 from common import models
 from common.data import pipeline
-from common.errors import UserError, entry_point
+from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
 from common.metrics.gallery import save_png, sheet
 from common.task import Task
@@ -23,11 +22,7 @@ from common.task import Task
 @entry_point
 def run(task: Task, argv: Sequence[str]) -> None:
     """The command: flags -> batch.png."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('--show_batch', type=int, required=True, metavar='N', help='images')
     if '-h' in argv or '--help' in argv:
         parser.print_help()

@@ -266,7 +266,7 @@ def report(monkeypatch, capsys, **states):
     ]
     monkeypatch.setattr(doctor, 'examine', lambda: findings)
     with pytest.raises(SystemExit) as stop:
-        doctor.main()
+        doctor.main([])
     return stop.value.code, capsys.readouterr().out.splitlines()
 
 
