@@ -369,7 +369,7 @@ def test_sources_that_are_none(tmp_path, capsys):
     )
     with pytest.raises(SystemExit):
         run('cifar', None, out)
-    assert "'cifar10', 'cifar100', 'digits'" in capsys.readouterr().err
+    assert 'legal: cifar10, cifar100, digits' in capsys.readouterr().err
 
 
 def test_damaged_archive(tmp_path, capsys):
