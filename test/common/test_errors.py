@@ -41,7 +41,7 @@ def test_a_wrong_flag_is_one_line(name, capsys):
     'words, message',
     [
         (['train', '--round', '2'], r"--round 2 is unknown; did you mean '--rounds'\?"),
-        (['trian'], r"what: trian is not legal; legal: train, input; did you mean 'train'\?"),
+        (['trains'], r"what: trains is not legal; legal: train, input; did you mean 'train'\?"),
         (['train', '--rounds', 'two'], "--rounds: invalid int value: 'two'"),
         ([], 'required: what'),
     ],

@@ -7,6 +7,7 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -16,8 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def test_run_tests_checks_the_source_first_and_goes_on_without_horovod(installed):
     status, out, err = installed.run('run_tests.sh', '-k', 'two words', OMP_NUM_THREADS='1')
     assert status == 0 and 'needs g++ and make' in err and 'skipped' in out
-    steps = [re.match(r'python -m (\w+)', call) for call in installed.calls]
-    assert [step.group(1) for step in steps if step] == ['ruff', 'ruff', 'codespell_lib', 'pytest']
+    steps = [re.match(r'python (?:-m |\.venv/bin/)(\w+)', call) for call in installed.calls]
+    assert [step.group(1) for step in steps if step] == ['ruff', 'ruff', 'codespell', 'pytest']
     cores = min(4, len(os.sched_getaffinity(0)))
     expected = r'python -m pytest -n %d .*-k two words\|PYTHONPATH=%s$'
     assert re.match(expected % (cores, re.escape(str(installed.path))), installed.calls[-1])
@@ -27,6 +28,16 @@ def test_run_tests_checks_the_source_first_and_goes_on_without_horovod(installed
 def test_run_tests_fails_where_a_check_or_a_test_does(installed, broken):
     assert installed.run('run_tests.sh', FAIL_AT=broken, FAIL_STATUS='5')[0] == 5
     assert broken in installed.calls[-1]
+
+
+@pytest.mark.parametrize('line', ['ruff format', 'ruff check', 'codespell'])
+def test_a_check_of_the_source_ends_in_a_status(line, tmp_path):
+    command = next(x for x in (ROOT / 'run_tests.sh').read_text().splitlines() if line in x)
+    (tmp_path / 'words.py').write_text('import os  # ' + 'recieve' + chr(10) + 'x =  1' + chr(10))
+    (tmp_path / '.venv/bin').mkdir(parents=True)
+    for name in ('python', 'codespell'):
+        (tmp_path / '.venv/bin' / name).symlink_to(pathlib.Path(sys.prefix, 'bin', name))
+    assert subprocess.call(command, shell=True, cwd=str(tmp_path)) != 0
 
 
 def test_run_tests_needs_the_packages(copy):
