@@ -20,11 +20,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
-from common import config, devices, models, npu_graph
+from common import devices, models
+from common.configuration import config
 from common.data import pipeline
 from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
-from common.reporting import performance, scaling
+from common.reporting import npu_graph, performance, scaling
 from common.task import Task
 from common.training import model_fn
 from common.training.progress import ThroughputMeter

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from typing import Any, Sequence, Tuple
 
-from common import config
+from common.configuration import config
 from common.errors import UserError, suggest
 from common.task import Task
 

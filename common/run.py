@@ -7,8 +7,8 @@ from typing import Any, Optional, Sequence
 
 import tensorflow as tf
 
-from common import devices, modelarts, models
-from common.data import pipeline
+from common import devices, models
+from common.data import modelarts, pipeline
 from common.errors import UserError, entry_point
 from common.evaluation import evaluate, predict_command, show_batch
 from common.task import Task

@@ -1,7 +1,8 @@
 """What a model hands over: constants and modules of functions.
 
-A configuration `cfg` (common/settings.py) travels beside the task and is passed to every function.
-The functions that a module must offer are written down here; test/common/test_task.py checks them.
+A configuration `cfg` (a configuration.settings.Config) travels beside the task and is passed to
+every function. The functions that a module must offer are written down here;
+test/common/test_task.py checks them.
 
 data: reads the records of one data set and prepares the images.
     DRAWS                             uniform numbers in [0, 1) that augmentation takes per record

@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from common import host
 from common.checkpoints.restore import plan_restore
+from common.configuration.settings import Config
 from common.errors import UserError, entry_point
-from common.settings import Config
 from common.task import Task
 from offline_inference import freeze, openvino_engine, pb, to_onnx
 from offline_inference.cli import Parser

@@ -7,8 +7,8 @@ import sys
 from typing import Any, Optional, Sequence, Tuple
 
 from common import errors, models
+from common.configuration.settings import Config
 from common.errors import UserError
-from common.settings import Config
 from common.task import Task
 
 INPUT_DTYPES = ('float32', 'uint8')

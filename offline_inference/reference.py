@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from common import devices
 from common.checkpoints.restore import RestorePlan, plan_restore
+from common.configuration.settings import Config
 from common.data import pipeline, records
 from common.errors import UserError
-from common.settings import Config
 from common.task import Task
 from offline_inference import manifest
 

@@ -1,4 +1,4 @@
-"""Fields of a ResNeSt recipe that common/config.py lacks."""
+"""Fields of a ResNeSt recipe that common/configuration/settings.py lacks."""
 
 import dataclasses
 import pathlib
@@ -7,10 +7,10 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 from typing_extensions import Literal
 
+from common.configuration.fields import NonNegativeFloat, PositiveFloat, PositiveInt, option
+from common.configuration.settings import Config
 from common.errors import UserError
-from common.fields import NonNegativeFloat, PositiveFloat, PositiveInt, option
 from common.metrics.labels import Labels
-from common.settings import Config
 from resnest_tf import cityscapes
 
 SMALLEST = 32  # pixels of a side: the backbone halves it five times at output stride 32

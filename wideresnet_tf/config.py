@@ -1,13 +1,13 @@
-"""Fields of a WideResNet recipe that common/config.py lacks."""
+"""Fields of a WideResNet recipe that common/configuration/settings.py lacks."""
 
 import dataclasses
 import pathlib
 
 from typing_extensions import Literal
 
+from common.configuration.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, option
+from common.configuration.settings import Config
 from common.errors import UserError
-from common.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, option
-from common.settings import Config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Fields of an Xception recipe that common/config.py lacks."""
+"""Fields of an Xception recipe that common/configuration/settings.py lacks."""
 
 import dataclasses
 import pathlib
@@ -7,10 +7,16 @@ from typing import Optional, Tuple
 from typing_extensions import Literal
 
 from common import devices
+from common.configuration.fields import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    option,
+)
+from common.configuration.settings import Config
 from common.devices import gpu
 from common.errors import UserError
-from common.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
-from common.settings import Config
 from xception_tf import model
 
 

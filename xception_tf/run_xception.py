@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run from any directory
 
-from common import config  # noqa: E402
+from common.configuration import config  # noqa: E402
 from xception_tf.config import XceptionConfig  # noqa: E402
 
 if __name__ == '__main__':

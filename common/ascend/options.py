@@ -13,8 +13,8 @@ from typing import List, Optional, Sequence, Union
 
 from typing_extensions import Literal
 
+from common.configuration.fields import NonNegativeInt, PositiveInt, option
 from common.errors import UserError
-from common.fields import NonNegativeInt, PositiveInt, option
 
 PrecisionMode = Literal[
     'force_fp32',

@@ -149,12 +149,12 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
     """ConfigProto for a training loop of one's own (no Estimator): a complete NpuOptimizer entry,
     remapping and memory optimisation off.
 
-    cfg: a common.settings.Config; None takes the defaults. With iterations_per_loop > 1 the train
+    cfg: a settings.Config; None takes the defaults. With iterations_per_loop > 1 the train
     op must also go through npu_bridge's util.set_iteration_per_loop.
     """
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
-    from common.settings import Config
+    from common.configuration.settings import Config
 
     cfg = cfg or Config()
     cfg.check_npu()

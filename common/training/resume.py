@@ -8,8 +8,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import tensorflow as tf
 
-from common import config
 from common.checkpoints import checkpoint
+from common.configuration import config
 from common.data import records
 from common.errors import UserError
 from common.task import Task

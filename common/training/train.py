@@ -11,14 +11,15 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from common import config, host
+from common import host
 from common.checkpoints import checkpoint, restore
+from common.configuration import config
+from common.configuration.fields import without_effect
 from common.data import pipeline, records
 from common.devices.base import Device
 from common.errors import UserError
 from common.evaluation import evaluate
 from common.evaluation.errors import translated
-from common.fields import without_effect
 from common.files import write_json
 from common.task import Task
 from common.training import agreement, global_batch, model_fn, resume, schedule

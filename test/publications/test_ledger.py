@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from common import config
+from common.configuration import config
 from resnest_tf.task import TASK as RESNEST
 from wideresnet_tf import input_pipeline
 from wideresnet_tf.task import TASK as WIDERESNET

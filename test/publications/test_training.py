@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import config, devices
+from common import devices
+from common.configuration import config
 from common.training import optimizer, schedule
 from wideresnet_tf.task import TASK as WIDERESNET
 from xception_tf.task import TASK as XCEPTION

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common import config
+from common.configuration import config
 from common.errors import UserError
 from wideresnet_tf.config import WideResNetConfig
 

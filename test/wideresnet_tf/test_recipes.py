@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from common import config, models
+from common import models
 from common.checkpoints import restore
+from common.configuration import config
 from common.data import records
 from common.training import schedule
 from wideresnet_tf.task import TASK

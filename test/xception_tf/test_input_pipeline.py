@@ -12,7 +12,8 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
-from common import benchmark, config
+from common import benchmark
+from common.configuration import config
 from common.data import pipeline, record_writer, records, sampling
 from common.errors import UserError
 from xception_tf import decoding, input_pipeline

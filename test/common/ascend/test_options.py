@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from common import config
 from common.ascend import options
+from common.configuration import config
+from common.configuration.settings import Config
 from common.errors import UserError
-from common.settings import Config
 
 
 def parsed(*flags):

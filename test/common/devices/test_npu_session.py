@@ -6,10 +6,10 @@ import types
 
 import pytest
 
-from common import config
+from common.configuration import config
+from common.configuration.settings import Config
 from common.devices import npu_session
 from common.errors import UserError
-from common.settings import Config
 
 OFF = 2  # RewriterConfig.Toggle
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import config, devices, settings
+from common import devices
+from common.configuration import config, settings
 from common.devices import npu
 from common.devices.cpu import CPU
 from common.training import batch_norm, optimizer

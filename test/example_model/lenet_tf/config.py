@@ -1,11 +1,11 @@
-"""Fields of a LeNet recipe that common/settings.py lacks."""
+"""Fields of a LeNet recipe that common/configuration/settings.py lacks."""
 
 import dataclasses
 import pathlib
 
+from common.configuration.fields import PositiveInt, option
+from common.configuration.settings import Config
 from common.errors import UserError
-from common.fields import PositiveInt, option
-from common.settings import Config
 
 
 @dataclasses.dataclass(frozen=True)

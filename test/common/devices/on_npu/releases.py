@@ -8,8 +8,8 @@ import sys
 
 import tensorflow as tf
 
-from common import config, settings
 from common.ascend import cann
+from common.configuration import config, settings
 from common.devices import npu
 
 folder, releases = sys.argv[1], sys.argv[2:]

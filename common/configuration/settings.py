@@ -8,8 +8,14 @@ from typing import ClassVar, Dict, List, Mapping, Optional, TypeVar, Union
 from typing_extensions import Literal
 
 from common.ascend.options import NPUOptions
+from common.configuration.fields import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    option,
+)
 from common.errors import UserError
-from common.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, option
 
 ConfigType = TypeVar('ConfigType', bound='Config')
 

@@ -6,9 +6,9 @@ import pathlib
 import pytest
 import tensorflow as tf
 
-from common import npu_graph
+from common.reporting import npu_graph
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('*_tf/configs/*.yaml'))
 
 
@@ -92,7 +92,9 @@ def test_nodes_that_stand_for_one_op_are_one(graph):
 
 COUNT = """
 import json, sys
-from common import config, models, npu_graph
+from common import models
+from common.configuration import config
+from common.reporting import npu_graph
 for path in sys.argv[1:]:
     flags = ['--config', path, '--data_path', 'nowhere']
     task, cfg = models.configure(config.read_yaml(path)['model'], flags)

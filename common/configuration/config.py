@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, 
 
 import yaml
 
+from common.configuration.fields import Text, legal_values, types_of, validated
 from common.errors import UserError, entry_point, suggest
-from common.fields import Text, legal_values, types_of, validated
 from common.files import atomic
 
 ConfigType = TypeVar('ConfigType')
@@ -23,9 +23,8 @@ ConfigType = TypeVar('ConfigType')
 def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
     """Builds the configuration of one run; UserError for a mistake.
 
-    config_class: a common.settings.Config, with the names that its `model`, `aliases` and
-    `default_recipe` give. argv: command-line words. `--config` may stand anywhere; it never
-    overrides a flag.
+    config_class: a subclass of settings.Config. argv: command-line words. `--config` may stand
+    anywhere; it never overrides a flag.
     """
     aliases = config_class.aliases
     if '-h' in argv or '--help' in argv:

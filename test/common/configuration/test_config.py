@@ -7,10 +7,10 @@ import pytest
 import yaml
 from typing_extensions import Literal
 
-from common import config, fields
+from common.configuration import config, fields
+from common.configuration.fields import PositiveInt, option
+from common.configuration.settings import Config
 from common.errors import UserError
-from common.fields import PositiveInt, option
-from common.settings import Config
 
 
 @dataclasses.dataclass(frozen=True)

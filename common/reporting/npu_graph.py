@@ -22,7 +22,7 @@ from common.devices import npu_session
 from common.task import Task
 from common.training import model_fn
 
-ENGINES = json.loads((pathlib.Path(__file__).parent / 'ascend' / 'op_engines.json').read_text())
+ENGINES = json.loads((pathlib.Path(__file__).parents[1] / 'ascend' / 'op_engines.json').read_text())
 # TensorFlow's own optimizers that run beside the adapter's.
 _FOLDING = ('pruning', 'function', 'constfold', 'shape', 'arithmetic', 'loop', 'dependency')
 # An op may say which op of the device it stands for; '': for none.

@@ -14,10 +14,10 @@ from typing import Optional
 
 import pytest
 
-from common import modelarts
+from common.data import modelarts
 from common.errors import UserError
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 # moxing.file with the functions' real names and rules: a missing source raises, copy_parallel takes
 # folders, copy takes files, a listing has folders too.
 MOXING = """
@@ -104,7 +104,7 @@ class Settings:
 
 def process(tmp_path, code, **environment):
     """A process that runs `code` with the stand-in for moxing; cache is the server's disk."""
-    code = 'from common import modelarts\nmodelarts.CACHE = %r\n' % str(
+    code = 'from common.data import modelarts\nmodelarts.CACHE = %r\n' % str(
         tmp_path / 'cache'
     ) + textwrap.dedent(code)
     return subprocess.Popen(
@@ -247,7 +247,7 @@ def test_results_are_copied_out_after_sigterm(store, tmp_path):
         tmp_path,
         """
         import pathlib, time
-        from common import settings
+        from common.configuration import settings
         with modelarts.transfer(settings.Config(train_url='obs://bucket/run'), 0) as cfg:
             pathlib.Path(cfg.output_path).mkdir(parents=True)
             pathlib.Path(cfg.output_path, 'log.txt').write_text('so far')
