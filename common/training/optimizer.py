@@ -164,7 +164,8 @@ def train_op(cfg, device, losses_of: Callable[[int], Losses], learning_rate: tf.
     if cfg.rate_factors:
         gradients = [g * _rate_factor(cfg, v) for g, v in zip(gradients, variables)]
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        update = optimizer.apply_gradients(zip(gradients, variables), global_step=step)
+        pairs = list(zip(gradients, variables))  # no iterator: NPULossScaleOptimizer reads it twice
+        update = optimizer.apply_gradients(pairs, global_step=step)
     if cfg.ema_decay:
         with tf.control_dependencies([update]):
             update = average(cfg).apply(tf.trainable_variables())

@@ -39,7 +39,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
         ]
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
-        grads_and_vars = list(grads_and_vars)
+        # As the adapter does, which reads the pairs twice: an iterator would be empty by then.
         finite = tf.constant(True)
         if self._loss_scale_manager.checks_overflow:
             finite = self._finite([grad for grad, _ in grads_and_vars if grad is not None])
