@@ -82,6 +82,15 @@ def _sync(path: pathlib.Path) -> None:
             os.close(descriptor)
 
 
+def checksum(path: Union[str, os.PathLike], algorithm: str = 'sha256') -> str:
+    """Hexadecimal digest of a file, read piece by piece."""
+    digest = hashlib.new(algorithm)
+    with open(str(path), 'rb') as file:
+        for piece in iter(lambda: file.read(1 << 20), b''):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def write_json(path: Union[str, os.PathLike], content: Dict[str, Any]) -> None:
     """Writes a mapping as JSON, which has no NaN: ValueError for one."""
     with atomic(path) as temporary:

@@ -5,16 +5,16 @@ go to output/<device> below the current folder; flags that are not listed go to 
 """
 
 import argparse
-import json
 import os
 import pathlib
 import platform
 import shutil
 import sys
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from common.errors import Parser, UserError, entry_point
+from common.reporting.run_folder import RunFolder
 from hccl import launch
 
 NETWORKS = {
@@ -24,7 +24,6 @@ NETWORKS = {
 }
 # train_performance_*.sh: enough steps for a steady rate
 PERFORMANCE = ['--steps', '100', '--log_interval', '10', '--eval_interval', '0']
-FIGURES = ('top1', 'miou')
 
 
 def _parser() -> Parser:
@@ -77,28 +76,15 @@ def _train(args: argparse.Namespace, more: List[str], device: str, output: pathl
             raise
 
 
-def _results(run: pathlib.Path) -> Dict[str, Any]:
-    """What a run has written: its size, speed, losses and final figure."""
-    path = run / 'metrics.jsonl'
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    last = {row['kind']: row for row in rows}
-    figures = json.loads((run / 'eval.json').read_text())
-    return {
-        'ranks': last['run']['ranks'],
-        'global_batch': last['run']['global_batch'],
-        'images_per_second': last['end']['images_per_second'] or 0.0,
-        'losses': [row['loss'] for row in rows if row['kind'] == 'train'],
-        'figure': next((figures[name] for name in FIGURES if name in figures), ''),
-    }
-
-
 def _report(args: argparse.Namespace, device: str, output: pathlib.Path, seconds: int) -> None:
-    results = _results(output / 'ckpt')
-    ranks, batch = results['ranks'], results['global_batch']
+    run = RunFolder(output / 'ckpt')
+    ranks, batch = run.session['ranks'], run.session['global_batch']
+    rate = run.rows['end'][-1].get('images_per_second') or 0.0
+    losses = [row['loss'] for row in run.rows['train']]
+    figure = run.eval.get(run.score, '')
     kind = 'acc' if args.kind == 'full' else 'perf'
     network = NETWORKS[args.model]
     case = '%s_bs%d_%dp_%s' % (network, batch // ranks, ranks, kind)
-    rate, losses = results['images_per_second'], results['losses']
     lines = {
         'Network': network,
         'RankSize': ranks,
@@ -106,7 +92,7 @@ def _report(args: argparse.Namespace, device: str, output: pathlib.Path, seconds
         'DeviceType': platform.machine(),
         'CaseName': case,
         'ActualFPS': rate,
-        'TrainAccuracy': results['figure'],
+        'TrainAccuracy': figure,
         'TrainingTime': '%.2f' % (1000 * batch / rate) if rate else '',
         'ActualLoss': losses[-1] if losses else '',
         'E2ETrainingTime': seconds,
@@ -117,7 +103,7 @@ def _report(args: argparse.Namespace, device: str, output: pathlib.Path, seconds
     (output / ('train_%s_loss.txt' % case)).write_text(''.join('%s\n' % loss for loss in losses))
     print('------------------ Final result ------------------')
     print('Final Performance images/sec : %s' % rate)
-    print('Final Train Accuracy : %s' % results['figure'])
+    print('Final Train Accuracy : %s' % figure)
     print('E2E Training Duration sec : %d' % seconds)
     print(text, end='')
 

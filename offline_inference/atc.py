@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from common.ascend import error_codes, npu_smi
 from common.errors import UserError, entry_point
-from common.files import atomic
+from common.files import atomic, checksum
 from offline_inference import aipp, manifest, pb
 from offline_inference.cli import Parser
 from offline_inference.reference import Reference
@@ -186,8 +186,8 @@ def _sources(reference: Reference, conversion: Conversion) -> Dict[str, Any]:
         input_shape=conversion.input_shape,
         input_dtype='uint8' if conversion.aipp else 'float32',
         flags=conversion.flags,
-        pb_sha256=manifest.sha256(conversion.frozen),
-        aipp_sha256=manifest.sha256(conversion.aipp) if conversion.aipp else None,
+        pb_sha256=checksum(conversion.frozen),
+        aipp_sha256=checksum(conversion.aipp) if conversion.aipp else None,
     )
 
 

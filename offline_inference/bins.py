@@ -15,7 +15,6 @@ Every other flag is one of the model's configuration (--batch_size 1 --image_num
 import contextlib
 import pathlib
 import shutil
-import zlib
 from typing import Any, BinaryIO, Dict, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
@@ -24,7 +23,7 @@ import tqdm
 
 from common.data import records
 from common.errors import UserError, entry_point
-from common.files import naming
+from common.files import atomic
 from offline_inference import manifest
 from offline_inference.cli import Parser
 from offline_inference.reference import Batch, Reference
@@ -88,39 +87,25 @@ class Bins:
     """
 
     def __init__(self, path: pathlib.Path, content: Dict[str, Any]):
-        self.path = path
-        self.description, self.checksum = content['made_of'], content['id']
-        self.names, self._known = sorted(content['crc32']), sorted(content['known'])
+        self.path, self.description = path, content['made_of']
+        self.checksum = manifest.digest(content)
+        files = [pathlib.Path(name) for name in content['files']]
+        self.names = sorted(file.name for file in files if file.suffix == '.bin')
+        self._known = [file.stem for file in files if file.suffix == '.npy']
 
     @classmethod
     def open(cls, path: pathlib.Path) -> 'Bins':
         """Raises UserError if the folder is incomplete, or a file is not the one written there."""
-        content = manifest.read(path)
-        if not content.get('complete'):
+        content = manifest.sealed(path)
+        if content is None:
             raise UserError(
-                '--bins %s: %s; python -m offline_inference.bins makes it'
-                % (
-                    path,
-                    'it was not written to its end'
-                    if 'complete' in content
-                    else 'holds no batches of this program',
-                )
+                '--bins %s: holds no batches of this program, or %s is damaged;'
+                ' python -m offline_inference.bins makes it' % (path, manifest.NAME)
             )
-        try:
-            checksums = {'batches/' + name: crc32 for name, crc32 in content['crc32'].items()}
-            checksums.update(content['known'])
-            found = cls(path, content)
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise UserError(
-                '--bins %s: %s is damaged; write the folder again' % (path, manifest.NAME)
-            )
-        there = {'batches/' + file.name for file in (path / 'batches').glob('*')}
-        for name in sorted(there | set(checksums)):
-            if name not in checksums or _crc32(path / name) != checksums[name]:
-                raise UserError(
-                    '--bins %s: %s is missing, too many, or not the file that was written; write'
-                    ' the folder again' % (path, name)
-                )
+        found = cls(path, content)
+        for file in sorted((path / 'batches').iterdir()):
+            if file.name not in found.names:
+                raise UserError('--bins %s: %s is not one of its batches; remove it' % (path, file))
         return found
 
     def rows(self) -> Iterator[Dict[str, np.ndarray]]:
@@ -129,8 +114,8 @@ class Bins:
         for start in range(0, size * len(self.names), size):
             # Mapped anew each time: pages that were read stay in memory with their mapping.
             yield {
-                name[: -len('.npy')]: np.array(
-                    np.load(str(self.path / name), mmap_mode='r')[start : start + size]
+                name: np.array(
+                    np.load(str(self.path / (name + '.npy')), mmap_mode='r')[start : start + size]
                 )
                 for name in self._known
             }
@@ -153,26 +138,27 @@ def write(
     Raises UserError, before anything is written, if the disk is too small or `output` holds
     something else.
     """
-    if output.exists():
-        if not output.is_dir() or any(output.iterdir()) and 'complete' not in manifest.read(output):
-            raise UserError('--output %s holds other files; give a new folder' % output)
-        shutil.rmtree(str(output))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(output.parent, description, total)
-    (output / 'batches').mkdir(parents=True)
-    manifest.write(output, {'complete': False})
-    checksums, known = {}, {}
-    with naming(output), contextlib.ExitStack() as stack:
-        bar = tqdm.tqdm(
-            batches, total=total, desc='writing', unit=' batches', disable=None, leave=False
-        )
-        for number, batch in enumerate(bar):
-            data = np.ascontiguousarray(
-                batch.input(description['input_dtype']), description['input_dtype']
-            ).tobytes()
-            name = '%06d.bin' % number  # in the order of numbers and of letters
-            (output / 'batches' / name).write_bytes(data)
-            checksums[name] = zlib.crc32(data)
+    manifest.make_way(output)
+    with atomic(output) as folder:
+        _check_space(output, description, total)
+        (folder / 'batches').mkdir(parents=True)
+        _write_batches(folder, description['input_dtype'], batches, total)
+        manifest.seal(folder, description)
+    return Bins(output, manifest.read(output))
+
+
+def _write_batches(
+    folder: pathlib.Path, input_dtype: str, batches: Iterable[Batch], total: int
+) -> None:
+    bar = tqdm.tqdm(
+        batches, total=total, desc='writing', unit=' batches', disable=None, leave=False
+    )
+    count, known = 0, {}
+    with contextlib.ExitStack() as stack:
+        for batch in bar:
+            name = '%06d.bin' % count  # in the order of numbers and of letters
+            (folder / 'batches' / name).write_bytes(batch.input(input_dtype).tobytes())
+            count += 1
             rows = {
                 'labels.npy': batch.features['label'],
                 'mask.npy': batch.features['mask'],
@@ -181,31 +167,11 @@ def write(
             for key, value in rows.items():
                 if value is not None:
                     if key not in known:
-                        known[key] = stack.enter_context(open(str(output / key), 'wb'))
+                        known[key] = stack.enter_context(open(str(folder / key), 'wb'))
                         _header(known[key], value, total)
                     known[key].write(np.ascontiguousarray(value).data)
-    if len(checksums) != total:
-        raise ValueError('expected %d batches, got %d' % (total, len(checksums)))
-    content = dict(
-        complete=True,
-        made_of=description,
-        crc32=checksums,
-        known={key: _crc32(output / key) for key in known},
-    )
-    content['id'] = manifest.digest(content)
-    manifest.write(output, content)
-    return Bins(output, content)
-
-
-def _crc32(path: pathlib.Path) -> Optional[int]:
-    """Of a file's content; None without the file."""
-    if not path.is_file():
-        return None
-    crc32 = 0
-    with open(str(path), 'rb') as file:
-        for piece in iter(lambda: file.read(1 << 20), b''):
-            crc32 = zlib.crc32(piece, crc32)
-    return crc32
+    if count != total:
+        raise ValueError('expected %d batches, got %d' % (total, count))
 
 
 def _header(file: BinaryIO, batch: np.ndarray, total: int) -> None:
@@ -220,9 +186,10 @@ def _header(file: BinaryIO, batch: np.ndarray, total: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _check_space(folder: pathlib.Path, description: Dict[str, Any], total: int) -> None:
+def _check_space(output: pathlib.Path, description: Dict[str, Any], total: int) -> None:
     """Raises UserError if the batches and their results do not fit on the disk."""
-    needed, free = total * batch_bytes(description), shutil.disk_usage(str(folder)).free - RESERVE
+    needed, folder = total * batch_bytes(description), output.parent
+    free = shutil.disk_usage(str(folder)).free - RESERVE
     if needed <= free:
         return
     fixes = ['another --output']

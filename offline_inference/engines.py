@@ -1,7 +1,7 @@
 """What runs an exported model: ONNX Runtime and TensorFlow in this process, msame and ais_bench on
 an Ascend device.
 
-An engine is an entry of ENGINES. It checks what it needs before anything else takes time, prepares
+An engine is an entry of ENGINES. It checks what it needs before anything else takes time, makes
 what it runs from the frozen graph, and scores the whole split.
 """
 
@@ -33,13 +33,14 @@ class Options(NamedTuple):
     device_id: int = 0
 
 
-class Prepared(NamedTuple):
-    """A model that is ready to run."""
+class Outcome(NamedTuple):
+    """What an engine made of the split."""
 
-    score: Callable[[records.Folder], Tuple[Scored, List[float]]]  # the sums, and ms of batches
+    scored: Scored
+    milliseconds: List[float]  # of each batch
     files: Dict[str, pathlib.Path]  # by kind
-    software: Dict[str, str] = {}  # versions beside TensorFlow's
-    least_equal: float = LEAST_EQUAL
+    software: Dict[str, str]  # versions beside TensorFlow's
+    least_equal: float
     precision_mode: Optional[str] = None  # of atc
 
 
@@ -57,16 +58,18 @@ class InProcess(NamedTuple):
     def frozen_dtype(self, options: Options) -> str:
         return options.input_dtype
 
-    def prepare(
-        self, reference: Reference, frozen: pathlib.Path, stem: pathlib.Path, options: Options
-    ) -> Prepared:
+    def run(
+        self,
+        reference: Reference,
+        folder: records.Folder,
+        frozen: pathlib.Path,
+        stem: pathlib.Path,
+        options: Options,
+    ) -> Outcome:
         infer, files = self.load(reference, frozen, options)
-
-        def score(folder: records.Folder) -> Tuple[Scored, List[float]]:
-            return compare(reference, folder, infer, options.input_dtype)
-
+        scored, milliseconds = compare(reference, folder, infer, options.input_dtype)
         least_equal = LEAST_EQUAL_HALF if options.precision == 'bf16' else LEAST_EQUAL
-        return Prepared(score, files, self.software(options), least_equal)
+        return Outcome(scored, milliseconds, files, self.software(options), least_equal)
 
 
 class OnDevice(NamedTuple):
@@ -86,9 +89,14 @@ class OnDevice(NamedTuple):
     def frozen_dtype(self, options: Options) -> str:
         return 'float32'
 
-    def prepare(
-        self, reference: Reference, frozen: pathlib.Path, stem: pathlib.Path, options: Options
-    ) -> Prepared:
+    def run(
+        self,
+        reference: Reference,
+        folder: records.Folder,
+        frozen: pathlib.Path,
+        stem: pathlib.Path,
+        options: Options,
+    ) -> Outcome:
         conversion = atc.plan(
             reference,
             frozen,
@@ -100,18 +108,13 @@ class OnDevice(NamedTuple):
         print(atc.shell(conversion.command()), flush=True)  # which takes minutes
         print(atc.convert(reference, conversion))
         work = stem.with_name(self.tool + stem.name[len(reference.name) :])
-
-        def score(folder: records.Folder) -> Tuple[Scored, List[float]]:
-            return ascend.run(
-                reference, folder, self.tool, conversion, work, options.chunk, options.device_id
-            )
-
-        return Prepared(
-            score,
-            {'pb': frozen, 'om': conversion.output},
-            {'soc_version': conversion.soc_version},
-            LEAST_EQUAL if conversion.is_exact else LEAST_EQUAL_HALF,
-            conversion.precision_mode,
+        chunks = ascend.Chunks(reference, folder, self.tool, conversion, work, options.device_id)
+        return Outcome(
+            *chunks.run(options.chunk),
+            files={'pb': frozen, 'om': conversion.output},
+            software={'soc_version': conversion.soc_version},
+            least_equal=LEAST_EQUAL if conversion.is_exact else LEAST_EQUAL_HALF,
+            precision_mode=conversion.precision_mode,
         )
 
 

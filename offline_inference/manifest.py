@@ -1,25 +1,20 @@
-"""manifest.json beside a file says what the file was made from, so that files of different models,
-checkpoints or settings are not mixed.
+"""manifest.json says what a folder, or each file in it, was made from, so that files of different
+models, checkpoints or settings are not mixed.
+
+Of a folder that is written as a whole it holds {'made_of': ..., 'files': {name: SHA-256}}, of
+single files {name: {'made_of': ..., 'sha256': ...}}.
 """
 
 import hashlib
 import json
 import pathlib
+import shutil
 from typing import Any, Dict, Optional
 
 from common.errors import UserError
-from common.files import write_json
+from common.files import checksum, write_json
 
 NAME = 'manifest.json'
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Checksum of a file, read piece by piece."""
-    digest = hashlib.sha256()
-    with open(str(path), 'rb') as file:
-        for piece in iter(lambda: file.read(1 << 20), b''):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def digest(content: Any) -> str:
@@ -51,19 +46,62 @@ def read(folder: pathlib.Path) -> Dict[str, Any]:
     return content
 
 
-def write(folder: pathlib.Path, content: Dict[str, Any]) -> None:
-    """Replaces the manifest of a folder, atomically."""
-    write_json(pathlib.Path(folder) / NAME, content)
+# ---- folders -------------------------------------------------------------------------------------
 
 
-def record(path: pathlib.Path, **sources: Any) -> None:
-    """Notes in the folder's manifest the content of the file `path` and what it was made from."""
-    entry = dict(sha256=sha256(path), made_of=sources)
-    write(path.parent, dict(read(path.parent), **{path.name: entry}))
+def seal(folder: pathlib.Path, made_of: Dict[str, Any], **more: Any) -> None:
+    """Notes what a folder was made from, and the content of every file in it."""
+    paths = [path for path in folder.rglob('*') if path.is_file()]
+    files = {str(path.relative_to(folder)): checksum(path) for path in paths}
+    write_json(folder / NAME, dict(made_of=made_of, files=files, **more))
+
+
+def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
+    """The manifest of a folder that `seal` finished; None if it is another folder.
+
+    Raises UserError if a file in it is missing or has changed.
+    """
+    content = read(folder)
+    if not isinstance(content.get('made_of'), dict) or not isinstance(content.get('files'), dict):
+        return None
+    for name, written in sorted(content['files'].items()):
+        if not (folder / name).is_file() or checksum(folder / name) != written:
+            raise UserError(
+                '%s: %s is missing, or not the file that was written; write the folder again'
+                % (folder, name)
+            )
+    return content
+
+
+def current(folder: pathlib.Path, made_of: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """The manifest of a folder that is undamaged and was made from exactly this, else None."""
+    try:
+        content = sealed(folder)
+    except UserError:
+        return None
+    return content if content and content['made_of'] == plain(made_of) else None
+
+
+def make_way(folder: pathlib.Path) -> None:
+    """Removes what an earlier run wrote to `folder`; UserError if it holds anything else."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()) and 'made_of' not in read(folder):
+        raise UserError('--output %s holds other files; give a new folder' % folder)
+    shutil.rmtree(str(folder))
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def record(path: pathlib.Path, **made_of: Any) -> None:
+    """Notes in the manifest beside a file what it was made from, and its content."""
+    entry = dict(sha256=checksum(path), made_of=made_of)
+    write_json(path.parent / NAME, dict(read(path.parent), **{path.name: entry}))
 
 
 def _entry(path: pathlib.Path) -> Dict[str, Any]:
-    """What the folder's manifest says of a file, {} if nothing or if that is damaged."""
+    """What the manifest beside a file says of it, {} if nothing or if that is damaged."""
     entry = read(path.parent).get(path.name)
     whole = isinstance(entry, dict) and isinstance(entry.get('made_of'), dict)
     return entry if whole and 'sha256' in entry else {}
@@ -77,7 +115,7 @@ def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
     entry = _entry(path)
     if not entry:
         return None
-    if sha256(path) != entry['sha256']:
+    if checksum(path) != entry['sha256']:
         raise UserError(
             '%s is not the file that %s describes: it was changed or replaced; make it again, or'
             ' delete its entry there' % (path, path.parent / NAME)
@@ -85,14 +123,14 @@ def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
     return dict(entry['made_of'], sha256=entry['sha256'])
 
 
-def is_current(path: pathlib.Path, **wanted: Any) -> bool:
+def is_current(path: pathlib.Path, **made_of: Any) -> bool:
     """True if the file exists, is unchanged, and was made from exactly this."""
     entry = _entry(path)
     return (
         bool(entry)
         and path.is_file()
-        and entry['made_of'] == plain(wanted)
-        and sha256(path) == entry['sha256']
+        and entry['made_of'] == plain(made_of)
+        and checksum(path) == entry['sha256']
     )
 
 

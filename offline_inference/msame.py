@@ -21,6 +21,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from common.errors import Parser, UserError, entry_point
+from common.files import checksum
 from offline_inference import manifest
 from offline_inference.bins import Bins
 
@@ -85,14 +86,11 @@ def run(
     sources = {'tool': tool, 'om': _check_model(om, batches), 'bins': batches.checksum}
     shape = batches.description['logits_shape']
     names = [TOOLS[tool].result % pathlib.Path(name).stem for name in batches.names]
-    before = manifest.read(output)
-    if before.get('made_of') == sources and before.get('sha256') == _checksums(output, names):
+    before = manifest.current(output, sources)
+    if before:
         return _results(output, names, before['milliseconds'])
     TOOLS[tool].require()
-    if output.exists():
-        if not output.is_dir() or any(output.iterdir()) and 'made_of' not in before:
-            raise UserError('--output %s holds other files; give a new folder' % output)
-        shutil.rmtree(str(output))
+    manifest.make_way(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     # A fresh folder: no acl.json that msame would obey, one stamped folder in the end, and no path
     # with ".bin" or a comma in it.
@@ -112,11 +110,8 @@ def run(
                 ' wrong size)%s'
                 % (tool, missing[0], len(missing), len(names), _explain(written.text))
             )
-        shutil.move(str(written.folder), str(output))
-    manifest.write(
-        output,
-        dict(made_of=sources, milliseconds=written.milliseconds, sha256=_checksums(output, names)),
-    )
+        manifest.seal(written.folder, sources, milliseconds=written.milliseconds)
+        written.folder.rename(output)
     return _results(output, names, written.milliseconds)
 
 
@@ -128,7 +123,7 @@ def _check_model(om: pathlib.Path, batches: Bins) -> str:
             '%s: %s does not mention it, so whether it fits %s shows only in the results'
             % (om, manifest.NAME, batches.path)
         )
-        return manifest.sha256(om)
+        return checksum(om)
     keys = ('model', 'input_shape', 'input_dtype', 'normalization', 'checkpoint')
     wanted = {key: batches.description[key] for key in keys if key in batches.description}
     manifest.require_same(str(om), sources, wanted)
@@ -149,11 +144,6 @@ def _bring(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _results(folder: pathlib.Path, names: Sequence[str], milliseconds: List[float]) -> Results:
     return Results([folder / name for name in names], milliseconds[1:] or milliseconds)
-
-
-def _checksums(folder: pathlib.Path, names: Sequence[str]) -> Dict[str, Optional[str]]:
-    paths = {name: folder / name for name in names}
-    return {name: manifest.sha256(path) if path.is_file() else None for name, path in paths.items()}
 
 
 def _is_whole(path: pathlib.Path, shape: Sequence[int]) -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import pathlib
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
@@ -13,6 +12,7 @@ from common.checkpoints.restore import RestorePlan, plan_restore
 from common.configuration.settings import Config
 from common.data import pipeline, records
 from common.errors import UserError
+from common.files import checksum
 from common.task import Task
 from offline_inference import manifest
 
@@ -70,7 +70,7 @@ class Reference:
     @property
     def checksum(self) -> str:
         """Of the checkpoint: its index holds a checksum of every variable's value."""
-        return manifest.sha256(pathlib.Path(self.plan.checkpoint.path + '.index'))
+        return checksum(self.plan.checkpoint.path + '.index')
 
     def description(self, input_dtype: str) -> Dict[str, Any]:
         """What a graph made of this computes, for the manifest."""

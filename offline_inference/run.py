@@ -38,17 +38,16 @@ def run(
     folder, engine = reference.folder(), ENGINES[backend]
     kind = '_uint8' if options.input_dtype == 'uint8' else ''
     frozen = _frozen(reference, output, folder, engine.frozen_dtype(options))
-    prepared = engine.prepare(reference, frozen, output / (reference.name + kind), options)
-    scored, milliseconds = prepared.score(folder)
+    outcome = engine.run(reference, folder, frozen, output / (reference.name + kind), options)
     result = dict(
         backend=backend + kind + ('_bf16' if options.precision == 'bf16' else ''),
-        **_figures(reference, scored, milliseconds),
-        least_equal=prepared.least_equal,
-        size_bytes={name: os.path.getsize(str(file)) for name, file in prepared.files.items()},
-        software=dict(host.describe(), **prepared.software),
+        **_figures(reference, outcome.scored, outcome.milliseconds),
+        least_equal=outcome.least_equal,
+        size_bytes={name: os.path.getsize(str(file)) for name, file in outcome.files.items()},
+        software=dict(host.describe(), **outcome.software),
     )
-    if prepared.precision_mode:
-        result['precision_mode'] = prepared.precision_mode
+    if outcome.precision_mode:
+        result['precision_mode'] = outcome.precision_mode
     _record(reference, result, output / 'offline.json')
     return result
 

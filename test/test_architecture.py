@@ -66,7 +66,9 @@ def test_imports_point_down_in_the_diagram():
 
 
 def test_models_and_launcher_stand_beside_each_other():
-    """A model imports no other model; the launcher starts without TensorFlow."""
+    """A model imports no other model; the launcher starts without TensorFlow. hccl.modelzoo, which
+    starts it and then reads what the run has written, stands above it.
+    """
     allowed = {model: {model, 'common'} for model in MODELS}
     allowed['offline_inference'] = {'offline_inference', 'common'}
     wrong = [
@@ -79,7 +81,8 @@ def test_models_and_launcher_stand_beside_each_other():
         '%s -> %s' % (module, name)
         for module in FILES
         for name in imports(module)
-        if module.startswith('hccl') and room(name) not in ('hccl', 'ascend', 'errors', 'files')
+        if module.startswith('hccl') and module != 'hccl.modelzoo'
+        if room(name) not in ('hccl', 'ascend', 'errors', 'files')
     ]
     assert not wrong
 

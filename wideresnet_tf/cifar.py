@@ -2,7 +2,6 @@
 decoding them in their python and binary forms, packed or unpacked.
 """
 
-import hashlib
 import io
 import pathlib
 import pickle
@@ -14,6 +13,7 @@ import numpy as np
 
 from common.data import preparation
 from common.errors import UserError
+from common.files import checksum
 
 CLASSES = {'cifar10': 10, 'cifar100': 100}
 SUPERCLASSES = {'cifar10': 1, 'cifar100': 20}
@@ -142,17 +142,14 @@ def read_archive(
 
 
 def _check_md5(path: pathlib.Path, dataset: str) -> None:
-    digest = hashlib.md5()
-    with open(str(path), 'rb') as archive:
-        for block in iter(lambda: archive.read(1 << 20), b''):
-            digest.update(block)
-    if digest.hexdigest() not in {form.md5 for form in FORMS}:
+    found = checksum(path, 'md5')
+    if found not in {form.md5 for form in FORMS}:
         named = [form.md5 for form in FORMS if form.archive == path.name] or [
             form.md5 for form in FORMS if form.dataset == dataset
         ]
         raise UserError(
             '%s: found MD5 %s (%d bytes), expected %s; download it again, or use it as it is with'
-            ' --no_verify' % (path, digest.hexdigest(), path.stat().st_size, ' or '.join(named))
+            ' --no_verify' % (path, found, path.stat().st_size, ' or '.join(named))
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
+from common.files import checksum
 from offline_inference import atc, manifest
 
 
@@ -129,7 +130,7 @@ def test_conversion_and_reuse(convert, frozen, tmp_path):
     made = (tmp_path / 'net.om').stat().st_mtime_ns
     entry = manifest.sources(tmp_path / 'net.om')
     assert (
-        entry['pb_sha256'] == manifest.sha256(frozen('paper'))
+        entry['pb_sha256'] == checksum(frozen('paper'))
         and entry['input_shape'] == [4, 32, 32, 3]
         and entry['flags']['soc_version'] == 'Ascend310'
     )

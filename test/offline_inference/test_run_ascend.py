@@ -110,7 +110,7 @@ def test_goes_on_after_an_interruption(words, converted, monkeypatch):
     monkeypatch.setitem(msame.TOOLS, 'msame', tool._replace(execute=stop))
     with pytest.raises(SystemExit):
         run.main(flags)
-    monkeypatch.setattr(ascend.Source, 'take', None)
+    monkeypatch.setattr(ascend.Chunks, '_take', None)
 
     def count(*args):
         calls.append('msame')
