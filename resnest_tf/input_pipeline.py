@@ -6,6 +6,7 @@ pixels that its crop shows are worked on. Device: normalisation, so that uint8 c
 """
 
 import functools
+import math
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import cv2
@@ -171,7 +172,7 @@ def distort(pixels: np.ndarray, draws: Draws) -> np.ndarray:
     """Returns uint8 BGR [h,w,3] in other colours, as mmsegmentation's PhotoMetricDistortion, in its
     order:
 
-    brightness +-32, contrast x 0.5 to 1.5, saturation x 0.5 to 1.5, hue +-18 of 180 (2 degrees
+    brightness +-32, contrast x 0.5 to 1.5, saturation x 0.5 to 1.5, hue -18 to 17 of 180 (2 degrees
     each); for one image in two contrast comes last instead. Each is done to one image in two: a
     draw below 1/2 leaves it out. Every step rounds to 0..255.
     """
@@ -180,7 +181,8 @@ def distort(pixels: np.ndarray, draws: Draws) -> np.ndarray:
         return low + (2 * draw - 1) * (high - low) if draw >= 0.5 else none
 
     contrast, contrast_last = amount(draws.contrast, 0.5, 1.5, 1.0), draws.contrast_last >= 0.5
-    saturation, hue = amount(draws.saturation, 0.5, 1.5, 1.0), round(amount(draws.hue, -18, 18, 0))
+    saturation = amount(draws.saturation, 0.5, 1.5, 1.0)
+    hue = math.floor(amount(draws.hue, -18, 18, 0))  # theirs is a whole number below 18
     table = _levels(_LEVELS + amount(draws.brightness, -32, 32, 0))
     pixels = _look_up(pixels, table if contrast_last else _levels(table * contrast))
     if hue or saturation != 1:

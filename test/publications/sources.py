@@ -4,6 +4,10 @@ import ast
 import re
 import subprocess
 
+# Repositories that several models have their values from.
+MINDSPORE = 'mindspore-ai/models@eab643f51336dbf7d711f02d27e6516e5affee59'
+PORT = 'Ascend/ModelZoo-TensorFlow@a2c3332a6cea24b56ab936a746b994c89c8fc7f8'
+
 
 class Source:
     """One file of a repository at a commit."""

@@ -1,11 +1,10 @@
 """Where the values of ResNeSt's recipes stand in the publications' code; see make_ledger.py."""
 
-from sources import Source, merged, number, stated, value
+from sources import PORT, Source, merged, number, stated, value
 
 AUTHORS = 'zhanghang1989/PyTorch-Encoding@ac748410dfc8d7d70a2ce7f5add08050af2fae20'
 # Version 0.11.
 MMSEGMENTATION = 'open-mmlab/mmsegmentation@0448dec5e4690ced25f8ee63e1a6b0f83f84cac8'
-PORT = 'Ascend/ModelZoo-TensorFlow@a2c3332a6cea24b56ab936a746b994c89c8fc7f8'
 PAPER = 'Zhang et al. 2020, arXiv:2004.08955, results on Cityscapes'
 
 
@@ -34,6 +33,8 @@ def authors(depth, miou):
         value('aspp_dropout', deeplab, r'nn.Dropout2d\(([\d.]+), False\)'),
         value('dropout_rate', deeplab, r'nn.Dropout\(([\d.]+), False\)'),
         value('aux_weight', train, r"--aux-weight', type=float, default=([\d.]+)"),
+        value('image_pooling', deeplab, r'nn.AdaptiveAvgPool2d\(1\)', []),
+        value('sync_bn', train, r'norm_layer=DistSyncBatchNorm', None),  # on several devices
         value('loss', loss, r'class SegmentationLosses\(nn.CrossEntropyLoss\)', 'cross_entropy'),
         value('loss_average', loss, r'__init__\(weight, None, ignore_index\)', 'labelled'),
         value('label_smoothing', loss, r'super\(SegmentationLosses, self\).__init__', 0.0),
@@ -61,10 +62,15 @@ def authors(depth, miou):
         'values': values,
         'choices': ['crop_height', 'crop_width'],
         'deviations': {
-            'crop': 'the code does not say the sizes for Cityscapes: crops of 768 x 768, scales'
-            ' relative to the whole image, and 16 images, for which its rate is written, are ours',
-            'scaling': 'scales are continuous and images are resized by OpenCV, not by Pillow',
-            'evaluation': 'whole images at scale 1; the published figure may be of several scales',
+            'flags': 'the code does not say its flags for Cityscapes: an auxiliary head, which its'
+            ' commands for other data have, crops of 768 x 768, scales relative to the whole image,'
+            ' and 16 images, for which its rate is written, are ours',
+            'scaling': 'scales are continuous, crops begin between two pixels of the image, and'
+            ' OpenCV resizes it, not Pillow, which averages where it shrinks',
+            'initial values': 'without ImageNet weights the biases of split attention begin at 0'
+            ' (theirs uniform)',
+            'evaluation': 'whole images at scale 1; its test.py averages 7 scales, 0.75 to 2.25,'
+            ' and mirrored images in windows, and the published figure may be of that',
         },
     }
 
@@ -75,6 +81,7 @@ def mmsegmentation(depth):
     data = Source(MMSEGMENTATION, 'configs/_base_/datasets/cityscapes.py')
     recipe = Source(MMSEGMENTATION, 'configs/resnest/deeplabv3_s101-d8_512x1024_80k_cityscapes.py')
     r101 = Source(MMSEGMENTATION, 'configs/deeplabv3/deeplabv3_r101-d8_512x1024_80k_cityscapes.py')
+    pooling = Source(MMSEGMENTATION, 'mmseg/models/decode_heads/aspp_head.py')
     loss = Source(MMSEGMENTATION, 'mmseg/models/losses/cross_entropy_loss.py')
     readme = Source(MMSEGMENTATION, 'configs/resnest/README.md')
     train = Source(MMSEGMENTATION, 'docs/train.md')
@@ -83,6 +90,8 @@ def mmsegmentation(depth):
         value('depth', r101, r'depth=(\d+)'),
         value('num_classes', model, r'num_classes=(\d+)'),
         value('dropout_rate', model, r'dropout_ratio=([\d.]+)'),
+        value('image_pooling', pooling, r'nn.AdaptiveAvgPool2d\(1\)', []),
+        value('sync_bn', model, r"type='SyncBN'", None),  # on several devices
         value('aux_weight', model, r'loss_weight=(0[\d.]+)'),
         value('loss', model, r"type='CrossEntropyLoss'", 'cross_entropy'),
         value('loss_average', loss, r'weight_reduce_loss\(', 'all'),
@@ -111,8 +120,10 @@ def mmsegmentation(depth):
               lambda percent: number(percent) / 100),
     )  # fmt: skip
     deviations = {
-        'scaling': 'crops begin between two pixels of the image, and colours are rounded where'
-        ' theirs are truncated'
+        'scaling': "crops begin between two pixels of the image, and a class's share of a crop is"
+        ' counted before the image is scaled',
+        'colours': 'colours are rounded where theirs are truncated, and saturation and hue change'
+        ' in one conversion to HSV',
     }
     if depth == 50:
         del values['published miou']
@@ -127,9 +138,14 @@ def port():
     readme = Source(PORT, folder + 'README.md')
     values = merged(
         value('variant', network, r'variance_scaling_initializer', 'port'),
+        value('depth', network, r'^def resnet_(\d+)_encoder'),
+        value('aux_weight', network, r'^def deeplabv3_resnest50', 0.0),
+        value('image_pooling', network, r'slim.avg_pool2d\(net, 7, stride=\[1, 1\]', []),
         value('batch_size', readme, r'^batch_size=(\d+)'),
         value('epochs', readme, r'^epoch=(\d+)'),
         value('optimizer', train, r'tf.train.AdamOptimizer', 'adam'),
+        value('epsilon', train, r'AdamOptimizer\(0.0001\)', 1e-8),  # TensorFlow's default
+        value('schedule', train, r'AdamOptimizer\(0.0001\)', 'constant'),
         value('learning_rate', train, r'AdamOptimizer\(([\d.]+)\)'),
         value('weight_decay', train, r'optimizer.compute_gradients\(loss \* loss_scaling\)', 0.0),
         value('sync_bn', network, r'slim.arg_scope\(\[slim.batch_norm\]', False),
@@ -140,16 +156,21 @@ def port():
         value('min_scale', train, r'tf.random_crop\(combined', 1.0),
         value('max_scale', train, r'tf.random_crop\(combined', 1.0),
         value('crop_max_share', train, r'tf.random_crop\(combined', 1.0),
+        value('flip', train, r'tf.image.flip_left_right\(image\)', True),
+        value('photometric', train, r'tf.image.random_brightness\(image,32\)', True),
         value('published miou', readme, r'\| MIOU \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|'),
     )  # fmt: skip
     return {
         'values': values,
-        'choices': ['num_classes', 'crop_height', 'crop_width'],  # flags of its commands
+        # Flags of its commands; and no image is smaller than a crop.
+        'choices': ['num_classes', 'crop_height', 'crop_width', 'crop_fill'],
         'deviations': {
             'learning_rate': "the rate is that of the port's README, 1e-5, which its code ignores"
             ' for 1e-4',
             'augmentation': 'mirroring and colours are drawn for each image; the port draws both'
-            ' once for the whole run, and has no hue',
+            ' once for the whole run, has no hue and does not cut colours off at 0 and 255',
+            'length': 'an epoch is all images: its code takes 260 off the steps of each, which leaves'
+            ' none of 12 images',
             'published': 'the figures are of 100 of the 500 images: its evaluation loops over'
             ' range(100)',
         },

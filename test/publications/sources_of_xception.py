@@ -1,9 +1,7 @@
 """Where the values of Xception's recipes stand in the publications' code; see make_ledger.py."""
 
-from sources import Source, merged, number, stated, value
+from sources import MINDSPORE, PORT, Source, merged, number, stated, value
 
-MINDSPORE = 'mindspore-ai/models@eab643f51336dbf7d711f02d27e6516e5affee59'
-PORT = 'Ascend/ModelZoo-TensorFlow@a2c3332a6cea24b56ab936a746b994c89c8fc7f8'
 PAPER = 'Chollet 2017, arXiv:1610.02357, '
 
 
@@ -51,12 +49,14 @@ def mindspore():
         value('nesterov', train, r'config.weight_decay, config.loss_scale\)', False),
         value('weight_decay_rule', train, r'opt = Momentum\(net.trainable_params\(\), lr',
               'no_bn'),  # an optimizer of MindSpore leaves out names with beta or gamma
+        value('loss', train, r'loss = CrossEntropySmooth\(', 'cross_entropy'),
         value('label smoothing over', loss, r'1.0 \* smooth_factor / \(num_classes - 1\)',
               'the other classes'),
         value('dropout_rate', network, r'nn.Dropout\(p=([\d.]+)\)'),
         value('bn_decay', network, r'self.bn1 = nn.BatchNorm2d\(32, momentum=([\d.]+)\)'),
         value('image_size', data, r'C.RandomCropDecodeResize\((\d+)\)'),
         value('train_preprocessing', data, r'C.RandomCropDecodeResize', 'random_resized_crop'),
+        value('min_area', data, r'C.RandomCropDecodeResize\(299\)', 0.08),  # its default scale
         value('flip', data, r'C.RandomHorizontalFlip\(prob=0.5\)', True),
         value('color_jitter', data, r'C.RandomColorAdjust\(brightness=([\d.]+), contrast=0.4, sat'),
         value('eval_preprocessing', data, r'C.Resize\(320\)', 'resize_crop'),
@@ -67,10 +67,15 @@ def mindspore():
         'values': values,
         'deviations': {
             'epsilon': 'batch norm has epsilon 1e-3 as in Keras (theirs 1e-5)',
-            'color jitter': 'brightness, contrast and saturation come in this order'
-            ' (theirs random)',
+            'color jitter': 'brightness, contrast and saturation come in this order (theirs'
+            ' random), and nothing is rounded between them',
+            'shrinking': 'a crop of twice the size or more is averaged as it shrinks (theirs'
+            ' interpolated)',
             'classifier': "the classifier begins Glorot uniform (theirs with its framework's"
             ' default)',
+            'evaluation': 'its evaluation drops the last batch, so that its figures are of 49 920'
+            ' of the 50 000 images, and its loss is the label-smoothed one',
+            'precision': 'it computes in float16 (O3); here --precision decides',
         },
     }
 
@@ -85,6 +90,7 @@ def paper():
         stated('decay_epochs', 2.0, PAPER + 'section 4.2: decay of rate 0.94 every 2 epochs'),
         stated('weight_decay', 1e-5, PAPER + 'section 4.3: weight decay (L2) of 1e-5'),
         stated('dropout_rate', 0.5, PAPER + 'section 4.3: a dropout layer of rate 0.5'),
+        stated('loss', 'cross_entropy', PAPER + 'figure 5: ends in logistic regression'),
         stated('num_classes', 1000, PAPER + 'section 4: ImageNet, 1000 classes'),
         stated('image_size', 299, PAPER + 'figure 5: 299x299x3 images'),
         stated('published top1', 0.79, PAPER + 'table 1'),
@@ -95,13 +101,20 @@ def paper():
         'choices': [
             'epochs',
             'ema_decay',
+            'global_batch',
+            'nesterov',
             'staircase',
+            'weight_decay_rule',
+            'bn_decay',
             'train_preprocessing',
             'eval_preprocessing',
+            'min_area',
+            'flip',
         ],
         'deviations': {
-            'choices': 'batch, epochs, decay of the average, staircase, which variables decay and'
-            ' preprocessing are not published and our choice'
+            'choices': 'batch, epochs, decay of the average, staircase, plain momentum, which'
+            ' variables decay, the decay of batch norm and preprocessing are not published and our'
+            ' choice'
         },
     }
 
@@ -111,6 +124,7 @@ def port():
     run = Source(PORT, folder + 'run_xception.py')
     readme = Source(PORT, folder + 'README.md')
     data = Source(PORT, folder + 'data_utils.py')
+    network = Source(PORT, folder + 'xception_model.py')
     command = r'run_xception.py  --model_path ./model/.*'
     values = merged(
         value('num_classes', readme, command + r'--class_num +(\d+)'),
@@ -119,7 +133,10 @@ def port():
         value('learning_rate', readme, command + r'--learning_rate +([\d.]+)'),
         value('optimizer', run, r'tf.train.GradientDescentOptimizer', 'sgd'),
         value('weight_decay', run, r'tf.train.GradientDescentOptimizer', 0.0),
+        value('schedule', run, r'tf.train.GradientDescentOptimizer', 'constant'),
+        value('loss', run, r'softmax_cross_entropy', 'cross_entropy'),
         value('label_smoothing', run, r'softmax_cross_entropy', 0.0),
+        value('bn_decay', network, r'^BN_MOMENTUM = ([\d.]+)'),
         value('image_size', data, r'resize_images\(images,\[(\d+),299\]\)'),
         value('train_preprocessing', data, r'resize_images\(images', 'plain'),
         value('eval_preprocessing', data, r'resize_images\(images', 'plain'),
@@ -128,7 +145,8 @@ def port():
     return {
         'values': values,
         'deviations': {
-            'loss': 'the port applies the softmax twice',
+            'softmax': 'the port applies the softmax twice',
+            'shuffling': "all records are shuffled, the port's within 640",
             'save_checkpoints_steps': 'its command saves every 10 steps',
         },
     }

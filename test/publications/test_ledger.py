@@ -18,19 +18,16 @@ ROOT = HERE.parent.parent
 TASKS = {'resnest': RESNEST, 'wideresnet': WIDERESNET, 'xception': XCEPTION}
 LEDGERS = {model: json.loads((HERE / (model + '.json')).read_text()) for model in TASKS}
 RECIPES = [(model, recipe) for model, ledger in LEDGERS.items() for recipe in ledger]
-# Fields of a recipe that do not decide the result.
-FREE = {
-    'accumulate',
-    'batch_size',
-    'eval_interval',
-    'keep_checkpoints',
-    'log_interval',
-    'loss_scale',
-    'model',
-    'published',
-    'save_checkpoints_steps',
-    'save_interval',
-}
+# Headings of --help whose options decide the result of a training, but for those in FREE.
+DECIDING = ['Network', 'Data', 'Training images', 'Length and batch', 'Optimizer', 'Loss']
+DECIDING += ['Learning rate']
+FREE = {'accumulate', 'allow_other_batch', 'batch_size', 'data_format', 'label', 'label_offset'}
+FREE |= {'scale_learning_rate', 'verify_records'}
+# The value at which an option does nothing, and needs no source.
+OFF = {'aspp_dropout': 0, 'aux_weight': 0, 'brightness': 0, 'clip_norm': 0, 'color_jitter': 0}
+OFF.update(contrast=0, cutout=0, dropout_rate=0, ema_decay=0, end_factor=0, freeze_bn=False)
+OFF.update(global_batch=None, head_rate_factor=1, label_smoothing=0, mixup=0, steps=None)
+OFF.update(warmup_epochs=0, warmup_factor=0, width=1)
 # What the ledger has under another name than a field's.
 DERIVED = {
     'normalization': 'statistics',
@@ -90,9 +87,19 @@ def test_recipe_is_the_publications_but_for_listed_deviations(model, recipe):
 
 
 @pytest.mark.parametrize('model, recipe', RECIPES)
-def test_every_value_of_a_recipe_that_decides_the_result_has_a_source(model, recipe):
-    written = set(config.read_yaml(path_of(model, recipe))) - FREE
-    assert written <= known_names(LEDGERS[model][recipe])
+def test_every_value_that_decides_the_result_has_a_source_or_is_off(model, recipe):
+    """Defaults too: what a recipe does not say, the publication does not do."""
+    cfg, known = resolved(model, recipe), known_names(LEDGERS[model][recipe])
+    group, unknown = '', {}
+    known |= FREE | ({'epochs'} if cfg.steps else set())
+    known |= set() if cfg.weight_decay else {'weight_decay_rule'}
+    for field in dataclasses.fields(cfg):
+        group = field.metadata['group'] or group
+        needed = all(getattr(cfg, n) in values for n, values in field.metadata['needs'].items())
+        off = field.name in OFF and getattr(cfg, field.name) == OFF[field.name]
+        if group in DECIDING and needed and not off and field.name not in known:
+            unknown[field.name] = getattr(cfg, field.name)
+    assert not unknown
 
 
 def known_names(entry):
@@ -104,9 +111,10 @@ def known_names(entry):
 @pytest.mark.parametrize('model, recipe', RECIPES)
 def test_deviations_stand_in_the_head_of_the_recipe(model, recipe):
     text = path_of(model, recipe).read_text()
-    head = re.search(r'# differs: +((?:.*\n)(?:#    .*\n)*)', text)
-    words = re.sub(r'\n#? *', ' ', head.group(1)).strip() if head else ''
-    assert words == '; '.join(LEDGERS[model][recipe]['deviations'].values())
+    head = re.search(r'# differs: +- ((?:.*\n)(?:#    .*\n)*)', text)
+    items = re.split(r'\n# +- ', head.group(1))
+    words = [re.sub(r'\n#? *', ' ', item).strip() for item in items]
+    assert words == list(LEDGERS[model][recipe]['deviations'].values())
 
 
 @pytest.mark.parametrize('model, recipe', RECIPES)
@@ -134,7 +142,7 @@ def test_every_changed_value_is_noticed(model, recipe):
         if isinstance(old, bool):
             new = not old
         elif isinstance(old, list):
-            new = old[:-1] + [old[-1] + 1]
+            new = old[:-1] + [sum(old[-1:]) + 1]
         elif isinstance(old, str):
             new = old + 'x'
         else:
