@@ -169,8 +169,8 @@ def port():
             ' for 1e-4',
             'augmentation': 'mirroring and colours are drawn for each image; the port draws both'
             ' once for the whole run, has no hue and does not cut colours off at 0 and 255',
-            'length': 'an epoch is all images: its code takes 260 off the steps of each, which leaves'
-            ' none of 12 images',
+            'length': 'an epoch is all images: its code takes 260 off the steps of each, and'
+            ' leaves none of 12 images',
             'published': 'the figures are of 100 of the 500 images: its evaluation loops over'
             ' range(100)',
         },
