@@ -2,6 +2,8 @@
 # Makes .venv: CPython 3.7 and every package at its pinned version. Run it again at any time: it does only what is missing.
 #   ./setup.sh              for training in one process, evaluation, export and tests; where CANN is installed, for Ascend too
 #   ./setup.sh --horovod    also Horovod, for several processes on CPU or GPU (compiled in 2 to 3 minutes, needs g++ and make)
+#   ./setup.sh --mkl        Intel's build of TensorFlow, which trains about twice as fast on x86_64 CPUs; not for Ascend or GPU.
+#                           It stays at later calls; back to the stock build: rm -r .venv && ./setup.sh
 # Optional variables:
 #   PYTHON=/path/python3.7    instead of the first 3.7 on PATH, of pyenv or of conda. Where there is none, 3.7.9 is downloaded.
 #   SYSTEM_SITE_PACKAGES=1    keeps the packages of that Python, for a TensorFlow 1.15 built by hand (aarch64)
@@ -13,8 +15,9 @@ uv_pin=uv==0.5.31  # later releases no longer offer Python 3.7
 builds=https://github.com/astral-sh/python-build-standalone/releases/download
 build=20200822/cpython-3.7.9-x86_64-unknown-linux-gnu-pgo-20200823T0036.tar.zst
 build_sha256=c6d6256d13e929e77e7ee6e53470fe63ad19d173fee6d56bb1b2dbda67081543
+cann=${ASCEND_TOOLKIT_HOME:-/usr/local/Ascend/ascend-toolkit}
 pins=(requirements.txt)
-[[ ! -d ${ASCEND_TOOLKIT_HOME:-/usr/local/Ascend/ascend-toolkit} ]] || pins+=(requirements-ascend.txt)
+[[ ! -d $cann ]] || pins+=(requirements-ascend.txt)
 
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 install() { "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation --index-strategy unsafe-best-match "$@"; }
@@ -72,7 +75,7 @@ make_venv() {
     [[ $python != 3.7 ]] || "$uv" python find --python-preference only-managed 3.7 &>/dev/null || download_python
     rm -rf .venv
     "$uv" venv -q --no-project --python "$python" ${SYSTEM_SITE_PACKAGES:+--system-site-packages} .venv
-    cat "${pins[@]}" >.venv/pins.txt
+    sed "${mkl:+/^tensorflow==/d}" "${pins[@]}" >.venv/pins.txt
     if [[ -n ${SYSTEM_SITE_PACKAGES:-} ]]; then  # what is there fits the TensorFlow that is there
         there=$("$python" -m pip list --format freeze | sed 's/==.*//' | paste -sd '|')
         grep -hviE "^($there|tensorflow)==" "${pins[@]}" >.venv/pins.txt
@@ -98,11 +101,22 @@ install_horovod() {
     stamp "${pins[@]}" requirements-horovod.txt >.venv/horovod.stamp
 }
 
-[[ $# == 0 || $* == --horovod ]] || fail "unknown arguments '$*': ./setup.sh takes none, or --horovod"
+horovod= mkl=
+for flag; do
+    [[ $flag == --horovod || $flag == --mkl ]] || fail "unknown argument '$flag': ./setup.sh takes none, or --horovod, --mkl or both"
+    declare "${flag#--}=yes"
+done
+! grep -qs ^intel-tensorflow== .venv/pins.txt || mkl=yes
+if [[ -n $mkl ]]; then
+    [[ $(uname -sm) == 'Linux x86_64' && -z ${SYSTEM_SITE_PACKAGES:-} && ! -d $cann ]] ||
+        fail "the MKL build is for Linux on x86_64, without SYSTEM_SITE_PACKAGES or CANN ($cann):" \
+            "'rm -r .venv && ./setup.sh' installs the stock build"
+    pins+=(requirements-mkl.txt)
+fi
 if [[ ! -L .venv ]]; then  # a link leads to the environment of another copy
     exec 9>.setup.lock
     flock 9
     is_made setup.stamp "${pins[@]}" || make_venv
-    [[ $# == 0 ]] || is_made horovod.stamp "${pins[@]}" requirements-horovod.txt || install_horovod
+    [[ -z $horovod ]] || is_made horovod.stamp "${pins[@]}" requirements-horovod.txt || install_horovod
 fi
-printf 'setup: ready: .venv/bin/python (%s)\n' "$(.venv/bin/python -V)"
+printf 'setup: ready: .venv/bin/python (%s%s)\n' "$(.venv/bin/python -V)" "${mkl:+, MKL build of TensorFlow}"

@@ -8,7 +8,10 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = 'setup.sh quickstart.sh run_tests.sh .ci/run requirements.txt requirements-horovod.txt'
+SCRIPTS = (
+    'setup.sh quickstart.sh run_tests.sh .ci/run requirements.txt requirements-horovod.txt'
+    ' requirements-mkl.txt'
+)
 TOOLS = (
     'bash cat cp dirname env flock grep head mkdir nproc paste printenv rm sed sha256sum'
     ' sleep sort tail timeout touch tr'

@@ -171,7 +171,9 @@ def test_mistakes_are_said_before_anything_is_installed(copy):
     copy.python('python3.7')
     assert 'SYSTEM_SITE_PACKAGES=1' in copy.fails(SYSTEM='Linux aarch64')
     assert 'Linux' in copy.fails(SYSTEM='Darwin arm64')
-    assert "'--horovot'" in copy.fails('--horovot')
+    assert "'--horovot'" in copy.fails('--horovot') and "'--fast'" in copy.fails('--mkl', '--fast')
+    assert 'SYSTEM_SITE_PACKAGES' in copy.fails('--mkl', SYSTEM_SITE_PACKAGES='1')
+    assert 'x86_64' in copy.fails('--mkl', SYSTEM='Linux aarch64', SYSTEM_SITE_PACKAGES='1')
     assert not copy.calls
 
 
@@ -208,6 +210,46 @@ def test_horovod_is_compiled_once_for_each_tensorflow(installed):
     assert 'requirements-horovod.txt' in installed.installs()[-1]
     move(installed)
     assert 'a space in its path (%s)' % installed.path in installed.fails('--horovod')
+
+
+def tensorflows(copy):
+    lines = (copy.path / '.venv/pins.txt').read_text().splitlines()
+    return [line for line in lines if re.match('(intel-)?tensorflow==', line)]
+
+
+def test_mkl_build_takes_the_place_of_the_stock_one_and_stays(installed):
+    for name in ('g++', 'make'):
+        installed.program(name, '#!/bin/sh\n')
+    assert tensorflows(installed) == ['tensorflow==1.15.0']
+    status, out, err = installed.run('setup.sh', '--mkl')
+    assert status == 0 and 'MKL build' in out, err
+    assert installed.installs() and tensorflows(installed) == ['intel-tensorflow==1.15.2']
+    assert installed.run()[0] == 0 and not installed.installs()
+    status, out, err = installed.run('setup.sh', '--horovod')
+    assert status == 0 and 'MKL build' in out, err
+    assert ['horovod.txt' in call for call in installed.installs()] == [False, True]  # after cmake
+    change_pins(installed)
+    assert installed.run()[0] == 0 and installed.installs()
+    assert tensorflows(installed) == ['intel-tensorflow==1.15.2']
+    shutil.rmtree(str(installed.path / '.venv'))  # the way back
+    assert installed.run()[0] == 0 and tensorflows(installed) == ['tensorflow==1.15.0']
+
+
+def test_horovod_is_compiled_anew_for_the_mkl_build(installed):
+    for name in ('g++', 'make'):
+        installed.program(name, '#!/bin/sh\n')
+    assert installed.run('setup.sh', '--horovod')[0] == 0
+    assert installed.run('setup.sh', '--mkl', '--horovod')[0] == 0
+    assert 'requirements-horovod.txt' in installed.installs()[-1]
+
+
+def test_mkl_build_and_cann_exclude_each_other(installed):
+    assert installed.run('setup.sh', '--mkl')[0] == 0
+    add_cann(installed)
+    for arguments in ((), ('--mkl',)):
+        line = installed.fails(*arguments)
+        assert 'CANN (%s)' % installed.home in line and 'rm -r .venv && ./setup.sh' in line
+    assert tensorflows(installed) == ['intel-tensorflow==1.15.2']
 
 
 # ---- a real uv, and a mirror packed from this Python ---------------------------------------------
