@@ -6,6 +6,7 @@ import pathlib
 import platform
 from typing import Dict
 
+MKL_THREADS = ('OMP_NUM_THREADS', 'KMP_BLOCKTIME', 'KMP_AFFINITY')
 CGROUP = pathlib.Path('/sys/fs/cgroup')
 
 
@@ -29,17 +30,25 @@ def _quota() -> float:
         return 0.0
 
 
+def is_mkl() -> bool:
+    """Returns whether this TensorFlow is built with Intel's MKL-DNN (./setup.sh --mkl)."""
+    from tensorflow.python import pywrap_tensorflow
+
+    return pywrap_tensorflow.IsMklEnabled()
+
+
 def describe() -> Dict[str, str]:
-    """Returns versions and processor, for the record of a run."""
+    """Returns versions, processor and the settings of MKL's threads, for the record of a run."""
     import numpy as np
     import tensorflow as tf
 
     return {
         'python': platform.python_version(),
-        'tensorflow': tf.__version__,
+        'tensorflow': tf.__version__ + (' MKL' if is_mkl() else ''),
         'numpy': np.__version__,
         'cpu': _processor(),
         'cores': str(cores()),
+        **({name: os.environ.get(name, 'unset') for name in MKL_THREADS} if is_mkl() else {}),
     }
 
 

@@ -127,6 +127,8 @@ def _announce(run: Run, step: int, data: Dict[str, str], warnings, notes) -> Non
             parameters / 1e6,
         )
     )
+    software = host.describe()
+    logger.say(', '.join('%s %s' % item for item in software.items()))
     for note in ['warning: ' + warning for warning in warnings] + list(notes):
         logger.say(note)
     if run.warm_start:
@@ -143,7 +145,7 @@ def _announce(run: Run, step: int, data: Dict[str, str], warnings, notes) -> Non
         resumed_from=step,
         data=data,
         warnings=warnings,
-        software=host.describe(),
+        software=software,
     )
 
 

@@ -1,6 +1,7 @@
 """Choosing a device, and what CPU and GPU share. Several processes: test_distributed.py."""
 
 import importlib.util
+import os
 import sys
 import types
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import devices
+from common import devices, host
 from common.devices import cpu, gpu, hvd
 from common.devices.exchange import Exchange
 from common.errors import UserError
@@ -187,6 +188,31 @@ def test_loss_scaling_changes_no_gradient(accumulate, scale):
         )
 
 
+# The CPU's settings
+
+
+@pytest.mark.parametrize('given', [{}, {'OMP_NUM_THREADS': '7', 'KMP_BLOCKTIME': '30'}])
+@pytest.mark.parametrize('mkl', [False, True])
+def test_threads_of_the_mkl_build_are_set_unless_the_user_has(mkl, given, monkeypatch):
+    monkeypatch.setattr(os, 'environ', dict(given))
+    monkeypatch.setattr(host, 'is_mkl', lambda: mkl)
+    threads = str(cpu.CPU().session_config().intra_op_parallelism_threads)
+    set_here = {'OMP_NUM_THREADS': threads, 'KMP_BLOCKTIME': '0'} if mkl else {}
+    assert os.environ == dict(set_here, **given)
+
+
+@pytest.mark.parametrize('name, calls', [('OTHER', 3), ('MALLOC_ARENA_MAX', 0), ('LD_PRELOAD', 0)])
+def test_freed_memory_is_kept_unless_the_user_has_chosen(name, calls, monkeypatch):
+    monkeypatch.setattr(os, 'environ', {name: '1'})
+    made = []
+    library = types.SimpleNamespace(mallopt=lambda *pair: made.append(pair))
+    monkeypatch.setattr(cpu.ctypes, 'CDLL', lambda name: library)
+    cpu.CPU()
+    assert len(made) == calls
+    monkeypatch.setattr(cpu.ctypes, 'CDLL', lambda name: types.SimpleNamespace())  # another libc
+    cpu.CPU()
+
+
 # Dropout
 
 
@@ -204,6 +230,11 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
     assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / x.size)
     # Neither rows nor columns have a mask in common.
     assert abs(kept.mean(axis=0) - (1 - rate)).max() < 6 * np.sqrt(rate * (1 - rate) / 50)
+
+
+def test_dropout_of_an_odd_number_of_values():
+    (y,) = drop(np.ones((3, 1, 7), np.float32), 0.5, (1, 2))
+    assert set(np.unique(y)) == {0, 2}
 
 
 def test_the_mask_is_a_function_of_the_seed():
