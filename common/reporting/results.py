@@ -1,6 +1,6 @@
 """RESULTS.md from run folders: mean and spread over seeds, with hardware, software and duration.
 
-Runs whose configurations differ in nothing but the seed and in paths are one row.
+Runs whose configurations differ in nothing but the seed and in paths are one section.
 """
 
 import os
@@ -19,12 +19,14 @@ from common.reporting.markdown import table
 from common.reporting.run_folder import RunFolder
 
 FREE = ('seed', 'output_path', 'data_path', 'model_path', 'published')
+BEGIN, END = '<!-- written by python -m common.report -->', '<!-- end of what it wrote -->'
 
 
 def write(folders: Sequence[str], output: str) -> pathlib.Path:
     """Writes the results of finished runs as Markdown and returns the file's path.
 
-    Raises UserError for a run without eval.json: only final evaluations count.
+    In a file that holds the lines BEGIN and END only what is between them is written anew. Raises
+    UserError for a run without eval.json: only final evaluations count.
     """
     groups: Dict[str, List[RunFolder]] = {}
     for run in map(report.read, folders):
@@ -37,23 +39,31 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
         groups.setdefault(str(sorted(settings.items())), []).append(run)
     path = pathlib.Path(output)
     parts = [
-        '# Results',
         'Every figure under "measured" was written by `python -m common.report --results RUN ...`'
         " from the runs' own files; with several seeds it is mean ± sample standard deviation."
-        ' "Published" figures are targets and were not measured here.',
+        ' "Published" figures are targets and were not measured here.'
     ]
     for runs in groups.values():
         parts += _section(runs, path.parent)
+    text = '\n\n'.join([BEGIN, *filter(None, parts), END])
+    old = path.read_text(encoding='utf-8') if path.exists() else ''
+    before, begin, rest = old.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        before, after = '# Results\n\n', '\n'
     with atomic(path) as temporary:
-        temporary.write_text('\n\n'.join(part for part in parts if part) + '\n', encoding='utf-8')
+        temporary.write_text(before + text + after, encoding='utf-8')
     return path
 
 
 def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
     keys = [key for key in figures.FIGURES if all(key in run.eval for run in runs)]
     keys = [key for key in keys if figures.is_fraction(key) and key not in runs[0].per_class]
-    row = [spread([100 * figures.number(run.eval[key]) for run in runs]) + ' %' for key in keys]
-    rows = [['measured', len(runs), *row]]
+    found = {key: [100 * figures.number(run.eval[key]) for run in runs] for key in keys}
+    rows = [['measured', len(runs), *(spread(found[key]) + ' %' for key in keys)]]
+    if len(runs) > 1:
+        limits = ['%.2f to %.2f %%' % (min(values), max(values)) for values in found.values()]
+        rows.append(['lowest to highest', '', *limits])
     for source, values in runs[0].published().items():
         rows.append(['published: %s' % source, '', *(figures.text(k, values.get(k)) for k in keys)])
     header = ['', 'runs', *(figures.of(key).name for key in keys)]
@@ -65,10 +75,12 @@ def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
         'model': runs[0].model,
         'hardware': facts.devices(session),
         'software': facts.software(session),
-        'minutes': spread(minutes),
+        'minutes a run': spread(minutes),
+        'device-hours a run': spread([session.get('ranks', 1) * time / 60 for time in minutes]),
         'training images/s': spread(speed),
         'seeds': ', '.join(str(run.config.get('seed', '?')) for run in runs),
-        'reports': ', '.join(_link(run, base) for run in runs),
+        'runs': ', '.join(_link(run, base) for run in runs),
+        'figures': ', '.join(_figures(runs[0], base)),
     }
     return [
         table(_name(runs), header, rows),
@@ -93,5 +105,11 @@ def _name(runs: List[RunFolder]) -> str:
 
 
 def _link(run: RunFolder, base: pathlib.Path) -> str:
-    target = os.path.relpath(str(run.folder / 'report.md'), str(base))
-    return '[%s](%s)' % (run.folder.name, target)
+    """To the run's report, or to its figures where none has been written."""
+    name = 'report.md' if (run.folder / 'report.md').exists() else 'eval.json'
+    return '[%s](%s)' % (run.folder.name, os.path.relpath(str(run.folder / name), str(base)))
+
+
+def _figures(run: RunFolder, base: pathlib.Path) -> List[str]:
+    pictures = sorted(run.folder.glob('plots/*.png'))
+    return ['[%s](%s)' % (path.stem, os.path.relpath(str(path), str(base))) for path in pictures]

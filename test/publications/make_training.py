@@ -6,6 +6,7 @@ NAME                CLONE                                               needs
 wrn_authors         szagoruyko/wide-residual-networks @ ae6d0d0561484   torch 2.13.0, nested_dict
 wrn_mindspore       mindspore-ai/models @ eab643f51336d                 mindspore 2.10.0
 xception_mindspore  the same                                            mindspore 2.10.0
+wrn_port            Ascend/ModelZoo-TensorFlow @ a2c3332a6cea2          tensorflow 1.15
 
 Networks are narrow, batches small, weights and images random (draws.py) and dropout is off; the
 optimizer, the decayed parameters, the loss and batch norm are the publication's. Weights travel
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import sys
+import types
 
 import draws
 import numpy as np
@@ -250,9 +252,53 @@ def xception_mindspore(clone):
     return mindspore_steps(network, loss, parameters, ours, 299, 10, batch, weight_decay=1e-4)
 
 
+def wrn_port(clone):
+    """Its rate is a flag, here a placeholder; what it imports for the NPU is empty."""
+    folder = 'TensorFlow/contrib/cv/wideresnet/wideresnet_ID0175_for_TensorFlow'
+    sys.path.insert(0, os.path.join(clone, folder))
+    for name in ('npu_bridge', 'npu_bridge.estimator', 'npu_bridge.estimator.npu_ops'):
+        sys.modules[name] = types.ModuleType(name)
+        setattr(sys.modules[name.rpartition('.')[0] or name], name.rpartition('.')[2], None)
+    import run_wideresnet as port
+    import tensorflow as tf
+
+    port.tf.layers.dropout = lambda x, **options: x
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.placeholder(tf.float32, [draws.BATCH, 32, 32, 3])
+        labels = tf.placeholder(tf.int64, [draws.BATCH])
+        rate = tf.placeholder(tf.float32, [])
+        port.FLAGS = types.SimpleNamespace(learning_rate=rate)
+        logits = port.wide_resnet(images, True, 10, 1)
+        variables = {v.op.name: v for v in tf.global_variables()}
+        trained = [v.op.name for v in tf.trainable_variables()]
+        train, loss, _ = port.training_op(logits, labels)
+        only_decay, _, _ = port.training_op(0.0 * logits, labels)  # every gradient is 0
+        session.run(tf.global_variables_initializer())
+
+        def load():
+            for name, variable in variables.items():
+                variable.load(draws.weight(name, variable.shape.as_list()), session)
+
+        def step_of(step, value, op=train):
+            feed = {images: draws.images(step, 32), labels: draws.labels(step, 100), rate: value}
+            return session.run([loss, op], feed)[0].item()
+
+        def read():
+            return session.run(variables)
+
+        load()
+        before, _, after = read(), step_of(0, 0.1, only_decay), read()
+        shares = {n: np.median((before[n] - after[n]) / before[n]) for n in trained}
+        decays = {name: float('%.1g' % share) for name, share in shares.items()}
+        load()
+        return run(step_of, read, variables, decays)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('name', choices=['wrn_authors', 'wrn_mindspore', 'xception_mindspore'])
+    parser.add_argument(
+        'name', choices=['wrn_authors', 'wrn_mindspore', 'wrn_port', 'xception_mindspore']
+    )
     parser.add_argument('clone')
     parser.add_argument('--output', default=os.path.dirname(os.path.abspath(__file__)))
     options = parser.parse_args()

@@ -48,6 +48,7 @@ def train(frozen, rates):
             return optimizer.Losses(data, data + optimizer.l2_loss(cfg))
 
         step, loss = optimizer.train_op(cfg, device, losses, rate)
+        assert optimizer.decayed(cfg, tf.trainable_variables()) == tf.trainable_variables()
         session.run(tf.global_variables_initializer())
         variables = {
             v.op.name: v

@@ -3,6 +3,7 @@ learning rate, the decayed variables and the loss that belong to them.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -15,6 +16,7 @@ import tensorflow as tf
 from common import devices
 from common.configuration import config
 from common.training import optimizer, schedule
+from resnest_tf.task import TASK as RESNEST
 from wideresnet_tf.task import TASK as WIDERESNET
 from xception_tf.task import TASK as XCEPTION
 
@@ -36,11 +38,17 @@ SMALL = dict(dropout_rate=0.0, num_classes=10, precision='float32')
 TOLERANCES = {
     'wrn_authors': (2e-4, 2e-4, 2e-5),
     'wrn_mindspore': (5e-2, 5e-2, 5e-3),
+    'wrn_port': (1e-4, 1e-4, 1e-5),
     'xception_mindspore': (5e-2, None, 2e-2),
 }
 RUNS = {
     'wrn_authors': (WIDERESNET, 'wrn28_10_cifar10', dict(depth=10, widen_factor=1)),
     'wrn_mindspore': (WIDERESNET, 'wrn40_10_cifar10', dict(depth=10, widen_factor=1)),
+    'wrn_port': (
+        WIDERESNET,
+        'wrn28_10_cifar100_port',
+        dict(depth=10, widen_factor=1, num_classes=100),
+    ),
     # 0.1 over the 9 other classes, as its recipe has it over 999.
     'xception_mindspore': (
         XCEPTION,
@@ -76,6 +84,7 @@ def train(task, cfg):
             if 'Momentum' not in v.op.name and v.op.name != 'global_step'
         ]
         variables = {v.op.name: v for v in tf.global_variables() if v.op.name in names}
+        initial = session.run(variables)
         before = {n: draws.weight(n, v.shape.as_list()) for n, v in variables.items()}
         for name, variable in variables.items():
             variable.load(before[name], session)
@@ -92,15 +101,22 @@ def train(task, cfg):
         'first': {name: draws.digest(name, before[name], first[name]) for name in names},
         'updates': {name: draws.digest(name, before[name], after[name]) for name in names},
         'decayed': decayed,
+        'initial': initial,
     }
+
+
+@functools.lru_cache(maxsize=None)
+def trained(name):
+    """The configuration of a run, and what `train` returns."""
+    task, recipe_name, changes = RUNS[name]
+    cfg = recipe(task, recipe_name, **dict(SMALL, **changes))
+    return cfg, train(task, cfg)
 
 
 @pytest.mark.parametrize('name', sorted(RUNS))
 def test_five_steps_are_the_publications(name):
-    task, recipe_name, changes = RUNS[name]
     stored = json.loads((HERE / (name + '_training.json')).read_text())
-    cfg = recipe(task, recipe_name, **dict(SMALL, **changes))
-    found = train(task, cfg)
+    cfg, found = trained(name)
     *updates, of_losses = TOLERANCES[name]
     np.testing.assert_allclose(found['losses'][0], stored['losses'][0], rtol=2e-5)
     np.testing.assert_allclose(found['losses'], stored['losses'], rtol=of_losses)
@@ -129,6 +145,19 @@ def test_initial_values_are_distributed_as_the_authors():
         error = 6 * deviation / np.sqrt(values[name].size)
         assert abs(values[name].mean() - mean) <= 2 * error, name
         assert abs(values[name].std() - deviation) <= 2 * error, name
+
+
+def test_xception_begins_glorot_uniform():
+    """As in Keras, MindSpore's 'xavier_uniform' and the port's xavier_initializer."""
+    for name, values in trained('xception_mindspore')[1]['initial'].items():
+        if name.endswith('kernel'):
+            fans = np.prod(values.shape[:-2]) * sum(values.shape[-2:])
+            bound = np.sqrt(6 / fans)
+            assert np.abs(values).max() <= bound * (1 + 1e-6), name
+            error = 6 * bound / np.sqrt(values.size)
+            assert values.std() == pytest.approx(bound / np.sqrt(3), abs=error), name
+        else:
+            assert (values == name.endswith(('gamma', 'moving_variance'))).all(), name
 
 
 def rates(task, name, steps_per_epoch):
@@ -164,3 +193,38 @@ def test_rate_at_every_step_is_that_of_mindspores_xception():
     ledger = json.loads((HERE / 'xception.json').read_text())['xception_imagenet']
     for at, rate in ledger['values']['rate of step']['value'].items():  # from running their code
         assert found[int(at)] == pytest.approx(rate, rel=1e-6)
+
+
+def polynomial(rate, end):
+    return lambda step, total, per_epoch: end + (rate - end) * (1 - step / total) ** 0.9
+
+
+def constant(rate):
+    return lambda step, total, per_epoch: rate
+
+
+@pytest.mark.parametrize(
+    'task, name, images, theirs',
+    [
+        (RESNEST, 'resnest50_cityscapes_paper', 2975, polynomial(0.01, 0)),
+        (RESNEST, 'resnest101_cityscapes_paper', 2975, polynomial(0.01, 0)),
+        (RESNEST, 'resnest50_cityscapes', 2975, polynomial(0.01, 1e-4)),
+        (RESNEST, 'resnest101_cityscapes', 2975, polynomial(0.01, 1e-4)),
+        (RESNEST, 'resnest50_cityscapes_port', 2975, constant(1e-5)),
+        (WIDERESNET, 'wrn28_10_cifar100_port', 50000, constant(1.6e-4)),
+        (XCEPTION, 'xception_imagenet_port', 1281167, constant(0.01)),
+        (
+            XCEPTION,
+            'xception_imagenet_paper',
+            1281167,
+            lambda step, total, per_epoch: 0.045 * 0.94 ** (step // (2 * per_epoch)),
+        ),
+    ],
+)
+def test_rate_at_every_step_is_the_publications_formula(task, name, images, theirs):
+    cfg = recipe(task, name)
+    per_epoch = images // (cfg.global_batch or cfg.batch_size)
+    total = cfg.steps or int(cfg.epochs * per_epoch)
+    step = np.arange(0, total, max(1, total // 50000))
+    found = schedule.of_recipe(cfg, step, total, per_epoch)
+    np.testing.assert_allclose(found, theirs(step, total, per_epoch), rtol=1e-9, atol=1e-12)

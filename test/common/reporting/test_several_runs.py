@@ -76,6 +76,7 @@ def test_results_are_mean_and_spread_over_seeds(runs, tmp_path, capsys):
     command.main(['--results', *map(str, runs + [other]), '--output', str(path)])
     assert capsys.readouterr().out == '%s\n' % path
     text = path.read_text()
+    assert text.startswith('# Results\n\n<!-- ')
     assert [line for line in text.splitlines() if line.startswith('## ')] == [
         '## digits',
         '## wide',
@@ -88,11 +89,28 @@ def test_results_are_mean_and_spread_over_seeds(runs, tmp_path, capsys):
         '%.2f ± %.2f %%' % (statistics.mean(values), statistics.stdev(values)),
         '98.77 ± 0.00 %',
     ]
+    assert digits['lowest to highest'] == ['', '90.50 to 92.00 %', '98.77 to 98.77 %']
     assert digits['published: paper, median of 5'] == ['', '96.11 %', '']
     assert conditions['seeds'] == ['0, 1, 2']
-    assert conditions['minutes'] == ['62.09 ± 0.00']
-    assert '[digits-seed1](digits-seed1/report.md)' in conditions['reports'][0]
+    assert conditions['minutes a run'] == ['62.09 ± 0.00']
+    assert conditions['device-hours a run'] == ['%.2f ± 0.00' % (62.09 / 60)]
+    assert '[digits-seed1](digits-seed1/eval.json)' in conditions['runs'][0]
     assert wide['measured'] == ['1', '91.23 %', '98.77 %']
+
+
+def test_results_keep_what_stands_around_them(runs, tmp_path):
+    (runs[0] / 'report.md').write_text('a report')
+    (runs[0] / 'plots').mkdir(exist_ok=True)
+    (runs[0] / 'plots' / 'training.png').write_bytes(b'')
+    path = tmp_path / 'RESULTS.md'
+    command.main(['--results', str(runs[0]), '--output', str(path)])
+    path.write_text(path.read_text().replace('# Results', '# Ours\n\nBefore.') + '\nAfter.\n')
+    command.main(['--results', *map(str, runs), '--output', str(path)])
+    text = path.read_text()
+    assert text.startswith('# Ours\n\nBefore.\n') and text.endswith('-->\n\nAfter.\n')
+    assert '90.50 to 92.00 %' in text and text.count('## digits') == 1
+    assert '[digits-seed0](digits-seed0/report.md)' in text
+    assert '[training](digits-seed0/plots/training.png)' in text
 
 
 def test_mistakes(runs, tmp_path, capsys):
