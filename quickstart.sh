@@ -7,9 +7,8 @@ set -euo pipefail
 CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 out=runs/quickstart
-epochs=12
 if [[ ${1:-} == --fast ]]; then
-    out=runs/quickstart_fast epochs=2
+    out=runs/quickstart_fast
     set -- --epochs 2 "${@:2}"
 fi
 python=.venv/bin/python
@@ -17,19 +16,6 @@ recipe=wideresnet_tf/configs/wrn16_2_digits.yaml
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
 step() { printf '\n=== %s  [%d s]\n' "$1" "$SECONDS"; }
-
-bar() {  # on a terminal, the lines of training become a bar
-    trap '' INT  # Ctrl-C is for the training, which saves and says so
-    if [[ ! -t 1 ]]; then cat; return; fi
-    awk -v epochs="$epochs" '
-        /^epoch: / {
-            done = int(30 * $2 / epochs + 0.5)
-            printf "\r\033[K[%s%s] epoch %d of %d, %s", substr("##############################", 1, done),
-                substr("..............................", done + 1), $2, epochs, substr($0, index($0, "loss is"))
-            fflush(); next
-        }
-        { printf "\r\033[K%s\n", $0; fflush() }'
-}
 
 offline() {  # BACKEND
     "$python" -m offline_inference.run --model wideresnet --config "$recipe" --model_path "$out/wideresnet.ckpt" \
@@ -64,7 +50,7 @@ step "1/5 data"
 "$python" -m wideresnet_tf.prepare_cifar --dataset digits --output "$out/data"
 
 step "2/5 training and evaluation"
-"$python" wideresnet_tf/run_wideresnet.py --config "$recipe" --data_path "$out/data" --output_path "$out" --do_train True "$@" | bar
+"$python" wideresnet_tf/run_wideresnet.py --config "$recipe" --data_path "$out/data" --output_path "$out" --do_train True "$@"
 
 step "3/5 offline inference with ONNX Runtime"
 offline onnx

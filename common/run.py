@@ -8,6 +8,7 @@ from typing import Any, Optional, Sequence
 import tensorflow as tf
 
 from common import devices, models
+from common.configuration import config
 from common.data import modelarts, pipeline
 from common.errors import UserError, entry_point
 from common.evaluation import evaluate, predict_command, show_batch
@@ -21,9 +22,9 @@ COMMANDS = {'--predict': predict_command.run, '--show_batch': show_batch.run}
 def main(task: Task, argv: Optional[Sequence[str]] = None) -> None:
     """Runs what the flags say: training, evaluation, --predict or --show_batch."""
     argv = sys.argv[1:] if argv is None else argv
-    for flag, command in COMMANDS.items():
-        if any(word.split('=')[0] == flag for word in argv):
-            return command(task, argv)
+    command = config.command_of(argv)
+    if command:
+        return COMMANDS[command](task, argv)
     cfg = models.parse(task, argv)
     device = devices.select(cfg.device)
     cfg.check_device(device.name)

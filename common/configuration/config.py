@@ -18,6 +18,7 @@ from common.errors import UserError, entry_point, suggest
 from common.files import atomic
 
 ConfigType = TypeVar('ConfigType')
+COMMANDS = ('--predict', '--show_batch')  # of a run script, beside training and evaluation
 
 
 def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
@@ -28,7 +29,7 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
     """
     aliases = config_class.aliases
     if '-h' in argv or '--help' in argv:
-        print_help(config_class, aliases, npu='npu' in argv)
+        print_help(config_class, argv[-1].lower())
         sys.exit(0)
     hints = types_of(config_class)
     given = _read_flags(argv, hints, aliases)
@@ -43,10 +44,16 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
 def check_flags(config_class: type) -> None:
     """Ends the process with one line if the command line is wrong, before TensorFlow is imported.
 
-    --predict has flags of its own, which are checked later.
+    COMMANDS have flags of their own, which are checked later.
     """
-    if not any(word.split('=')[0] == '--predict' for word in sys.argv[1:]):
+    if not command_of(sys.argv[1:]):
         parse(config_class, sys.argv[1:])
+
+
+def command_of(argv: Sequence[str]) -> Optional[str]:
+    """Returns which of COMMANDS the words ask for; None for training and evaluation."""
+    words = [word.split('=')[0] for word in argv]
+    return next((command for command in COMMANDS if command in words), None)
 
 
 def _read_flags(
@@ -64,7 +71,8 @@ def _read_flags(
         if not _is_flag(word):
             raise UserError('unexpected on the command line: %s' % ' '.join(words[index:]))
         if not word.startswith('--') or word[2:] not in legal:
-            raise _unknown('flag', word, legal, 'the command line')
+            known = legal + [command.strip('-') for command in COMMANDS]
+            raise _unknown('flag', word, known, 'the command line')
         name = aliases.get(word[2:], word[2:])
         value = words[index + 1] if index + 1 < len(words) else None
         values[name] = _read_word(name, hints.get(name, Text), value)
@@ -160,9 +168,9 @@ _REPLACED = {  # names of earlier versions
 
 def _unknown(kind: str, name: str, legal: Sequence[str], where: str) -> UserError:
     plain = name.strip("-'")
-    near = suggest(plain, legal) or '; --help lists all'
+    near = suggest(plain, legal) or '; --help all lists them'
     if plain in _REPLACED:
-        near = '; it is now %s, see --help' % _REPLACED[plain]
+        near = '; it is now %s, see --help all' % _REPLACED[plain]
     return UserError('unknown %s %s in %s%s' % (kind, name, where, near))
 
 
@@ -174,32 +182,49 @@ def _is_flag(word: str) -> bool:
         return word.startswith('-') and len(word) > 1
 
 
-def print_help(config_class: type, aliases: Mapping[str, str], npu: bool = False) -> None:
-    """Prints the flags by group; those of Ascend NPU alone with `npu`, else all others."""
-    print('Every field of a recipe is a flag: --flag value. The command line wins over the recipe.')
-    print('  --config FILE\n      recipe: a YAML file of the fields below')
-    published = {field: flag for flag, field in aliases.items()}
-    hints, group = types_of(config_class), ''
+def print_help(config_class: type, topic: str) -> None:
+    """Prints the flags of the groups whose heading begins with `topic` ('all': of every group,
+    'npu': of Ascend's); without one how to start the command, its main flags and the groups.
+    """
+    groups: Dict[str, List[dataclasses.Field]] = {}
+    heading = ''
     for field in dataclasses.fields(config_class):
-        heading = field.metadata['group']
-        group = heading or group
-        if group.startswith('Ascend') != npu:
-            continue
-        if heading:
-            print('\n' + heading)
-        names = ['--' + name for name in (field.name, published.get(field.name)) if name]
-        default = (
-            field.default if field.default is not dataclasses.MISSING else field.default_factory()
-        )
-        values = ' | '.join(legal_values(hints[field.name]))
-        print('  %s  %s; default: %s' % (', '.join(names), values, default))
-        print(
-            textwrap.fill(
-                field.metadata['help'], 96, initial_indent=' ' * 6, subsequent_indent=' ' * 6
-            )
-        )
-    if not npu:
-        print('\n--help npu lists the flags of Ascend NPU; --predict --help those of predictions.')
+        heading = field.metadata['group'] or heading
+        groups.setdefault(heading, []).append(field)
+    topic = {'npu': 'ascend', 'all': ''}.get(topic, topic)
+    shown = [heading for heading in groups if heading.lower().startswith(topic)]
+    if not shown:
+        print(_USAGE.format('python {0}_tf/run_{0}.py'.format(config_class.model)))
+    for heading in shown or ['What to do']:
+        print('\n' + heading)
+        for field in groups[heading]:
+            _print_flag(config_class, field)
+    if not shown:
+        groups.pop('What to do')
+        print('\nOther flags by group; --help WORD describes a group, --help all everything')
+        for heading in groups:
+            word = 'npu' if heading.startswith('Ascend') else heading.split()[0].lower()
+            names = '%-11s%s' % (word, ', '.join(field.name for field in groups[heading]))
+            print(textwrap.indent(textwrap.fill(names, 94, subsequent_indent=' ' * 11), '  '))
+
+
+_USAGE = """\
+Train:     {0} --config RECIPE --data_path DATA --output_path RUN --do_train True
+Evaluate:  {0} --config RECIPE --data_path DATA --model_path CKPT
+Predict:   {0} --config RECIPE --model_path CKPT --predict IMAGE FOLDER/
+Look:      {0} --config RECIPE --data_path DATA --show_batch 16
+
+--config FILE is a recipe: a YAML file whose keys are the flags below. The command line wins over
+the recipe. --predict --help and --show_batch --help describe these two."""
+
+
+def _print_flag(config_class: type, field: dataclasses.Field) -> None:
+    published = [flag for flag, name in config_class.aliases.items() if name == field.name]
+    default = getattr(config_class(), field.name)
+    values = ' | '.join(legal_values(types_of(config_class)[field.name]))
+    flags = ', '.join('--' + name for name in [field.name, *published])
+    print('  %s  %s; default: %s' % (flags, values, default))
+    print(textwrap.indent(textwrap.fill(field.metadata['help'], 90), ' ' * 6))
 
 
 def save(cfg: Any, path: pathlib.Path, model: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import models
-from common.data import pipeline
+from common.data import pipeline, records
 from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
 from common.metrics.gallery import save_png, sheet
@@ -32,17 +32,18 @@ def run(task: Task, argv: Sequence[str]) -> None:
         raise UserError('--show_batch %d: give a whole number above 0' % options.show_batch)
     cfg = models.parse(task, flags)
     path = os.path.join(cfg.output_path or '', 'batch.png')
-    save_png('--output_path', path, draw(task, cfg, options.show_batch))
+    folder = pipeline.open_split(task, cfg, task.train_split)
+    save_png('--output_path', path, draw(task, cfg, folder, options.show_batch))
     print(path)
 
 
-def draw(task: Task, cfg: Any, count: int) -> np.ndarray:
+def draw(task: Task, cfg: Any, folder: records.Folder, count: int) -> np.ndarray:
     """Returns the first `count` training images of the recipe's seed, as the network is trained on
     them, under their labels: uint8 RGB [H,W,3]. The labels of pixels lie over the image.
     """
-    folder = pipeline.open_split(task, cfg, task.train_split)
     count = min(count, folder.count)
-    with tf.Graph().as_default(), tf.Session() as session, translated(task, cfg):
+    host = tf.ConfigProto(device_count={'GPU': 0})  # the memory of GPUs is left to training
+    with tf.Graph().as_default(), tf.Session(config=host) as session, translated(task, cfg):
         batch = pipeline.dataset(task, folder, cfg, count, True, seed=cfg.seed)
         features = tf.data.make_one_shot_iterator(batch).get_next()
         image = tf.cast(features['image'], tf.float32)

@@ -42,12 +42,16 @@ class Gallery:
         write_json(os.path.join(self._folder, LIST), content)
 
 
+def png(image: np.ndarray) -> bytes:
+    """Returns uint8 [H,W] or RGB [H,W,3] as a PNG file's content."""
+    return cv2.imencode('.png', image if image.ndim == 2 else image[..., ::-1])[1].tobytes()
+
+
 def save_png(flag: str, path: str, image: np.ndarray) -> None:
     """Writes a PNG of uint8 [H,W] or RGB [H,W,3]; UserError names the flag if it cannot."""
-    encoded = cv2.imencode('.png', image if image.ndim == 2 else image[..., ::-1])[1]
     try:
         with atomic(path) as temporary:
-            temporary.write_bytes(encoded.tobytes())
+            temporary.write_bytes(png(image))
     except OSError as error:
         raise UserError(
             '%s: %s could not be written: %s; free space there, or give a folder that you may'

@@ -72,7 +72,8 @@ def bars(run: RunFolder, key: str) -> Figure:
     axes.grid(axis='y', b=False)
     axes.barh(names, lengths, color=BLUE, height=0.66)
     for row, value in enumerate(lengths):
-        note(axes, '%.1f' % (100 * value), (value, row), (4, 0), va='center', fontsize=9)
+        text, under = '%.1f' % (100 * value), dict(facecolor='white', edgecolor='none', pad=0.5)
+        note(axes, text, (value, row), (4, 0), va='center', fontsize=9, bbox=under)
     if names:
         mean = lengths.mean()
         axes.axvline(mean, color=ORANGE, linewidth=1.2, linestyle=(0, (5, 3)))

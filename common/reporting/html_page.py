@@ -14,6 +14,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #333; max-width: 60em; margi
 h1, h2 { line-height: 1.2; margin-top: 1.6em; } img { max-width: 100%; }
 table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }
 th, td { padding: .25em .8em; border-bottom: 1px solid #e8e8e8; text-align: left; }
+figure { display: inline-block; margin: 0 1em 1em 0; vertical-align: top; }
+figcaption { font-size: 13px; }
 th:not(:empty) { cursor: pointer; background: #f4f4f4; }
 """
 # A click on a heading sorts by that column, numbers by value; a second click reverses.
@@ -34,6 +36,10 @@ document.querySelectorAll('th').forEach(head => head.onclick = () => {
 def write(path: pathlib.Path, text: str) -> None:
     """Writes the page of a Markdown text, whose pictures are PNG files relative to `path`."""
     body = markdown.markdown(text, extensions=['tables'])
+    # A picture with a caption is a tile: small ones stand side by side.
+    tile = r'<figure>\1<figcaption>\2</figcaption></figure>'
+    body = re.sub(r'<p>(<img [^>]*>) (.+?)</p>', tile, body)
+    body = re.sub(r'(?<=\d) %', '&nbsp;%', body)
     title = re.search('<h1>(.*)</h1>|$', body)[1]
 
     def inline(match):

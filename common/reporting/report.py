@@ -160,7 +160,7 @@ def _confused(run: RunFolder) -> str:
     confusions = table('Where it errs', header, rows, left=2)
     recall, precision = scores.recall(run.confusion), scores.precision(run.confusion)
     rows = [
-        [names[index], figures.text('top1', recall[index]), figures.text('top1', precision[index])]
+        [names[index], _share(recall[index]), _share(precision[index])]
         for index in np.argsort(recall, kind='stable')[:MOST]  # NaN, no image, sorts last
         if np.isfinite(recall[index])
     ]
@@ -174,7 +174,7 @@ def _classes(run: RunFolder) -> str:
         for name, values in (('recall', scores.recall), ('precision', scores.precision)):
             columns[name] = dict(zip(run.classes, values(run.confusion)))
     rows = {
-        name: [figures.text('top1', values.get(name)) for values in columns.values()]
+        name: [_share(values.get(name)) for values in columns.values()]
         for name in dict.fromkeys(name for values in columns.values() for name in values)
     }
     header = ['class', *columns]
@@ -201,3 +201,8 @@ def figure_table(heading: str, rows: Dict[str, Row], only: Optional[Container[st
 
 def _text(row: Row, key: str) -> str:
     return figures.text(key, row.get(key))
+
+
+def _share(value: Optional[float]) -> str:
+    """A share of a class in per cent, '-' for a class that has none."""
+    return figures.text('top1', value) if np.isfinite(figures.number(value)) else '-'

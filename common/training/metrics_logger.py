@@ -8,10 +8,12 @@ import sys
 import time
 from typing import Any, Dict, List
 
+import numpy as np
 import tensorflow as tf
 import tqdm
 
 from common.files import atomic
+from common.metrics.gallery import png
 
 
 def read_rows(folder: str) -> List[Dict[str, Any]]:
@@ -87,3 +89,13 @@ class MetricsLogger:
             ]
             self._events.add_summary(tf.Summary(value=scalars), values['step'])
             self._events.flush()
+
+    def picture(self, tag: str, image: np.ndarray, step: int) -> None:
+        """Shows a picture, uint8 RGB [H,W,3], in TensorBoard."""
+        height, width, channels = image.shape
+        summary = tf.Summary.Image(
+            height=height, width=width, colorspace=channels, encoded_image_string=png(image)
+        )
+        value = tf.Summary.Value(tag=tag, image=summary)
+        self._events.add_summary(tf.Summary(value=[value]), step)
+        self._events.flush()

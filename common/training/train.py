@@ -18,7 +18,7 @@ from common.configuration.fields import without_effect
 from common.data import pipeline, records
 from common.devices.base import Device
 from common.errors import UserError
-from common.evaluation import evaluate
+from common.evaluation import evaluate, show_batch
 from common.evaluation.errors import translated
 from common.files import write_json
 from common.task import Task
@@ -28,6 +28,8 @@ from common.training.metrics_logger import MetricsLogger
 from common.training.progress import Progress, ThroughputMeter
 from common.training.run_lock import locked
 from common.training.stop import StopOnSignal
+
+SHOWN = 16  # images of the first batch in TensorBoard
 
 
 class Run(NamedTuple):
@@ -147,6 +149,9 @@ def _announce(run: Run, step: int, data: Dict[str, str], warnings, notes) -> Non
         warnings=warnings,
         software=software,
     )
+    if device.is_chief and not step:
+        images = show_batch.draw(run.task, run.cfg, run.folder, SHOWN)
+        logger.picture('training images', images, step)
 
 
 def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int) -> int:

@@ -1,9 +1,7 @@
 """The scripts that call setup.sh: the quick start, the tests, the continuous integration."""
 
-import contextlib
 import os
 import pathlib
-import pty
 import re
 import shutil
 import subprocess
@@ -93,31 +91,6 @@ def test_fast_quickstart_is_shorter_and_has_its_own_folder(results):
     status, out, err = results.run('quickstart.sh', '--fast', '--seed', '3')
     assert status == 0 and 'runs/quickstart_fast/report.md' in out, err
     assert any('--do_train True --epochs 2 --seed 3|' in call for call in results.calls)
-
-
-def test_training_is_a_bar_on_a_terminal(results):
-    """Log lines of training follow each other in one line; all others stay."""
-    train = results.path / '.venv/bin/python'
-    lines = 'device=cpu\nepoch: 3 step: 44, loss is 0.5, ETA 0:01:07\nresult: 1\n'
-    answer = "*run_wideresnet*) printf '%s' ;;" % lines.replace('\n', '\\n')
-    train.write_text(train.read_text().replace('    -V)', '    %s\n    -V)' % answer))
-    (results.bin / 'awk').symlink_to(shutil.which('awk'))
-    master, terminal = pty.openpty()
-    subprocess.run(
-        [str(results.path / 'quickstart.sh')],
-        env=results.env,
-        stdin=subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=terminal,
-        check=True,
-    )
-    os.close(terminal)
-    shown = b''
-    with contextlib.suppress(OSError):  # the end of a terminal
-        while True:
-            shown += os.read(master, 65536)
-    bar = '[%s%s] epoch 3 of 12, loss is 0.5, ETA 0:01:07' % ('#' * 8, '.' * 22)
-    assert '\r\x1b[Kdevice=cpu\r\n\r\x1b[K%s\r\x1b[Kresult: 1' % bar in shown.decode()
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_defaults_of_lists_are_not_shared():
         (['--batch_siz', '3'], "unknown flag --batch_siz .*did you mean 'batch_size'"),
         (['--batch_siz=3'], "unknown flag --batch_siz .*did you mean 'batch_size'"),
         (['--dephts', '16'], "unknown flag --dephts .*did you mean 'depth"),
-        (['--zzz', '16'], 'unknown flag --zzz .*--help lists all'),
+        (['--zzz', '16'], 'unknown flag --zzz .*--help all lists them'),
         (['-b', '3'], 'unknown flag -b'),
         (['-depth', '16'], "unknown flag -depth .*did you mean 'depth'"),
         (['---depth', '16'], "unknown flag ---depth .*did you mean 'depth'"),
@@ -308,18 +308,47 @@ def test_changes_and_summary():
     assert config.summary(cfg) == 'factors=[0.5]  depth=16'
 
 
-def test_help_shows_every_field_and_its_words(capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse('--help')
-    assert not stop.value.code
-    text = capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        parse('--help', 'npu')
-    npu = capsys.readouterr().out
+@pytest.fixture
+def page(capsys):
+    """page(words of --help): its lines."""
+
+    def show(*words):
+        with pytest.raises(SystemExit) as stop:
+            parse('--help', *words)
+        assert not stop.value.code
+        return capsys.readouterr().out.splitlines()
+
+    return show
+
+
+def test_help_is_one_page_that_names_every_flag(page):
+    lines = page()
+    assert len(lines) < 70 and max(map(len, lines)) <= 110
     for field in dataclasses.fields(Example):
-        shown = [re.search('--%s[ ,]' % field.name, page) for page in (text, npu)]
-        assert (shown[0] is None) != (shown[1] is None), field.name
-    assert '--depths' in text and 'layers' in text and 'a whole number above 0' in text
+        assert re.search(r'\b%s\b' % field.name, '\n'.join(lines)), field.name
+    assert any(line.startswith('Train: ') for line in lines)
+
+
+def test_help_describes_each_group_in_words(page):
+    every = '\n'.join(page('all'))
+    for field in dataclasses.fields(Example):
+        assert re.search('--%s[ ,]' % field.name, every), field.name
+    assert '--depths' in every and 'layers' in every and 'a whole number above 0' in every
+    assert page('npu')[1] == 'Ascend NPU' and not any('--seed' in line for line in page('npu'))
+    assert page('learning')[1:3] == [
+        'Learning rate',
+        '  --learning_rate  a number above 0; default: 0.1',
+    ]
+
+
+def test_flags_of_other_commands_are_not_refused_before_they_start(monkeypatch, capsys):
+    for words in (['--show_batch=3'], ['--predict', 'a.png', '--class_names', 'f']):
+        monkeypatch.setattr('sys.argv', ['run.py', *words])
+        config.check_flags(Example)
+    monkeypatch.setattr('sys.argv', ['run.py', '--predct', 'a.png'])
+    with pytest.raises(SystemExit):
+        config.check_flags(Example)
+    assert "did you mean 'predict'" in capsys.readouterr().err
 
 
 # Options without effect

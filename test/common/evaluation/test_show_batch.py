@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.configuration import config
 from common.data import pipeline
 from common.evaluation import show_batch
 
@@ -16,7 +17,7 @@ def test_the_images_are_those_of_training(configured):
     with tf.Graph().as_default(), tf.Session() as session:
         batch = pipeline.dataset(task, folder, cfg, 6, True, seed=cfg.seed)
         expected = session.run(tf.data.make_one_shot_iterator(batch).get_next()['image'])
-    picture = show_batch.draw(task, cfg, 6)
+    picture = show_batch.draw(task, cfg, folder, 6)
     assert picture.shape == (2 * (24 + 96) + 8, 4 * (96 + 8) + 8, 3)
     for index, image in enumerate(expected):
         top, left = 24 + index // 4 * (24 + 96), 8 + index % 4 * (96 + 8)
@@ -26,8 +27,15 @@ def test_the_images_are_those_of_training(configured):
 
 def test_augmentation_on_the_device_is_shown(configured):
     task, cfg = configured(cutout=16, flip=False, crop_pad=0)
-    plain = show_batch.draw(task, configured(flip=False, crop_pad=0)[1], 8)
-    assert (show_batch.draw(task, cfg, 8) != plain).any()
+    folder = pipeline.open_split(task, cfg, 'train')
+    plain = show_batch.draw(task, configured(flip=False, crop_pad=0)[1], folder, 8)
+    assert (show_batch.draw(task, cfg, folder, 8) != plain).any()
+
+
+def test_every_command_of_a_run_script_has_its_flag():
+    from common import run
+
+    assert set(run.COMMANDS) == set(config.COMMANDS)
 
 
 def test_command(run, recipe, data, tmp_path, capsys):

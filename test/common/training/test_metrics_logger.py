@@ -2,6 +2,8 @@
 
 import time
 
+import cv2
+import numpy as np
 import tensorflow as tf
 
 from common.training.metrics_logger import MetricsLogger, current_steps, read_rows
@@ -27,6 +29,17 @@ def test_records_are_lines_of_json_and_scalars_of_tensorboard(rows, tmp_path):
         for event in events
         for value in event.summary.value
     ] == [(3, 'train/loss', 0.5)]
+
+
+def test_a_picture_is_an_image_of_tensorboard(tmp_path):
+    picture = np.random.RandomState(0).randint(256, size=(5, 7, 3)).astype(np.uint8)
+    MetricsLogger(str(tmp_path), True).picture('batch', picture, 4)
+    (path,) = tmp_path.glob('events*')
+    event = list(tf.compat.v1.train.summary_iterator(str(path)))[-1]
+    (value,) = event.summary.value
+    assert (event.step, value.tag, value.image.height, value.image.width) == (4, 'batch', 5, 7)
+    stored = cv2.imdecode(np.frombuffer(value.image.encoded_image_string, np.uint8), 1)
+    np.testing.assert_array_equal(stored[..., ::-1], picture)
 
 
 def test_what_is_said_is_printed_and_logged(tmp_path, capsys):

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 
 from common.checkpoints import checkpoint, restore
@@ -61,6 +62,17 @@ def test_files_of_a_finished_run(finished):
     }
     assert any(name.startswith('events.out.tfevents') for name in names)
     assert not [name for name in names if name.startswith('.') or 'tmp' in name]
+
+
+def test_tensorboard_shows_the_first_batch_once(finished):
+    tags = [
+        (event.step, value.tag)
+        for path in finished.glob('events*')
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.HasField('image')
+    ]
+    assert tags == [(0, 'training images')]
 
 
 def test_config_of_the_run_is_what_was_asked_for(finished, data, run_settings):
