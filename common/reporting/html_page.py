@@ -38,7 +38,7 @@ def write(path: pathlib.Path, text: str) -> None:
     body = markdown.markdown(text, extensions=['tables'])
     # A picture with a caption is a tile: small ones stand side by side.
     tile = r'<figure>\1<figcaption>\2</figcaption></figure>'
-    body = re.sub(r'<p>(<img [^>]*>) (.+?)</p>', tile, body)
+    body = re.sub(r'<p>(<img .*? />) (.+?)</p>', tile, body)
     body = re.sub(r'(?<=\d) %', '&nbsp;%', body)
     title = re.search('<h1>(.*)</h1>|$', body)[1]
 

@@ -34,7 +34,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         if self._cell:
-            self.tables[-1][-1][-1] += data
+            self.tables[-1][-1][-1] += data.replace('\xa0', ' ')
 
 
 def test_the_page_holds_its_pictures_and_all_classes(tmp_path):
@@ -52,7 +52,7 @@ def test_the_page_holds_its_pictures_and_all_classes(tmp_path):
     classes = page.tables[-1]
     assert classes[0] == ['class', 'recall', 'precision', 'images']
     assert [row[0] for row in classes[1:]] == names
-    assert classes[4] == ['cat', '73.17\xa0%', '100.00\xa0%', '41']
+    assert classes[4] == ['cat', '73.17 %', '100.00 %', '41']
     assert classes[6] == ['dog', '100.00 %', '73.17 %', '30']
     measured = page.tables[0]
     assert measured[0] == ['', 'top-1', 'top-5', 'loss', 'images', 'images/s']
@@ -98,5 +98,5 @@ def test_galleries(tmp_path):
     page = Page((tmp_path / 'report.html').read_text())
     pictures = [base64.b64decode(source.split(',')[1]) for source in page.sources]
     assert pictures == [b'samples', b'worst']
-    tile = '<figcaption>a &lt;b> c</figcaption></figure>'
+    tile = '<figcaption>a &lt;b&gt; c</figcaption></figure>'
     assert (tmp_path / 'report.html').read_text().count(tile) == 2
