@@ -60,7 +60,7 @@ def authors(depth, miou):
     )  # fmt: skip
     return {
         'values': values,
-        'choices': ['crop_height', 'crop_width'],
+        'choices': {'crop_height': 768, 'crop_width': 768},
         'deviations': {
             'flags': 'the code does not say its flags for Cityscapes: an auxiliary head, which its'
             ' commands for other data have, crops of 768 x 768, scales relative to the whole image,'
@@ -163,7 +163,7 @@ def port():
     return {
         'values': values,
         # Flags of its commands; and no image is smaller than a crop.
-        'choices': ['num_classes', 'crop_height', 'crop_width', 'crop_fill'],
+        'choices': {'num_classes': 19, 'crop_height': 512, 'crop_width': 512, 'crop_fill': 'mean'},
         'deviations': {
             'learning_rate': "the rate is that of the port's README, 1e-5, which its code ignores"
             ' for 1e-4',

@@ -98,19 +98,19 @@ def paper():
     )
     return {
         'values': values,
-        'choices': [
-            'epochs',
-            'ema_decay',
-            'global_batch',
-            'nesterov',
-            'staircase',
-            'weight_decay_rule',
-            'bn_decay',
-            'train_preprocessing',
-            'eval_preprocessing',
-            'min_area',
-            'flip',
-        ],
+        'choices': {
+            'epochs': 120,
+            'global_batch': 32,
+            'ema_decay': 0.9999,
+            'nesterov': False,
+            'staircase': True,
+            'weight_decay_rule': 'kernels',
+            'bn_decay': 0.99,
+            'train_preprocessing': 'random_resized_crop',
+            'eval_preprocessing': 'resize_crop',
+            'min_area': 0.08,
+            'flip': True,
+        },
         'deviations': {
             'choices': 'batch, epochs, decay of the average, staircase, plain momentum, which'
             ' variables decay, the decay of batch norm and preprocessing are not published and our'

@@ -82,8 +82,10 @@ def differences(cfg, entry, keys):
 @pytest.mark.parametrize('model, recipe', RECIPES)
 def test_recipe_is_the_publications_but_for_listed_deviations(model, recipe):
     entry, keys = LEDGERS[model][recipe], compared(LEDGERS[model], recipe)
-    unlike = differences(resolved(model, recipe), entry, keys)
-    assert unlike == set(keys) & set(entry['deviations'])
+    cfg = resolved(model, recipe)
+    assert differences(cfg, entry, keys) == set(keys) & set(entry['deviations'])
+    choices = entry.get('choices', {})
+    assert {key: found(cfg, key) for key in choices} == choices
 
 
 @pytest.mark.parametrize('model, recipe', RECIPES)
@@ -104,7 +106,7 @@ def test_every_value_that_decides_the_result_has_a_source_or_is_off(model, recip
 
 def known_names(entry):
     """Fields with a source, and those the publication leaves open and the recipe's head lists."""
-    names = set(entry['values']) | set(entry.get('choices', []))
+    names = set(entry['values']) | set(entry.get('choices', {}))
     return names | {name for name, source in DERIVED.items() if source in names}
 
 
