@@ -37,6 +37,5 @@ def dataset(
     """Returns batches of features; `position` as in sampling.batches (seed, rank, ...)."""
     draws = task.data.DRAWS if training else 0
     batches = sampling.batches(folder, batch_size, training=training, draws=draws, **position)
-    return batches.map(
-        lambda batch: task.data.parse(batch, folder, cfg, training), num_parallel_calls=2
-    ).prefetch(2)
+    parse = sampling.as_written(lambda batch: task.data.parse(batch, folder, cfg, training))
+    return batches.map(parse, num_parallel_calls=2).prefetch(2)

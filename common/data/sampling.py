@@ -12,6 +12,10 @@ import tensorflow as tf
 from common.data.records import Folder, steps_per_epoch
 from common.errors import UserError
 
+# For the function of a tf.data map that is TensorFlow's own code: a conversion of its Python by
+# AutoGraph would change nothing and take a second of every start.
+as_written = tf.autograph.experimental.do_not_convert
+
 
 def splitmix64(state: np.ndarray) -> np.ndarray:
     """Returns the output of the SplitMix64 generator (Steele et al. 2014) in each state, uint64 ->
@@ -84,7 +88,7 @@ def batches(
         'mask': (tf.float32, [batch_size]),
     }
     dataset = tf.data.Dataset.range(start_step, stop)
-    return dataset.map(lambda step: on_host(choose, [step], outputs))
+    return dataset.map(as_written(lambda step: on_host(choose, [step], outputs)))
 
 
 def stream(

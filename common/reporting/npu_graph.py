@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.grappler import tf_optimizer
 
 from common import devices
+from common.data import sampling
 from common.devices import npu_session
 from common.task import Task
 from common.training import model_fn
@@ -55,9 +56,8 @@ def _features(task: Task, cfg: Any) -> Dict[str, tf.Tensor]:
         'mask': tf.ones([size]),
     }
     folder = types.SimpleNamespace(metadata={}, path='no records', count=size)
-    dataset = tf.data.Dataset.from_tensors(batch).map(
-        lambda batch: task.data.parse(batch, folder, cfg, True)
-    )
+    parse = sampling.as_written(lambda batch: task.data.parse(batch, folder, cfg, True))
+    dataset = tf.data.Dataset.from_tensors(batch).map(parse)
     return tf.data.make_initializable_iterator(dataset).get_next()
 
 

@@ -95,17 +95,23 @@ import json, sys
 from common import models
 from common.configuration import config
 from common.reporting import npu_graph
+# A deeper network of the same recipe repeats the ops of a shallow one.
+shallow = {'wideresnet': ['--depth', '10'], 'resnest': ['--depth', '14']}
 for path in sys.argv[1:]:
+    recipe = config.read_yaml(path)
     flags = ['--config', path, '--data_path', 'nowhere']
-    task, cfg = models.configure(config.read_yaml(path)['model'], flags)
-    print(json.dumps([path, npu_graph.measure(task, cfg, 8)]), flush=True)
+    if recipe.get('variant') != 'port':  # the port of ResNeSt has one depth
+        flags += shallow.get(recipe['model'], [])
+    task, cfg = models.configure(recipe['model'], flags)
+    ranks = 8 if path == sys.argv[1] else 1  # collectives are the same in every recipe
+    print(json.dumps([path, npu_graph.measure(task, cfg, ranks)]), flush=True)
 """
 # Operators of AI CPU that a step cannot do without, see common/ascend/op_engines.json.
 EXPLAINED = {'IteratorGetNext', 'DropOutGenMask'}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('model', ['wideresnet', 'xception', 'resnest_tf/configs/resnest14'])
+@pytest.mark.parametrize('model', ['wideresnet', 'xception', 'resnest'])
 def test_a_step_of_every_recipe_is_one_graph_of_the_device(model, start, tmp_path):
     """One graph, nothing fed, no loops, and nothing on AI CPU or unknown but what is explained."""
     (tmp_path / 'count.py').write_text(COUNT)
@@ -121,4 +127,5 @@ def test_a_step_of_every_recipe_is_one_graph_of_the_device(model, start, tmp_pat
         assert kept == {'device_graphs': 1, 'feeds': 0, 'v1_loops': 0}, recipe
         assert set(found['ai_cpu_because']) <= EXPLAINED, recipe
         assert 'unknown' not in found['op_types'] and 'host' not in found['op_types'], recipe
-        assert found['float16_share_of_flops'] > 0.5 and found['collectives']['count'] > 10, recipe
+        assert found['float16_share_of_flops'] > 0.5, recipe
+        assert (found['collectives']['count'] > 10) == (recipe == recipes[0]), recipe
