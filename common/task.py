@@ -37,9 +37,8 @@ metric: what is optimised and what is measured.
 
 checkpoints: whose variables are these, and which flags fit them?
     classifier_scopes(cfg)            scopes that --reinit_head may initialise anew
-    describe(shapes)                  what a checkpoint holds (str() is a phrase), None if unknown
-    may_be_missing(shapes)            scopes that a warm start from it initialises anew by design
-    unused_variables(shapes)          its variables that had no effect where it comes from
+    describe(shapes)                  what a checkpoint holds, see checkpoints.description; None if
+                                      unknown
   and from_torch(state), from_keras(layers) for the weights that can be imported.
 """
 

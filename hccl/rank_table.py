@@ -16,7 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 from common.ascend import hccn
 from common.errors import Parser, UserError, entry_point
 from common.files import atomic
-from hccl.rules import CHIPS, VERSIONS, read, violations
+from hccl.rules import CHIPS, VERSIONS, is_json_name, read, violations
 from hccl.table_fields import Device
 
 LARGEST_DEVICE = 255  # more than a server has, devices or cores
@@ -162,9 +162,11 @@ def _table(servers: List[Dict[str, Any]]) -> Dict[str, Any]:
 
 
 def write(table: Dict[str, Any], path: str) -> None:
-    """Writes a table; the name must end in .json, or HCCL does not read it."""
-    if not path.endswith('.json'):
-        raise UserError("--output %s: HCCL reads only files whose names end in '.json'" % path)
+    """Writes a table; UserError for a name that HCCL does not read."""
+    if not is_json_name(path):
+        raise UserError(
+            "--output %s: HCCL reads only files whose names end in '.json' and hold it once" % path
+        )
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(table, indent=1) + '\n')
 

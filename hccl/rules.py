@@ -53,9 +53,13 @@ def read(table: Table, chip: str = '910A') -> Tuple[List[Device], List[str]]:
     return sorted(found.devices, key=lambda device: device.rank_id), found.lines
 
 
+def is_json_name(path: str) -> bool:
+    """Whether HCCL reads a file of this name: the first '.json' in it must be its end."""
+    return path.endswith('.json') and path.count('.json') == 1
+
+
 def _read_file(path: str, found: Violations) -> Optional[Dict[str, Any]]:
-    # HCCL's own test: the first '.json' must be the end
-    if path.find('.json') + len('.json') != len(path):
+    if not is_json_name(path):
         words = 'path %s is not a valid .json file' % path
         found.add(path, 'plog', words, "the path must end in '.json' and hold it only once")
     try:

@@ -23,72 +23,45 @@ _HEADS = ('head', 'auxiliary')  # scopes of the paper's network that are not its
 _UNUSED = frozenset('Conv_%d' % (4 * block + 1) for block in range(16))
 
 
-def _is_paper(names: Iterable[str]) -> bool:
-    return {'stem/conv1/kernel', 'stage1/block1/split/conv1/kernel'} <= set(names)
-
-
-def _is_port(names: Iterable[str]) -> bool:
-    return {'conv1_1/weights', 'resnest1_0/Conv/weights', 'Conv_71/weights'} <= set(names)
-
-
 def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     """Returns what a checkpoint holds, or None unless it is a whole ResNeSt of a known depth.
 
-    shapes: {variable name: shape}.
+    shapes: {variable name: shape}. The paper's network may lack its heads, the port's must be
+    whole.
     """
-    if _is_port(shapes):
+    missing, unused = [], []
+    if {'conv1_1/weights', 'resnest1_0/Conv/weights', 'Conv_71/weights'} <= set(shapes):
         splits = [name for name in shapes if re.fullmatch(r'resnest\d_\d/Conv_3/weights', name)]
-        variant, whose, depth = 'port', "the published port's graph", 50
+        variant, whose = 'port', "the published port's graph"
+        depth = 50 if len(splits) == 16 else None
         last, classifier = shapes.get('Conv_63/weights', ()), shapes['Conv_71/weights']
-        whole = len(splits) == 16
-    elif _is_paper(shapes):
+        unused = [name for name in shapes if name.split('/')[0] in _UNUSED]
+    elif {'stem/conv1/kernel', 'stage1/block1/split/conv1/kernel'} <= set(shapes):
         variant, whose = 'paper', "the paper's graph"
         if 'head/bottleneck/kernel' in shapes:
             variant, whose = 'mmsegmentation', "mmsegmentation's graph"
         depth = _depth(shapes, r'stage%d/block(\d+)/conv3/kernel')
         last = shapes.get('stage4/block1/conv3/kernel', ())
         classifier = shapes.get('head/logits/kernel', ())
-        whole = depth is not None
+        scopes = {name.split('/')[0] for name in shapes}
+        missing = [scope for scope in _HEADS if scope not in scopes]
     else:
         return None
-    if not whole or len(last) != 4:
+    if depth is None or len(last) != 4:
         return None
     flags = {'variant': variant, 'depth': depth}
     if last[3] != 2048:
         flags['width'] = last[3] / 2048
     if len(classifier) != 4:
-        return Description(
-            'a ResNeSt-%d backbone of %s, without a head, to train one on' % (depth, whose),
-            dict(flags, do_train=True),
-        )
-    classes = classifier[3]
-    return Description(
-        'a DeepLabV3-ResNeSt-%d with %d classes of %s' % (depth, classes, whose),
-        dict(flags, num_classes=classes),
-    )
+        what = 'a ResNeSt-%d backbone of %s, without a head, to train one on' % (depth, whose)
+        return Description(what, dict(flags, do_train=True), missing, unused)
+    what = 'a DeepLabV3-ResNeSt-%d with %d classes of %s' % (depth, classifier[3], whose)
+    return Description(what, dict(flags, num_classes=classifier[3]), missing, unused)
 
 
 def classifier_scopes(cfg) -> Sequence[str]:
     """The scopes that --reinit_head may initialise anew."""
     return ('Conv_71',) if cfg.variant == 'port' else ('head/logits', 'auxiliary/logits')
-
-
-def may_be_missing(shapes: Iterable[str]) -> Sequence[str]:
-    """The scopes that a warm start from this checkpoint initialises anew by design: those of the
-    paper's heads that it lacks. The port's checkpoint must be whole.
-    """
-    if not _is_paper(shapes):
-        return ()
-    return tuple(
-        scope for scope in _HEADS if not any(name.startswith(scope + '/') for name in shapes)
-    )
-
-
-def unused_variables(shapes: Iterable[str]) -> List[str]:
-    """The variables of this checkpoint (and their slots) that had no effect on its output."""
-    if not _is_port(shapes):
-        return []
-    return [name for name in shapes if name.split('/')[0] in _UNUSED]
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ import numpy as np
 IGNORE = 255
 LABELS = 34  # label ids are 0 to 33; 255 is how 8 bits hold the -1 of a license plate
 COUNTS = {'train': 2975, 'val': 500, 'test': 1525}  # images
-HEIGHT, WIDTH = 1024, 2048
 
 _TABLE = [  # train ids count its lines: (class, label id, red, green, blue)
     ('road', 7, 128, 64, 128),
@@ -39,21 +38,3 @@ LABEL_IDS = np.array([row[1] for row in _TABLE], np.uint8)  # [19]: train id -> 
 PALETTE = np.array([row[2:] for row in _TABLE], np.uint8)  # [19, 3]: train id -> RGB
 TRAIN_IDS = np.full(256, IGNORE, np.uint8)  # [256]: label id -> train id
 TRAIN_IDS[LABEL_IDS] = np.arange(len(CLASSES))
-
-
-def to_colours(train_ids: np.ndarray) -> np.ndarray:
-    """Train ids uint8 [...] -> RGB uint8 [..., 3] in the official colours; 255 and whatever is no
-    class is black.
-    """
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(PALETTE)] = PALETTE
-    return table[train_ids]
-
-
-def to_label_ids(train_ids: np.ndarray) -> np.ndarray:
-    """Train ids uint8 [...] -> label ids uint8 [...], as the benchmark's server wants them; 255
-    becomes 0, "unlabeled".
-    """
-    table = np.zeros(256, np.uint8)
-    table[: len(LABEL_IDS)] = LABEL_IDS
-    return table[train_ids]

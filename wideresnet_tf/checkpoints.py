@@ -6,7 +6,7 @@ slots, moving averages, global_step) is ignored: it never has the name of a mode
 """
 
 import re
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -64,16 +64,6 @@ def _count(names, pattern: str) -> int:
 def classifier_scopes(cfg: WideResNetConfig) -> Sequence[str]:
     """The scopes that --reinit_head may initialise anew."""
     return ('output',)
-
-
-def may_be_missing(shapes: Mapping[str, Sequence[int]]) -> Sequence[str]:
-    """The scopes that a warm start from this checkpoint initialises anew by design: none."""
-    return ()
-
-
-def unused_variables(shapes: Mapping[str, Sequence[int]]) -> List[str]:
-    """The variables of this checkpoint that had no effect on its network's output: none."""
-    return []
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ translation. Keras files do.
 import collections
 import functools
 import re
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -62,16 +62,6 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
 def classifier_scopes(cfg: XceptionConfig) -> Sequence[str]:
     """The scopes that --reinit_head may initialise anew."""
     return ('dense',)
-
-
-def may_be_missing(shapes: Mapping[str, Sequence[int]]) -> Sequence[str]:
-    """The scopes that a warm start from this checkpoint initialises anew by design: none."""
-    return ()
-
-
-def unused_variables(shapes: Mapping[str, Sequence[int]]) -> List[str]:
-    """The variables of this checkpoint that had no effect on its network's output: none."""
-    return []
 
 
 def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.ndarray]:

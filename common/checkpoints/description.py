@@ -1,6 +1,6 @@
 """What a model's checkpoints.py says of a checkpoint that it recognises."""
 
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Sequence
 
 
 class Description(NamedTuple):
@@ -8,6 +8,8 @@ class Description(NamedTuple):
 
     what: str  # a noun phrase, e.g. 'an Xception with 37 classes'
     flags: Dict[str, Any]  # the configuration that builds its network: {flag: value}
+    missing: Sequence[str] = ()  # scopes that it lacks and a warm start initialises anew
+    unused: Sequence[str] = ()  # its variables that had no effect where it comes from
 
     def __str__(self) -> str:
         return '%s; use %s' % (

@@ -58,17 +58,17 @@ def plan_restore(task: Task, cfg: Any, path: PathLike, training: bool = False) -
     training: for a warm start, which may leave out what the task allows and --reinit_head.
     """
     checkpoint = Checkpoint(path)
+    description = task.checkpoints.describe(checkpoint.shapes)
     optional: List[str] = []
     if training:
-        optional += task.checkpoints.may_be_missing(checkpoint.shapes)
+        optional += description.missing if description else ()
         optional += task.checkpoints.classifier_scopes(cfg) if cfg.reinit_head else ()
-    description = task.checkpoints.describe(checkpoint.shapes)
     return match(
         checkpoint,
         network_variables(task, cfg, training),
         optional,
         'it is ' + str(description) if description else '',
-        task.checkpoints.unused_variables(checkpoint.shapes),
+        description.unused if description else (),
     )
 
 

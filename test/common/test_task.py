@@ -25,8 +25,6 @@ FUNCTIONS = {
     'checkpoints': {
         'classifier_scopes': ['cfg'],
         'describe': ['shapes'],
-        'may_be_missing': ['shapes'],
-        'unused_variables': ['shapes'],
     },
 }
 OPTIONAL = {'decode': ['data', 'cfg'], 'baselines': ['folder', 'cfg']}

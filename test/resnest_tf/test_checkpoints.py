@@ -10,7 +10,7 @@ import tensorflow as tf
 from resnest_networks import deeplab, resnest
 
 from common.errors import UserError
-from resnest_tf.checkpoints import describe, from_torch, may_be_missing, unused_variables
+from resnest_tf.checkpoints import describe, from_torch
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 
@@ -59,11 +59,11 @@ def test_own_checkpoints_are_described_with_the_flags_that_build_them(options):
     shapes = shapes_of(**options)
     aux_head = options.get('aux_head', True)
     for there in (shapes, with_company(shapes)):
-        flags = describe(there).flags
+        found = describe(there)
+        flags = found.flags
         assert (flags['variant'], flags['depth']) == ('paper', options['depth'])
         assert shapes_of(aux_head=aux_head, **flags) == shapes
-        assert may_be_missing(there) == (() if aux_head else ('auxiliary',))
-        assert unused_variables(there) == []
+        assert found.missing == ([] if aux_head else ['auxiliary']) and found.unused == []
 
 
 def test_backbone_is_described_and_lacks_both_heads():
@@ -72,7 +72,7 @@ def test_backbone_is_described_and_lacks_both_heads():
         "a ResNeSt-50 backbone of the paper's graph, without a head, to train one on; use"
         ' --variant paper --depth 50 --do_train True'
     )
-    assert may_be_missing(shapes) == ('head', 'auxiliary')
+    assert describe(shapes).missing == ['head', 'auxiliary']
     assert {
         name: shape
         for name, shape in shapes_of(depth=50, width=1.0, num_classes=19).items()
@@ -85,7 +85,7 @@ def test_published_checkpoint_is_described_with_the_flags_it_needs():
         "a DeepLabV3-ResNeSt-50 with 19 classes of the published port's graph; use --variant port"
         ' --depth 50 --num_classes 19'
     )
-    assert may_be_missing(port_shapes()) == ()
+    assert describe(port_shapes()).missing == []
 
 
 def test_narrow_port_is_described():
@@ -96,14 +96,14 @@ def test_narrow_port_is_described():
 def test_unused_convs_of_the_port_are_what_its_graph_does_not_take():
     shapes = port_shapes()
     live = shapes_of(variant='port', width=1 / 32, num_classes=5)
-    gone = unused_variables(shapes)
+    gone = describe(shapes).unused
     assert len(gone) == len(set(gone)) == 16 * 5
     assert set(shapes) - set(gone) == set(live)
     kernels = [name for name in gone if name.endswith('/weights')]
     assert len(kernels) == 16 and all(
         shapes[name][:2] == [3, 3] and shapes[name][2] == shapes[name][3] for name in kernels
     )
-    assert len(unused_variables(dict(shapes, **{'Conv_1/weights/Adam': [3, 3, 64, 64]}))) == 81
+    assert len(describe(dict(shapes, **{'Conv_1/weights/Adam': [3, 3, 64, 64]})).unused) == 81
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,6 @@ def test_unused_convs_of_the_port_are_what_its_graph_does_not_take():
 )
 def test_other_checkpoints_are_unknown(names):
     assert describe({name: [3, 3, 16, 16] for name in names}) is None
-    assert unused_variables(names) == [] and may_be_missing(names) == ()
 
 
 @pytest.mark.parametrize(

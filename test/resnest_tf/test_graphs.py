@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from resnest_networks import DATA, TINY, build, variables
 
-from resnest_tf.checkpoints import unused_variables
+from resnest_tf.checkpoints import describe
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_variables_of_the_port_are_those_of_its_checkpoint_in_their_order():
         len(published) == 596
         and sum(np.prod(shape) for _, shape, trainable in published if trainable) == 67563539
     )
-    left_out = set(unused_variables([name for name, _, _ in published]))
+    left_out = set(describe({name: shape for name, shape, _ in published}).unused)
     assert variables() == [row for row in published if row[0] not in left_out]
     assert len(variables()) == 596 - 16 * 5
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):

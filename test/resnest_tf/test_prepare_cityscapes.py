@@ -251,22 +251,7 @@ def test_constants_are_the_official_ones():
     for name, colour in official.items():
         assert tuple(cityscapes.PALETTE[cityscapes.CLASSES.index(name)]) == colour
     assert len({tuple(colour) for colour in cityscapes.PALETTE}) == 19
-    assert COUNTS == {'train': 2975, 'val': 500, 'test': 1525} and (
-        cityscapes.HEIGHT,
-        cityscapes.WIDTH,
-    ) == (1024, 2048)
-
-
-def test_conversions():
-    assert cityscapes.to_label_ids(np.array([[0, 18], [13, 255]], np.uint8)).tolist() == [
-        [7, 33],
-        [26, 0],
-    ]
-    assert cityscapes.to_colours(np.array([0, 255, 18], np.uint8)).tolist() == [
-        [128, 64, 128],
-        [0, 0, 0],
-        [119, 11, 32],
-    ]
+    assert COUNTS == {'train': 2975, 'val': 500, 'test': 1525}
 
 
 def test_constants_need_numpy_alone():

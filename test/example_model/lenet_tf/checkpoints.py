@@ -15,11 +15,3 @@ def describe(shapes):
 
 def classifier_scopes(cfg):
     return ('output',)
-
-
-def may_be_missing(shapes):
-    return ()
-
-
-def unused_variables(shapes):
-    return []
