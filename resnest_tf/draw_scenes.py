@@ -85,11 +85,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
             '--output %s already exists and is not empty; remove it or name another folder'
             % flags.output
         )
-    try:
-        with files.atomic(flags.output) as folder:
-            write(folder, flags)
-    except OSError as error:
-        raise UserError('--output %s could not be written: %s' % (flags.output, error))
+    with files.atomic(flags.output) as folder:
+        write(folder, flags)
     sys.stderr.write(
         '%s: %d scenes to train on, %d to validate on\n' % (flags.output, flags.train, flags.val)
     )

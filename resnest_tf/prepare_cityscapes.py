@@ -22,8 +22,9 @@ import numpy as np
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common.data import preparation, record_writer  # noqa: E402
+from common.data import preparation, record_writer, records  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
+from common.files import naming  # noqa: E402
 from resnest_tf import cityscapes, cityscapes_files  # noqa: E402
 from resnest_tf.cityscapes import IGNORE  # noqa: E402
 from resnest_tf.cityscapes_files import IMAGES, Item, decode, train_ids, unusable  # noqa: E402
@@ -59,18 +60,12 @@ def prepared(path: pathlib.Path, allow_partial: bool) -> bool:
     """Whether the split was prepared before. UserError if something else, or less than is asked
     for, is in its place.
     """
-    folder = preparation.earlier(path)
-    if folder is None:
-        return False
-    if folder.metadata.get('classes') != cityscapes.CLASSES or not (
-        allow_partial or folder.metadata.get('complete')
-    ):
-        raise UserError(
-            '%s: holds %d records of %s, not all of Cityscapes; remove it or choose another'
-            ' --output' % (path, folder.count, folder.metadata.get('name', 'something else'))
-        )
-    sys.stderr.write('%s: already there (%d records), left as it is\n' % (path, folder.count))
-    return True
+
+    def fits(folder: records.Folder) -> bool:
+        is_whole = allow_partial or folder.metadata.get('complete')
+        return folder.metadata.get('classes') == cityscapes.CLASSES and is_whole
+
+    return preparation.earlier(path, fits, 'all of Cityscapes') is not None
 
 
 def image_size(items: Sequence[Item], skip_corrupt: int) -> Tuple[int, int]:
@@ -189,9 +184,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
     add('--workers', type=preparation.at_least(1), help='processes (default: one a core)')
     flags = parser.parse_args(arguments)
     try:
-        prepare(flags)
-    except OSError as error:
-        raise UserError('--source or --output could not be read: %s' % error)
+        with naming('--source or --output'):
+            prepare(flags)
     finally:
         cityscapes_files.opened.cache_clear()  # closes the archives
 

@@ -19,7 +19,7 @@ from typing import Dict, List, Optional, Tuple
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common.data import digits, preparation, record_writer  # noqa: E402
+from common.data import digits, preparation, record_writer, records  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
 from wideresnet_tf import cifar  # noqa: E402
 
@@ -78,20 +78,15 @@ def load_cifar(flags) -> Tuple[Dict[str, List[Item]], List[str]]:
     return splits, cifar.class_names(contents[form.names], form, label)
 
 
-def finished(path: pathlib.Path, dataset: str, expected: Optional[int]) -> bool:
-    """Whether `path` already holds this split, whole. UserError if it holds something else, or not
-    `expected` records (None: any number).
+def prepared(path: pathlib.Path, dataset: str, count: Optional[int]) -> bool:
+    """Whether the split was prepared before. UserError if something else, or not `count` records
+    (None: any number), is in its place.
     """
-    folder = preparation.earlier(path)
-    if folder is None:
-        return False
-    name = folder.metadata.get('name', 'an unknown dataset')
-    if name != dataset or expected not in (None, folder.count):
-        raise UserError(
-            '%s: found %d records of %s, expected %s of %s; remove it or choose another --output'
-            % (path, folder.count, name, expected or 'any number', dataset)
-        )
-    return True
+
+    def fits(folder: records.Folder) -> bool:
+        return folder.metadata.get('name') == dataset and count in (None, folder.count)
+
+    return preparation.earlier(path, fits, '%s of %s' % (count or 'any number', dataset)) is not None
 
 
 def check_counts(flags, splits: Dict[str, List[Item]]) -> None:
@@ -115,10 +110,9 @@ def prepare(flags) -> None:
     todo = [
         split
         for split, count in COUNTS[flags.dataset].items()
-        if not finished(flags.output / split, flags.dataset, None if any_number else count)
+        if not prepared(flags.output / split, flags.dataset, None if any_number else count)
     ]
     if not todo:
-        sys.stderr.write('%s: %s is already there, nothing to do\n' % (flags.output, flags.dataset))
         return
     if flags.dataset == 'digits':
         splits, classes = load_digits()

@@ -36,6 +36,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, images, preparation, record_writer  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
+from common.files import naming  # noqa: E402
 from xception_tf import imagenet, imagenet_labels  # noqa: E402
 
 SHARDS = {'train': 1024, 'val': 128}
@@ -122,13 +123,10 @@ def prepared(path: pathlib.Path) -> Optional[Dict[str, Any]]:
     """Returns the dataset.json of a split that was prepared before, None if there is none.
     UserError if something else is in its place.
     """
-    folder = preparation.earlier(path)
-    if folder is None:
-        return None
-    if 'synsets' not in folder.metadata:
-        raise UserError('%s: holds other records; remove it or choose another --output' % path)
-    sys.stderr.write('%s: already there (%d records), left as it is\n' % (path, folder.count))
-    return folder.metadata
+    folder = preparation.earlier(
+        path, lambda folder: 'synsets' in folder.metadata, 'images of classes with their synsets'
+    )
+    return folder and folder.metadata
 
 
 def gather(
@@ -259,20 +257,18 @@ def parse(arguments: Optional[List[str]]):
 @entry_point
 def main(arguments: Optional[List[str]] = None) -> None:
     flags = parse(arguments)
-    try:
-        if flags.source == pathlib.Path('digits') and not flags.source.exists():
-            with tempfile.TemporaryDirectory() as temporary:
-                write_digits(pathlib.Path(temporary))
-                prepare(flags, pathlib.Path(temporary))
-        elif not flags.source.is_dir():
-            raise UserError(
-                '--source %s: no such folder; name the folder that holds the archives or the'
-                ' images, or: digits' % flags.source
-            )
-        else:
+    if flags.source == pathlib.Path('digits') and not flags.source.exists():
+        with tempfile.TemporaryDirectory() as temporary:
+            write_digits(pathlib.Path(temporary))
+            prepare(flags, pathlib.Path(temporary))
+    elif not flags.source.is_dir():
+        raise UserError(
+            '--source %s: no such folder; name the folder that holds the archives or the images,'
+            ' or: digits' % flags.source
+        )
+    else:
+        with naming(flags.source):
             prepare(flags, flags.source)
-    except OSError as error:
-        raise UserError('--source %s could not be read: %s' % (flags.source, error))
 
 
 if __name__ == '__main__':

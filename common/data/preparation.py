@@ -2,8 +2,9 @@
 
 import argparse
 import pathlib
+import sys
 import tarfile
-from typing import Iterator, Optional
+from typing import Callable, Iterator, Optional
 
 from common import errors
 from common.data import records
@@ -48,6 +49,21 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError('damaged or cut off at byte %d' % archive.offset)
 
 
-def earlier(path: pathlib.Path) -> Optional[records.Folder]:
-    """Returns the records that an earlier run wrote to `path`, None if there is nothing."""
-    return records.Folder.open(path) if path.is_dir() and any(path.iterdir()) else None
+def earlier(
+    path: pathlib.Path, fits: Callable[[records.Folder], bool], expected: str
+) -> Optional[records.Folder]:
+    """Returns the records that an earlier run wrote to `path`, None if there is nothing.
+
+    Raises UserError if they do not fit, which says what was expected.
+    """
+    if not path.is_dir() or not any(path.iterdir()):
+        return None
+    folder = records.Folder.open(path)
+    if not fits(folder):
+        name = folder.metadata.get('name', 'an unknown data set')
+        raise errors.UserError(
+            '%s: found %d records of %s, expected %s; remove it or choose another --output'
+            % (path, folder.count, name, expected)
+        )
+    sys.stderr.write('%s: already there (%d records), left as it is\n' % (path, folder.count))
+    return folder

@@ -1,5 +1,6 @@
 """A small run that nothing interrupted, and what to compare its figures with."""
 
+import functools
 import shutil
 
 import numpy as np
@@ -30,24 +31,20 @@ def run_settings():
 
 
 @pytest.fixture(scope='session')
-def flags(recipe, data):
-    """flags(output, ...): the words of a training command."""
-    path = recipe(**RUN_SETTINGS)
+def training_words(data):
+    """training_words(recipe, output, ...): the words of a training command."""
 
-    def words(output, *more):
-        return [
-            '--config',
-            path,
-            '--data_path',
-            data,
-            '--output_path',
-            output,
-            '--do_train',
-            'True',
-            *more,
-        ]
+    def words(path, output, *more):
+        flags = {'config': path, 'data_path': data, 'output_path': output, 'do_train': 'True'}
+        return [word for name, value in flags.items() for word in ('--' + name, value)] + list(more)
 
     return words
+
+
+@pytest.fixture(scope='session')
+def flags(recipe, training_words):
+    """flags(output, ...): the words of a training command."""
+    return functools.partial(training_words, recipe(**RUN_SETTINGS))
 
 
 @pytest.fixture(scope='session')

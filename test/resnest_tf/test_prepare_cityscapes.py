@@ -501,7 +501,7 @@ def test_what_is_prepared_stays(zipped, extracted, tmp_path, capsys):
     with pytest.raises(SystemExit):  # a part is not taken for the whole
         run(zipped, tmp_path / 'part')
     assert (
-        'part/train: holds 3 records of extracted, not all of Cityscapes; remove it'
+        'part/train: found 3 records of extracted, expected all of Cityscapes; remove it'
         in capsys.readouterr().err
     )
     write(tmp_path / 'mine' / 'train', {'notes.txt': b'mine'})

@@ -177,6 +177,17 @@ def test_run_ends_in_a_checkpoint_whose_evaluation_is_that_of_its_network(finish
     assert 'auxiliary/logits/kernel' in names and not any('Momentum' in name for name in names)
 
 
+@pytest.fixture
+def evaluate(finished, small, data, tmp_path):
+    """evaluate(flag, ...): evaluates that run with these flags; writes to `tmp_path`."""
+
+    def run(*flags):
+        place = '--model_path', finished / 'resnest.ckpt', '--output_path', tmp_path
+        call('--config', small(), '--data_path', data, *place, *flags)
+
+    return run
+
+
 def test_run_draws_samples_into_its_report(finished):
     samples = sorted((finished / 'samples').glob('*.png'))
     assert len(samples) == 3 and all(cv2.imread(str(path)) is not None for path in samples)
@@ -186,19 +197,8 @@ def test_run_draws_samples_into_its_report(finished):
     )
 
 
-def test_evaluation_saves_what_it_predicts(finished, small, data, tmp_path, capsys):
-    call(
-        '--config',
-        small(),
-        '--data_path',
-        data,
-        '--model_path',
-        finished / 'resnest.ckpt',
-        '--output_path',
-        tmp_path,
-        '--save_predictions',
-        tmp_path / 'png',
-    )
+def test_evaluation_saves_what_it_predicts(evaluate, finished, tmp_path, capsys):
+    evaluate('--save_predictions', tmp_path / 'png')
     files = sorted((tmp_path / 'png' / 'labelIds').glob('*.png'))
     assert len(files) == 3
     wanted = cityscapes.LABEL_IDS[predictions(finished / 'resnest.ckpt')]
@@ -243,24 +243,9 @@ def test_every_way_of_training_lowers_the_loss(small, data, tmp_path, changes):
     assert len(losses) == 6 and np.isfinite(losses).all() and np.mean(losses[-2:]) < losses[0]
 
 
-def test_all_views_together_come_near_the_single_one(finished, small, data, tmp_path):
+def test_all_views_together_come_near_the_single_one(evaluate, finished, tmp_path):
     """Sliding windows, scales and mirrors see the same blobs: most pixels keep their class."""
-    call(
-        '--config',
-        small(),
-        '--data_path',
-        data,
-        '--model_path',
-        finished / 'resnest.ckpt',
-        '--output_path',
-        tmp_path,
-        '--eval_mode',
-        'slide',
-        '--eval_scales',
-        '[0.75,1.0]',
-        '--eval_flip',
-        'True',
-    )
+    evaluate('--eval_mode', 'slide', '--eval_scales', '[0.75,1.0]', '--eval_flip', 'True')
     one, many = (json.loads((folder / 'eval.json').read_text()) for folder in (finished, tmp_path))
     assert many['images'] == 3 and abs(one['accuracy'] - many['accuracy']) < 0.3
 

@@ -57,28 +57,11 @@ def launch(start):
 
 
 @pytest.fixture(scope='module')
-def flags(recipe, data):
+def flags(recipe, training_words):
     """flags(output, flag, ..., field=value): the words of a training command without anything
     random in the network.
     """
-
-    def words(output, *more, **fields):
-        path = recipe(
-            **dict(
-                dict(dropout_rate=0.0, learning_rate=0.01, brightness=30.0, eval_interval=0),
-                **fields,
-            )
-        )
-        return [
-            '--config',
-            path,
-            '--data_path',
-            data,
-            '--output_path',
-            output,
-            '--do_train',
-            'True',
-            *more,
-        ]
-
-    return words
+    settings = dict(dropout_rate=0.0, learning_rate=0.01, brightness=30.0, eval_interval=0)
+    return lambda output, *more, **fields: training_words(
+        recipe(**dict(settings, **fields)), output, *more
+    )

@@ -213,16 +213,6 @@ def test_eval_json_is_the_evaluation_of_the_final_checkpoint(
         str(finished / 'wideresnet.ckpt'),
         32,
     )
-    assert set(result) >= {
-        'model',
-        'checkpoint',
-        'step',
-        'images',
-        'loss',
-        'top1',
-        'top5',
-        'images_per_second',
-    }
     np.testing.assert_array_equal(np.load(str(finished / 'confusion.npy')), confusion)
 
 
