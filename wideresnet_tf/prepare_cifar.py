@@ -86,7 +86,8 @@ def prepared(path: pathlib.Path, dataset: str, count: Optional[int]) -> bool:
     def fits(folder: records.Folder) -> bool:
         return folder.metadata.get('name') == dataset and count in (None, folder.count)
 
-    return preparation.earlier(path, fits, '%s of %s' % (count or 'any number', dataset)) is not None
+    expected = '%s of %s' % (count or 'any number', dataset)
+    return preparation.earlier(path, fits, expected) is not None
 
 
 def check_counts(flags, splits: Dict[str, List[Item]]) -> None:
