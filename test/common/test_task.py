@@ -22,10 +22,7 @@ FUNCTIONS = {
         'figures': ['sums', 'cfg'],
         'eval_line': ['name', 'figures'],
     },
-    'checkpoints': {
-        'classifier_scopes': ['cfg'],
-        'describe': ['shapes'],
-    },
+    'checkpoints': {'classifier_scopes': ['cfg'], 'describe': ['shapes']},
 }
 OPTIONAL = {'decode': ['data', 'cfg'], 'baselines': ['folder', 'cfg']}
 BUILD = ['images', 'cfg', 'training', 'dropout', 'batch_norm']
