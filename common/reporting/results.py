@@ -78,9 +78,8 @@ def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
         'minutes a run': spread(minutes),
         'device-hours a run': spread([session.get('ranks', 1) * time / 60 for time in minutes]),
         'training images/s': spread(speed),
-        'seeds': ', '.join(str(run.config.get('seed', '?')) for run in runs),
-        'runs': ', '.join(_link(run, base) for run in runs),
-        'figures': ', '.join(_figures(runs[0], base)),
+        'seeds': ', '.join(_link(run, base) for run in runs),
+        'pictures': ', '.join(_pictures(runs[0], base)),
     }
     return [
         table(_name(runs), header, rows),
@@ -105,11 +104,12 @@ def _name(runs: List[RunFolder]) -> str:
 
 
 def _link(run: RunFolder, base: pathlib.Path) -> str:
-    """To the run's report, or to its figures where none has been written."""
+    """The seed, with a link to the run's report, or to its figures where none was written."""
     name = 'report.md' if (run.folder / 'report.md').exists() else 'eval.json'
-    return '[%s](%s)' % (run.folder.name, os.path.relpath(str(run.folder / name), str(base)))
+    seed = run.config.get('seed', '?')
+    return '[%s](%s)' % (seed, os.path.relpath(str(run.folder / name), str(base)))
 
 
-def _figures(run: RunFolder, base: pathlib.Path) -> List[str]:
+def _pictures(run: RunFolder, base: pathlib.Path) -> List[str]:
     pictures = sorted(run.folder.glob('plots/*.png'))
     return ['[%s](%s)' % (path.stem, os.path.relpath(str(path), str(base))) for path in pictures]
