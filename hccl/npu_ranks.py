@@ -144,8 +144,8 @@ def _common(device: int, job: str) -> Dict[str, Optional[str]]:
 
 
 def _check_shell(ranks: Sequence[Rank]) -> None:
-    """Refuses what a shell or an outer launcher has set for one process and each rank needs its own
-    of.
+    """Refuses variables that a shell or an outer launcher has set for one process: each rank needs
+    its own.
     """
     for name in ('RANK_ID', 'RANK_SIZE', 'DEVICE_ID', 'ASCEND_DEVICE_ID'):
         found, ours = os.environ.get(name), [rank.variables[name] for rank in ranks]

@@ -181,7 +181,7 @@ def _check_repeats(numbers: List[Tuple[int, str]], words: str, found: Violations
     first: Dict[int, str] = {}
     for number, place in numbers:
         if number in first:
-            found.add(place, 'EI0004', words, "'%d' stands in %s too" % (number, first[number]))
+            found.add(place, 'EI0004', words, "'%d' is also in %s" % (number, first[number]))
         first.setdefault(number, place)
 
 

@@ -26,7 +26,9 @@ class Device(NamedTuple):
 
 
 class Violations:
-    """What a table breaks; is_complete turns False once a device or its server is unknown."""
+    """The rules that a table breaks, one line each. is_complete: every device and its server could
+    be read.
+    """
 
     def __init__(self):
         self.lines: List[str] = []
@@ -36,8 +38,8 @@ class Violations:
         self._families: Dict[str, int] = {}
 
     def add(self, place: str, code: str, words: str, found: str) -> None:
-        """code: HCCL's error code, or plog for words that only HCCL's log has, or whose rule it is
-        if HCCL has no words.
+        """code: HCCL's error code; plog for words that only its log has; where HCCL has no words,
+        whose rule it is.
         """
         words = ' "%s"' % words if words else ''
         line = '%s: %s%s: %s' % (place or 'table', code, words, found)
@@ -59,7 +61,7 @@ class Violations:
 
     def check_unique(self, kind: str, value: str, place: str) -> None:
         if (kind, value) in self._first_places:
-            found = "'%s' stands in %s too" % (value, self._first_places[kind, value])
+            found = "'%s' is also in %s" % (value, self._first_places[kind, value])
             # HCCL has one sentence for addresses and for names
             self.add(place, 'EI0004', 'The IP is used repeatedly.', found)
             if kind != 'device_ip':  # two servers of one name cannot be told apart
@@ -156,7 +158,7 @@ class Fields:
         return []
 
     def name(self, key: str) -> Optional[str]:
-        """A string of at most 64 characters that stands in no other place under this key."""
+        """A string of at most 64 characters that occurs only once under this key."""
         text = self.text(key)
         if text is not None:
             if len(text) > 64:

@@ -156,7 +156,7 @@ class Reference:
 
 
 def _noise(shape: List[int]) -> tf.data.Dataset:
-    """Batches of random images without end, the same ones each time."""
+    """An endless sequence of random batches, the same each time."""
 
     def batch(number: tf.Tensor) -> Dict[str, tf.Tensor]:
         images = tf.random.stateless_uniform(shape, [0, number], maxval=256)

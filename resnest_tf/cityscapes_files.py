@@ -241,8 +241,7 @@ def train_ids(file: File) -> np.ndarray:
             % (some(wrong), cityscapes.LABELS - 1),
         )
     if IGNORE in present and all(present[:-1] < len(cityscapes.CLASSES)):
-        # Label ids have 255 hardly ever, and plants, sky or cars, which are above 20, nearly
-        # always.
+        # Label ids hardly ever include 255, and nearly always vegetation, sky or cars, above 20.
         raise unusable(
             file,
             'it looks like train ids (255, and else nothing above 18), where label ids are needed',

@@ -11,11 +11,11 @@ DIR holds one of these; each split that is there is prepared:
                                                           says where they go
 `--source digits` takes scikit-learn's handwritten digits as 72x72 JPEGs and needs no download.
 
-Which class an official validation image has is in another file:
+The classes of the official validation images are in another file:
 imagenet_2012_validation_synset_labels.txt (one synset a line, from tensorflow/models), or the
 development kit (ILSVRC2012_devkit_t12.tar.gz, or unpacked). Take care with the kit: its ground
-truth counts classes in an order of its own, NOT that of the sorted synsets, so it is of use only
-with the kit's meta.mat.
+truth counts classes in an order of its own, NOT that of the sorted synsets, so it needs the kit's
+meta.mat beside it.
 
 Records have TF-slim's schema. Class number = place of the class's folder or synset in sorted order
 + --label_offset.

@@ -148,7 +148,6 @@ def test_ais_bench(command, batch, reference, tmp_path):
     assert len(times) == 3 and summary['throughput'] == pytest.approx(2000 / np.mean(times))
 
 
-@pytest.mark.parametrize('old', [False, True])
 @pytest.mark.parametrize(
     'spoil, message',
     [
@@ -164,15 +163,11 @@ def test_ais_bench(command, batch, reference, tmp_path):
         (lambda folder: (folder / 'out').mkdir(0o755), 'out is group writable'),
     ],
 )
-def test_files_that_ais_bench_does_not_trust(
-    command, batch, tmp_path, monkeypatch, spoil, message, old
-):
+def test_files_that_ais_bench_does_not_trust(command, batch, tmp_path, spoil, message):
     batch('in/a.bin')
     spoil(tmp_path)
-    if old:
-        monkeypatch.setenv('ASCEND_SIM_AIS_BENCH_OLD', '1')
     done = bench(command)
-    assert (done.returncode, message in done.stdout) == ((0, False) if old else (1, True))
+    assert done.returncode == 1 and message in done.stdout
 
 
 def test_ais_bench_refuses_other_sizes(command, batch):

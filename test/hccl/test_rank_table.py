@@ -171,11 +171,11 @@ def test_merge_refuses(tmp_path):
     for other, words in (
         (
             saved(tmp_path / 'b.json', 'hostA', 2),
-            "a.json, .*b.json: .*server_id: .*'hostA' stands in .*generate --server_ip",
+            "a.json, .*b.json: .*server_id: .*'hostA' is also in .*generate --server_ip",
         ),
         (
             saved(tmp_path / 'c.json', 'hostC', 1),
-            "a.json, .*c.json: .*device_ip: .*'192.168.1.0' stands in .*hccn_tool",
+            "a.json, .*c.json: .*device_ip: .*'192.168.1.0' is also in .*hccn_tool",
         ),
         (saved(tmp_path / 'd.json', 'hostD', 4, range(2)), 'hostA has 4, hostD has 2; give every'),
     ):

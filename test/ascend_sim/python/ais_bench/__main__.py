@@ -39,11 +39,9 @@ def _fail(text, *values):
 
 
 def _check(path, forbidden=stat.S_IWGRP | stat.S_IWOTH):
-    """What newer tools refuse (not with ASCEND_SIM_AIS_BENCH_OLD=1): soft links, files that
-    others may write, and other characters in the whole path.
+    """Refuses, as releases since 2023 do, soft links, files that others may write, and other
+    characters in the whole path.
     """
-    if os.environ.get('ASCEND_SIM_AIS_BENCH_OLD') == '1':
-        return
     path = os.path.abspath(path)
     if re.search(r'[^_A-Za-z0-9/.-]', path):
         _fail('path contains illegal char, legal chars include A-Z a-z 0-9 _ - / .')
