@@ -158,6 +158,7 @@ class Reference:
 def _noise(shape: List[int]) -> tf.data.Dataset:
     """An endless sequence of random batches, the same each time."""
 
+    @tf.autograph.experimental.do_not_convert
     def batch(number: tf.Tensor) -> Dict[str, tf.Tensor]:
         images = tf.random.stateless_uniform(shape, [0, number], maxval=256)
         return {'image': tf.cast(images, tf.uint8), 'mask': tf.ones(shape[:1])}

@@ -63,6 +63,13 @@ def _momentum_w(cfg, learning_rate: tf.Tensor) -> tf.train.Optimizer:
     return MomentumW(cfg.weight_decay, learning_rate, cfg.momentum, use_nesterov=cfg.nesterov)
 
 
+def _after(operations: List):
+    """Returns a context whose operations wait for all of these through one: edges from each to each
+    make a large graph slow to build.
+    """
+    return tf.control_dependencies([tf.group(*operations)] if operations else [])
+
+
 class _Accumulating(tf.train.Optimizer):
     """Innermost wrapper: the mean gradient of `count` micro-batches, one after another.
 
@@ -88,7 +95,7 @@ class _Accumulating(tf.train.Optimizer):
             # Batch-norm updates belong to their micro-batch, not to the step.
             done = list(sums) + [op for op in updates if op not in before]
             scope = tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE)
-            with tf.control_dependencies(done), scope:
+            with _after(done), scope:
                 losses = self._losses_of(index)
                 total = losses.total * scale / self._count
                 pairs = [
@@ -98,7 +105,7 @@ class _Accumulating(tf.train.Optimizer):
                 sums = [a + b for a, b in zip(sums, gradients)] if sums else list(gradients)
                 part = losses.data / self._count
                 self.loss = part if self.loss is None else self.loss + part
-        with tf.control_dependencies([op for op in updates if op not in before]):
+        with _after([op for op in updates if op not in before]):
             sums = [tf.identity(sum_) for sum_ in sums]
         updates[:] = before
         return list(zip(sums, variables))
@@ -163,7 +170,7 @@ def train_op(cfg, device, losses_of: Callable[[int], Losses], learning_rate: tf.
         gradients = _clipped(list(gradients), cfg.clip_norm)
     if cfg.rate_factors:
         gradients = [g * _rate_factor(cfg, v) for g, v in zip(gradients, variables)]
-    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+    with _after(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         pairs = list(zip(gradients, variables))  # no iterator: NPULossScaleOptimizer reads it twice
         update = optimizer.apply_gradients(pairs, global_step=step)
     if cfg.ema_decay:

@@ -93,8 +93,10 @@ def reference_evaluation(weights):
                 WideResNetConfig(depth=10, widen_factor=1, num_classes=4),
             )
             values = weights(prefix)
-            for variable in tf.global_variables():
-                variable.load(values[variable.op.name], session)
+            session.run(
+                tf.global_variables_initializer(),
+                {v.initializer.inputs[1]: values[v.op.name] for v in tf.global_variables()},
+            )
             logits = session.run(logits).astype(np.float64)
         loss = (
             np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))

@@ -1,8 +1,12 @@
 """Checkpoints whose logits are known from elsewhere, and the files made of them."""
 
 import contextlib
+import importlib
+import io
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
 from typing import Dict, NamedTuple
 
@@ -70,7 +74,10 @@ def _mindspore(reference):
             else:
                 value = random.normal(0, 0.3, shape)
             weights[variable.op.name] = value.astype(np.float32)
-            variable.load(weights[variable.op.name], session)
+        session.run(
+            tf.global_variables_initializer(),
+            {v.initializer.inputs[1]: weights[v.op.name] for v in tf.global_variables()},
+        )
         return config, weights, images, session.run(logits, {x: images})
 
 
@@ -176,6 +183,33 @@ def sim(monkeypatch):
 
 
 @pytest.fixture(scope='module')
+def tools_here():
+    """Runs the stand-ins for atc and msame inside this process: as processes, each imports
+    TensorFlow. Gives subprocess.run as it was.
+    """
+    start = subprocess.run
+
+    def run(words, **options):
+        found = shutil.which(words[0])
+        if found is None or pathlib.Path(found) not in (SIM / 'bin' / 'atc', SIM / 'bin' / 'msame'):
+            return start(words, **options)
+        tool = importlib.import_module('offline.' + words[0])
+        before, text = os.getcwd(), io.StringIO()
+        os.chdir(str(options['cwd']))
+        try:
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+                status = tool.main(words[1:])
+        finally:
+            os.chdir(before)
+        return subprocess.CompletedProcess(words, status, text.getvalue())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SIM))
+        patch.setattr(subprocess, 'run', run)
+        yield start
+
+
+@pytest.fixture(scope='module')
 def sim_for_module():
     """The same for a fixture of a whole module; use it as `with sim_for_module():`."""
 
@@ -204,7 +238,10 @@ def trained(reference, images_and_labels, tmp_path_factory):
             weights[variable.op.name] = (
                 random.uniform(0.5, 1.5, shape) if positive else random.normal(0, 0.15, shape)
             ).astype(np.float32)
-            variable.load(weights[variable.op.name], session)
+        session.run(
+            tf.global_variables_initializer(),
+            {v.initializer.inputs[1]: weights[v.op.name] for v in tf.global_variables()},
+        )
         values = session.run(logits, {x: images / 127.5 - 1.0})  # normalization: half
     prefix = str(tmp_path_factory.mktemp('trained') / 'wideresnet.ckpt')
     checkpoint.write(prefix, weights)

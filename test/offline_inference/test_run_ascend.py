@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import tensorflow as tf
 from common.checkpoints import checkpoint
 from offline_inference import ascend, atc, bins, freeze, msame, run, score, to_onnx
 
+pytestmark = pytest.mark.usefixtures('tools_here')
 COUNT = 21  # records of the test split: 3 batches of 8, the last with 5
 
 
@@ -267,8 +269,9 @@ def test_graph_with_the_other_input(words, recipe, trained, tmp_path, fails):
     assert (tmp_path / 'w.onnx').stat().st_size > 10000
 
 
-def test_step_by_step(words, trained, data, recipe, tmp_path, capsys):
-    """Each command by itself gives what run gives."""
+def test_step_by_step(words, trained, data, tools_here, tmp_path, monkeypatch, capsys):
+    """Each command by itself gives what run gives; here the tools are processes."""
+    monkeypatch.setattr(subprocess, 'run', tools_here)
     freeze.main(words(tmp_path / 'w.pb', data_path=data))
     atc.main(words(tmp_path / 'w.om', frozen=tmp_path / 'w.pb', input_dtype='uint8'))
     bins.main(words(tmp_path / 'bins', input_dtype='uint8'))

@@ -18,6 +18,7 @@ from offline_inference.reference import Reference
 from resnest_tf import model, model_port
 from resnest_tf.config import ResNeStConfig
 
+pytestmark = pytest.mark.usefixtures('tools_here')
 COUNT, HEIGHT, WIDTH = 5, 64, 96
 NETWORKS = {
     'paper': dict(depth=14, width=1 / 16),

@@ -49,15 +49,17 @@ def train(frozen, rates):
 
         step, loss = optimizer.train_op(cfg, device, losses, rate)
         assert optimizer.decayed(cfg, tf.trainable_variables()) == tf.trainable_variables()
-        session.run(tf.global_variables_initializer())
         variables = {
             v.op.name: v
             for v in tf.global_variables()
             if 'Momentum' not in v.op.name and v.op.name != 'global_step'
         }
-        for name, variable in variables.items():
-            variable.load(draws.weight(name, variable.shape.as_list()), session)
-        before, found = session.run(variables), []
+        before = {name: draws.weight(name, v.shape.as_list()) for name, v in variables.items()}
+        session.run(
+            tf.global_variables_initializer(),
+            {v.initializer.inputs[1]: before[name] for name, v in variables.items()},
+        )
+        found = []
         for number, value in enumerate(rates):
             feed = {images: draws.images(number, size, publication.BATCH), rate: value}
             feed[labels] = publication.pixels(number)

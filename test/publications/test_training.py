@@ -76,7 +76,6 @@ def train(task, cfg):
 
         device = devices.select('cpu')
         step, loss = optimizer.train_op(cfg, device, losses, rate)
-        session.run(tf.global_variables_initializer())
         decayed = [v.op.name for v in optimizer.decayed(cfg, tf.trainable_variables())]
         names = [
             v.op.name
@@ -86,8 +85,10 @@ def train(task, cfg):
         variables = {v.op.name: v for v in tf.global_variables() if v.op.name in names}
         initial = session.run(variables)
         before = {n: draws.weight(n, v.shape.as_list()) for n, v in variables.items()}
-        for name, variable in variables.items():
-            variable.load(before[name], session)
+        session.run(
+            tf.global_variables_initializer(),
+            {v.initializer.inputs[1]: before[name] for name, v in variables.items()},
+        )
         found = []
         for number, value in enumerate(draws.RATES):
             feed = {images: draws.images(number, size, batch), rate: value}

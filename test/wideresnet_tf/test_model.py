@@ -40,10 +40,12 @@ def session_with(weights):
     over.
     """
     session = tf.Session()
-    variables = {v.op.name: v for v in tf.global_variables()}
-    assert set(variables) == set(weights)
-    for name, variable in variables.items():
-        variable.load(weights[name], session)
+    variables = tf.global_variables()
+    assert {v.op.name for v in variables} == set(weights)
+    session.run(
+        tf.global_variables_initializer(),
+        {v.initializer.inputs[1]: weights[v.op.name] for v in variables},
+    )
     return session
 
 
@@ -374,11 +376,11 @@ def test_training_updates_every_batch_norm_and_every_weight(variant, norms, deca
     )
     moving = [v for v in tf.global_variables() if v.op.name.endswith('moving_variance')]
     with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
-        for v in moving:  # far above the batch's variance: what is left of it is the decay
-            v.load(np.full(v.shape.as_list(), 1e6), session)
+        # Far above the batch's variance: what is left of it is the decay.
+        large = {v.initializer.inputs[1]: np.full(v.shape.as_list(), 1e6) for v in moving}
+        session.run(tf.global_variables_initializer(), large)
         session.run(updates, {images: np.random.RandomState(0).normal(size=(2, 32, 32, 3))})
-        left = [session.run(v)[0] / 1e6 for v in moving]
+        left = [value[0] / 1e6 for value in session.run(moving)]
     assert {'%.3g' % value for value in left} == decays
     assert '%.3g' % left[-1] == '0.9'
 

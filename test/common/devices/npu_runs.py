@@ -17,7 +17,7 @@ several = [
     ),
 ]
 CM = (
-    '--cm_chief_ip 127.0.0.1 --cm_chief_port 29688 --cm_chief_device 0 --cm_worker_size 3'
+    '--cm_chief_ip 127.0.0.1 --cm_chief_port 29688 --cm_chief_device 0 --cm_worker_size 2'
     ' --cm_worker_ip 127.0.0.1'.split()
 )
 

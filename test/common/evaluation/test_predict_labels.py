@@ -41,11 +41,13 @@ def trained(tmp_path_factory):
     pixels = pixels.repeat(8, axis=1).repeat(8, axis=2)
     with tf.Graph().as_default(), tf.Session() as session:
         logits = model.build(input_pipeline.normalize(tf.constant(pixels), cfg), cfg)
-        session.run(tf.global_variables_initializer())
+        kernels = {}
         for variable in tf.trainable_variables():
             if variable.op.name.endswith('kernel'):
                 shape = variable.shape.as_list()
-                variable.load(random.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape), session)
+                value = random.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)
+                kernels[variable.initializer.inputs[1]] = value
+        session.run(tf.global_variables_initializer(), kernels)
         classes = session.run(tf.argmax(logits, axis=3)).astype(np.uint8)
         tf.train.Saver().save(session, str(folder / 'r.ckpt'), write_meta_graph=False)
     assert len(np.unique(classes)) > 2

@@ -309,10 +309,12 @@ def step_of(chosen, features, start=None, steps=1):
         )
         variables = {v.op.name: v for v in tf.global_variables()}
         with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            for name, value in (start or {}).items():
-                if name in variables:
-                    variables[name].load(value, session)
+            given = {
+                variables[name].initializer.inputs[1]: value
+                for name, value in (start or {}).items()
+                if name in variables
+            }
+            session.run(tf.global_variables_initializer(), given)
             before = session.run(variables)
             losses = [session.run([spec.loss, spec.train_op])[0] for _ in range(steps)]
             return before, session.run(variables), losses
