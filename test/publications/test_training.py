@@ -83,6 +83,7 @@ def train(task, cfg):
             if 'Momentum' not in v.op.name and v.op.name != 'global_step'
         ]
         variables = {v.op.name: v for v in tf.global_variables() if v.op.name in names}
+        session.run(tf.global_variables_initializer())
         initial = session.run(variables)
         before = {n: draws.weight(n, v.shape.as_list()) for n, v in variables.items()}
         session.run(
