@@ -50,7 +50,7 @@ def made(tmp_path_factory):
         output = model.build(tf.constant(images), cfg)
         tf.train.Saver().restore(session, prefix)
         logits = session.run(output)
-        weights = {variable.op.name: variable.eval() for variable in tf.global_variables()}
+        weights = session.run({v.op.name: v for v in tf.global_variables()})
     average = logits.mean(axis=0)
     scale = 2 / (logits - average).std()
     logits = (logits - average) * scale
