@@ -93,10 +93,8 @@ def _horovod() -> Finding:
 
 
 def _gpu() -> Finding:
-    from common.devices import gpu
-
     fix = 'install tensorflow-gpu==1.15.0 with CUDA 10.0 and cuDNN 7.6'
-    there = gpu.available()
+    there, _ = _ask('import sys; from common.devices import gpu; sys.exit(not gpu.available())')
     return _finding('gpu', there, 'found' if there else 'TensorFlow sees none', fix, MISSING)
 
 

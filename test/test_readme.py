@@ -1,11 +1,16 @@
 """The pages at the top: commands that run as written, the same in both languages, links."""
 
+import dataclasses
 import os
 import pathlib
 import re
 import subprocess
 
 import pytest
+
+from resnest_tf.config import ResNeStConfig
+from wideresnet_tf.config import WideResNetConfig
+from xception_tf.config import XceptionConfig
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = sorted(ROOT.glob('*.md')) + sorted(ROOT.glob('*/README.md'))
@@ -38,6 +43,35 @@ def test_links_lead_somewhere(page):
         target for target in targets if '://' not in target and not (page.parent / target).exists()
     ]
     assert not missing
+
+
+def test_flags_and_files_of_every_page_exist():
+    """In each command for this suite, in blocks and in running text."""
+    configs = (WideResNetConfig, XceptionConfig, ResNeStConfig)
+    legal = {'config', 'help'}
+    for config in configs:
+        legal |= set(config.aliases) | {field.name for field in dataclasses.fields(config)}
+    packages = ('common', 'hccl', 'offline_inference', 'wideresnet_tf', 'xception_tf', 'resnest_tf')
+    for package in packages:
+        for path in (ROOT / package).rglob('*.py'):
+            legal |= set(re.findall(r"'(?:--)?(\w+)'", path.read_text().lower()))
+    start = r'(?:python3? -m ({0})\b|(?:\S*/)?(?:run_\w+\.py|(?:train_[18]p|test_1p)\.sh))(.*)'
+    checked, faults = 0, []
+    for page in PAGES:
+        text = page.read_text().replace('\\\n', ' ')
+        for command in re.findall('[^\n`]+', re.sub(r'python(.*?)\n {4,}--', r'python\1 --', text)):
+            for part in re.split(r' -- |(?<=\s)#', command):
+                found = re.search(start.format('|'.join(packages)), part)
+                if not found:
+                    continue
+                flags = set(re.findall(r'(?<=[\s\[])--(\w+)', found.group(2)))
+                files = re.findall(r'\S+_tf/\S+\.(?:yaml|py|sh)\b|(?<=\s)configs/\S+', part)
+                missing = [
+                    f for f in files if not any((d / f).exists() for d in (ROOT, page.parent))
+                ]
+                faults += [(page.name, part, sorted(flags - legal) + missing)]
+                checked += 1
+    assert checked > 60 and not [fault for fault in faults if fault[2]]
 
 
 def test_commands_of_the_readme_run_as_written(tmp_path):

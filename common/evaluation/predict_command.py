@@ -47,7 +47,7 @@ def run(task: Task, argv: Sequence[str]) -> None:
         parser.print_help()
         return
     options, flags = parser.parse_known_args(argv)
-    cfg = models.parse(task, flags)
+    cfg = models.parse(task, ['--do_train', 'False'] + flags)  # a run's config.yaml says True
     if cfg.do_train or not cfg.model_path:
         raise UserError('--predict needs a checkpoint, --model_path CKPT, and no --do_train True')
     if options.class_names and predict.is_dense(cfg):

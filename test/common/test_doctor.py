@@ -296,6 +296,19 @@ def test_something_broken_is_status_1(monkeypatch, capsys):
     assert all(line.startswith('not yet') for line in lines[-len(doctor.USES) :])
 
 
+def test_a_python_without_any_package_can_run_it():
+    code = 'from common import doctor; doctor._ask = lambda code: (False, "x"); doctor.main([])'
+    answer = subprocess.run(
+        [sys.executable, '-S', '-c', code],
+        cwd=str(SIM.parent.parent),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert answer.returncode == 1 and not answer.stderr
+    assert 'not yet  CPU (--device cpu)  ->  tensorflow: want 1.15' in answer.stdout
+
+
 @pytest.mark.slow
 def test_this_machine():
     answer = subprocess.run(
