@@ -1,6 +1,8 @@
 """Runs side by side, and results over seeds."""
 
 import json
+import pathlib
+import shutil
 import statistics
 
 import pytest
@@ -9,6 +11,8 @@ from example_runs import EVAL, read_tables, whole_run
 
 from common import report as command
 from common.reporting import compare
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -111,6 +115,15 @@ def test_results_keep_what_stands_around_them(runs, tmp_path):
     assert '90.50 to 92.00 %' in text and text.count('## digits') == 1
     assert '[0](digits-seed0/report.md)' in text
     assert '[training](digits-seed0/plots/training.png)' in text
+
+
+def test_results_of_the_repository_are_what_its_runs_say(tmp_path):
+    shutil.copytree(str(ROOT / 'docs' / 'results'), str(tmp_path / 'docs' / 'results'))
+    path = tmp_path / 'RESULTS.md'
+    shutil.copy(str(ROOT / 'RESULTS.md'), str(path))
+    folders = sorted((tmp_path / 'docs' / 'results').iterdir())
+    command.main(['--results', *map(str, folders), '--output', str(path)])
+    assert path.read_text() == (ROOT / 'RESULTS.md').read_text()
 
 
 def test_mistakes(runs, tmp_path, capsys):
