@@ -8,7 +8,7 @@ import pathlib
 import platform
 import re
 import shutil
-from typing import Any, Dict, Iterator, Union
+from typing import Any, Dict, Iterator, List, Tuple, Union
 
 from common.errors import UserError
 
@@ -95,3 +95,24 @@ def write_json(path: Union[str, os.PathLike], content: Dict[str, Any]) -> None:
     """Writes a mapping as JSON, which has no NaN: ValueError for one."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
+
+
+def read_rows(path: Union[str, os.PathLike]) -> Tuple[List[Dict[str, Any]], int]:
+    """Returns the rows of a metrics.jsonl, [] without one, and how many lines cannot be read.
+
+    The last line, which a killed or running session may have left half written, does not count.
+    """
+    path = pathlib.Path(path)
+    lines = path.read_text(errors='replace').splitlines() if path.exists() else []
+    rows: List[Dict[str, Any]] = []
+    broken = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and isinstance(row.get('kind'), str):
+            rows.append(row)
+        else:
+            broken += number < len(lines)
+    return rows, broken

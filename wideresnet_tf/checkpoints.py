@@ -14,8 +14,8 @@ import tensorflow as tf
 from common.checkpoints.description import Description
 from common.checkpoints.importers import account
 from common.checkpoints.importers.torch import to_tensorflow, torch_shape
+from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, some
-from common.training.layers import variable_shapes
 from wideresnet_tf import model
 from wideresnet_tf.config import WideResNetConfig
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from common.checkpoints.description import Description
 from common.checkpoints.importers import account
+from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, some
-from common.training.layers import variable_shapes
 from xception_tf import model
 from xception_tf.config import XceptionConfig
 

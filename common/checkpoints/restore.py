@@ -1,7 +1,6 @@
 """How a checkpoint fits a network: which variable is restored from which, and what is left out."""
 
-import functools
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +11,7 @@ from common.task import Task
 
 AVERAGE = '/ExponentialMovingAverage'  # suffix of tf.train.ExponentialMovingAverage's shadows
 Shapes = Dict[str, Sequence[int]]
+_SHAPES: Dict[Any, Dict[str, List[int]]] = {}  # of each network: building a graph takes a second
 
 
 class RestorePlan(NamedTuple):
@@ -22,34 +22,27 @@ class RestorePlan(NamedTuple):
     report: str
 
 
+def variable_shapes(build: Callable[[], Any]) -> Dict[str, List[int]]:
+    """{name: shape} of the variables that build() makes, in that order, in a graph of their own."""
+    with tf.Graph().as_default():
+        build()
+        return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+
+
 def network_variables(task: Task, cfg: Any, training: bool = False) -> Dict[str, List[int]]:
     """Returns {name: shape} of the network's weights and batch-norm statistics, in creation order.
 
     training: with those that only training has, such as an auxiliary head's.
     """
-    return dict(_network_variables(task, _Identity(cfg), training))
 
-
-class _Identity:
-    """Lets functools cache by a configuration, which holds lists and so has no hash."""
-
-    def __init__(self, cfg: Any):
-        self.cfg, self._text = cfg, repr(cfg)
-
-    def __hash__(self):
-        return hash(self._text)
-
-    def __eq__(self, other):
-        return self._text == other._text
-
-
-@functools.lru_cache(maxsize=8)  # building a graph takes a second
-def _network_variables(task: Task, identity: _Identity, training: bool) -> Dict[str, List[int]]:
-    cfg = identity.cfg
-    with tf.Graph().as_default():
+    def build():
         images = tf.placeholder(tf.float32, (1,) + tuple(cfg.input_shape))
         task.build(images, cfg, training=training, dropout=lambda x, rate, index: x)
-        return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+
+    key = task, repr(cfg), training
+    if key not in _SHAPES:
+        _SHAPES[key] = variable_shapes(build)
+    return dict(_SHAPES[key])
 
 
 def plan_restore(task: Task, cfg: Any, path: PathLike, training: bool = False) -> RestorePlan:

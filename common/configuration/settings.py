@@ -199,8 +199,6 @@ class Config(NPUOptions):
                 'schedule piecewise: it needs boundaries, and a factor for each; found boundaries'
                 ' %s and factors %s' % (self.boundaries, self.factors)
             )
-        if sorted(self.boundaries) != self.boundaries:
-            raise UserError('boundaries: %s must ascend' % self.boundaries)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for number in value if isinstance(value, list) else [value]:
@@ -213,6 +211,10 @@ class Config(NPUOptions):
                             'finite numbers' if isinstance(value, list) else 'a finite number',
                         )
                     )
+        if any(b <= a for a, b in zip([0, *self.boundaries], self.boundaries)):
+            raise UserError('boundaries: %s must ascend, all above 0' % self.boundaries)
+        if any(factor < 0 for factor in self.factors):
+            raise UserError('factors: %s is not legal; give numbers, 0 or more' % self.factors)
         self.check_npu()
         for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
             if getattr(self, name) >= 1:

@@ -17,6 +17,7 @@ from common.devices.base import Device
 from common.devices.exchange import Exchange
 from common.evaluation.errors import translated
 from common.files import atomic, write_json
+from common.metrics import scores
 from common.task import Task
 
 COUNTS = 'counts'  # collection of an evaluation graph: ('key', tensor) pairs
@@ -60,7 +61,7 @@ def _scaffold(names: Dict[str, str]) -> tf.train.Scaffold:
 class _Counter(tf.train.SessionRunHook):
     """Adds up the counts of all batches, and at the end those of all ranks, exactly.
 
-    Whole numbers are added in int64, others in float64. totals: the sums, once the session ended.
+    totals: the sums, once the session ended.
     """
 
     def __init__(self, device: Device, cfg: Any, batches: int, accumulate: Callable):
@@ -89,10 +90,7 @@ class _Counter(tf.train.SessionRunHook):
     def after_run(self, run_context, run_values):
         if self.totals:
             self.seconds += time.perf_counter() - self._start
-        for key, value in self._accumulate(run_values.results).items():
-            whole = np.issubdtype(value.dtype, np.integer)
-            total = np.asarray(value, np.int64 if whole else np.float64)
-            self.totals[key] = self.totals.get(key, 0) + total
+        self.totals = scores.add(self.totals, self._accumulate(run_values.results))
         self._bar.update()
 
     def end(self, session):

@@ -6,10 +6,6 @@ from typing import Optional
 import numpy as np
 import tensorflow as tf
 
-from common.errors import UserError, suggest
-
-AVERAGES = ('valid', 'all')
-
 
 def elementwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Softmax cross entropy of each element in nats, float32, shaped like labels [...]; logits
@@ -38,7 +34,6 @@ def cross_entropy(
     *,
     labels_b: Optional[tf.Tensor] = None,
     lam: Optional[tf.Tensor] = None,
-    mask: Optional[tf.Tensor] = None,
     ignore_label: Optional[int] = None,
     average: str = 'valid',
 ) -> tf.Tensor:
@@ -51,24 +46,14 @@ def cross_entropy(
         logits: [B, C] or [B, H, W, C], any float dtype.
         labels: integers [B] or [B, H, W] in [0, C), or `ignore_label`.
         label_smoothing: e in [0, 1); targets are (1-e) one-hot + e/C (Szegedy et al. 2016, section
-        7).
+            7).
         labels_b, lam: mixed targets, lam * labels + (1-lam) * labels_b (Zhang et al. 2018); lam
-        scalar or shaped like labels.
-        mask: float, shaped like labels: 1 = counts, 0 = left out.
+            scalar or shaped like labels.
         ignore_label: elements with this label are left out (Cityscapes: 255).
         average: 'valid' divides by the number of elements not left out (0 of them give loss 0),
-        'all' by that of all.
-    Raises:
-        UserError: label_smoothing or average is not legal.
+            'all' by that of all.
     """
-    if not 0.0 <= label_smoothing < 1.0:
-        raise UserError(
-            'label_smoothing is %r but must be at least 0 and below 1; 0 switches it off'
-            % label_smoothing
-        )
-    if (labels_b is None) != (lam is None):
-        raise ValueError('labels_b and lam belong together')
-    labels, valid = _split_ignored(labels, mask, ignore_label)
+    labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
     if labels_b is not None:
         lam = tf.cast(lam, tf.float32)
@@ -84,23 +69,16 @@ def focal(
     labels: tf.Tensor,
     gamma: float = 2.0,
     ignore_label: Optional[int] = None,
-    *,
-    mask: Optional[tf.Tensor] = None,
     average: str = 'valid',
 ) -> tf.Tensor:
     """Mean of (1-p)^gamma * -log p, p = softmax probability of the label (Lin et al. 2017, equation
     4, no alpha).
 
-    Arguments, result and errors as in `cross_entropy`; gamma >= 0, and 0 gives cross entropy. The
-    published ResNeSt port uses gamma 2 and average='all' with ignore_label=255: the ignored pixels
-    add 0 but are counted in the mean.
+    Arguments and result as in `cross_entropy`; gamma >= 0, and 0 gives cross entropy. The published
+    ResNeSt port uses gamma 2 and average='all' with ignore_label=255: the ignored pixels add 0 but
+    are counted in the mean.
     """
-    if not gamma >= 0.0:
-        raise UserError(
-            'the gamma of the focal loss is %r but must be at least 0; 0 gives cross entropy'
-            % gamma
-        )
-    labels, valid = _split_ignored(labels, mask, ignore_label)
+    labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
     # The floor keeps the gradient of the power finite at p = 1 for gamma < 1.
     miss = tf.maximum(1.0 - tf.exp(-loss), 1e-7)
@@ -113,29 +91,16 @@ def ohem(
     threshold: float = 0.7,
     min_kept: int = 100000,
     ignore_label: Optional[int] = None,
-    mask: Optional[tf.Tensor] = None,
 ) -> tf.Tensor:
     """Mean cross entropy of the hard elements, a float32 scalar in nats: online hard example mining
     (Shrivastava et al. 2016).
 
     Hard are those whose label has a probability below `threshold`, and always the min_kept x B
-    hardest of the batch. This is mmsegmentation's OHEMPixelSampler, except that there, if no more
-    than so many count at all, the easiest one is left out. Other arguments are as in
-    `cross_entropy`, but shapes must be static.
-
-    Args:
-        threshold: a probability; with 0 only the min_kept x B hardest count.
-        min_kept: elements per image on average, at least 0.
-    Raises:
-        UserError: threshold or min_kept is not legal.
+    hardest of the batch; threshold 0 leaves these alone. This is mmsegmentation's OHEMPixelSampler,
+    except that there, if no more than so many count at all, the easiest one is left out. Other
+    arguments are as in `cross_entropy`, but shapes must be static.
     """
-    if not 0.0 <= threshold <= 1.0:
-        raise UserError('ohem_threshold is %r but must be a probability, 0 to 1' % threshold)
-    if min_kept < 0:
-        raise UserError('ohem_min_kept is %r but must be at least 0' % min_kept)
-    if not labels.shape.is_fully_defined():
-        raise ValueError('ohem needs labels of a static shape, not %s' % labels.shape)
-    labels, valid = _split_ignored(labels, mask, ignore_label)
+    labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
     # Probabilities p and cross entropies -log p have opposite orders. What is left out is easier
     # than anything.
@@ -164,10 +129,10 @@ def _kth_largest(values: tf.Tensor, k: int, steps: int = 24) -> tf.Tensor:
     return low
 
 
-def _split_ignored(labels, mask, ignore_label):
+def _split_ignored(labels, ignore_label):
     """(labels that are safe to look up, float32 weights 0/1 of their shape)."""
     labels = tf.cast(labels, tf.int32)
-    valid = tf.ones_like(labels, tf.float32) if mask is None else tf.cast(mask, tf.float32)
+    valid = tf.ones_like(labels, tf.float32)
     if ignore_label is not None:
         ignored = tf.equal(labels, ignore_label)
         labels = tf.where(ignored, tf.zeros_like(labels), labels)
@@ -176,11 +141,6 @@ def _split_ignored(labels, mask, ignore_label):
 
 
 def _mean(loss, valid, average):
-    if average not in AVERAGES:
-        raise UserError(
-            'average is %r but must be one of: %s%s'
-            % (average, ', '.join(AVERAGES), suggest(average, AVERAGES))
-        )
     # Selected, not multiplied: 0 * NaN would let a left-out element poison the loss.
     total = tf.reduce_sum(tf.where(tf.greater(valid, 0.0), loss * valid, tf.zeros_like(loss)))
     elements = tf.reduce_sum(valid) if average == 'valid' else tf.reduce_sum(tf.ones_like(valid))

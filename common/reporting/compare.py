@@ -8,7 +8,7 @@ from common.errors import UserError
 from common.files import atomic
 from common.metrics import figures
 from common.reporting import curves, facts, html_page, report
-from common.reporting.markdown import cell, table
+from common.reporting.markdown import cell, side_by_side
 from common.reporting.run_folder import RunFolder
 
 
@@ -19,10 +19,6 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
     if len(folders) < 2:
         raise UserError('--compare needs two runs or more')
     runs = dict(zip(labels(folders), map(report.read, folders)))
-    settings, stated = differences(runs), {}
-    for label, run in runs.items():
-        for name, text in facts.training(run).items():
-            stated.setdefault(name, dict.fromkeys(runs, ''))[label] = text
     page = pathlib.Path(output) / 'comparison.html'
     parts = [
         '# Comparison of %d runs' % len(runs),
@@ -34,8 +30,8 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
         report.figure_table(
             'Figures', {label: run.latest for label, run in runs.items()}, only=figures.FIGURES
         ),
-        _columns('Training', runs, stated),
-        _columns('Configuration keys that differ', runs, settings),
+        side_by_side('Training', {label: facts.training(run) for label, run in runs.items()}),
+        side_by_side('Configuration keys that differ', differences(runs)),
     ]
     if any(run.rows['train'] or run.rows['eval'] for run in runs.values()):
         with atomic(page.with_suffix('.png')) as temporary:
@@ -59,16 +55,12 @@ def labels(folders: Sequence[str]) -> List[str]:
 
 
 def differences(runs: Dict[str, RunFolder]) -> Dict[str, Dict[str, Any]]:
-    """{key: {label: value}} of the keys in which the runs' configurations are not all the same."""
+    """{label: {key: value}} of the keys in which the runs' configurations are not all the same."""
     keys = dict.fromkeys(key for run in runs.values() for key in run.config)
-    rows = {
+    found = {
         key: {label: run.config.get(key, '') for label, run in runs.items()}
         for key in keys
         if key not in ('output_path', 'published')
     }
-    return {key: row for key, row in rows.items() if len(set(map(str, row.values()))) > 1}
-
-
-def _columns(heading: str, runs: Dict[str, RunFolder], rows: Dict[str, Dict[str, Any]]) -> str:
-    body = [[name, *(row[label] for label in runs)] for name, row in rows.items()]
-    return table(heading, ['', *runs], body, left=1 + len(runs))
+    differing = [key for key, values in found.items() if len(set(map(str, values.values()))) > 1]
+    return {label: {key: found[key][label] for key in differing} for label in runs}

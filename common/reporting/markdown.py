@@ -1,6 +1,6 @@
 """Markdown: tables and their cells."""
 
-from typing import Any, Sequence
+from typing import Any, Dict, Sequence
 
 import tabulate
 
@@ -20,6 +20,13 @@ def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]], le
         colalign=['left'] * left + ['right'] * (len(header) - left),
     )
     return '## %s\n\n%s' % (heading, text) if heading else text
+
+
+def side_by_side(heading: str, columns: Dict[str, Dict[str, Any]]) -> str:
+    """A section with a table of texts {column: {row: value}}, '' where a column has no such row."""
+    labels = dict.fromkeys(label for column in columns.values() for label in column)
+    rows = [[label, *(column.get(label, '') for column in columns.values())] for label in labels]
+    return table(heading, ['', *columns], rows, left=1 + len(columns))
 
 
 def cell(text: Any) -> str:

@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.files import atomic
 from common.metrics import figures, scores
 from common.reporting import class_plots, curves, facts, html_page
-from common.reporting.markdown import cell, table
+from common.reporting.markdown import cell, side_by_side, table
 from common.reporting.run_folder import Row, RunFolder
 
 MOST = 5  # confusions and weak classes that are listed
@@ -108,9 +108,7 @@ def _offline(run: RunFolder) -> str:
     columns: Dict[str, Dict[str, str]] = {}
     for result in run.offline:
         columns.setdefault('.%s' % result.get('backend', '?'), {}).update(facts.offline(result))
-    labels = dict.fromkeys(label for column in columns.values() for label in column)
-    rows = [[label, *(column.get(label, '') for column in columns.values())] for label in labels]
-    return table('Offline inference', ['', *columns], rows)
+    return side_by_side('Offline inference', columns)
 
 
 def _pictures(run: RunFolder) -> List[str]:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 import yaml
 
+from common.files import read_rows
 from common.metrics import figures
 from common.metrics.figures import number
 
@@ -98,22 +99,15 @@ class RunFolder:
             self.notes.append('%s does not list pictures and is left out.' % name)
 
     def _read_rows(self, name: str) -> None:
-        path = self.folder / name
         try:
-            lines = path.read_text(errors='replace').splitlines() if path.exists() else []
+            rows, broken = read_rows(self.folder / name)
         except OSError as error:
-            lines = []
+            rows, broken = [], 0
             self.notes.append('%s cannot be read (%s) and is left out.' % (name, error.strerror))
-        broken, elapsed, last = 0, 0.0, None
-        for index, line in enumerate(lines):
-            try:
-                row = self._typed(name, json.loads(line))
-                kind = row['kind']
-            except (ValueError, KeyError, AttributeError, RecursionError):
-                # The last line of a killed or a running session may be half written.
-                broken += index < len(lines) - 1
-                continue
-            now = row.get('time', last)
+        elapsed, last = 0.0, None
+        for row in rows:
+            row = self._typed(name, row)
+            kind, now = row['kind'], row.get('time', last)
             self.ended = kind == 'end' or self.ended and kind != 'run'
             if kind == 'run':
                 self._forget_after(row.get('resumed_from', 0))

@@ -1,23 +1,13 @@
 """Pieces of networks that the models share: widths, padding, dropout and batch normalisation."""
 
-import collections
 import itertools
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, Optional
 
 import tensorflow as tf
 
 from common.training.batch_norm import BatchNorm, local
 
 Dropout = Callable[[tf.Tensor, float, int], tf.Tensor]  # (x, rate, index of the layer) -> x
-
-
-def variable_shapes(build: Callable[[], Any]) -> Dict[str, List[int]]:
-    """{name: shape} of the variables that build() makes, in that order, in a graph of their own."""
-    with tf.Graph().as_default():
-        build()
-        return collections.OrderedDict(
-            (variable.op.name, variable.shape.as_list()) for variable in tf.global_variables()
-        )
 
 
 def scaled(filters: int, width: float, *, divisor: int, multiple: int = 1) -> int:

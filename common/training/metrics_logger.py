@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pathlib
 import sys
 import time
 from typing import Any, Dict, List
@@ -12,22 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from common.files import atomic
+from common.files import atomic, read_rows
 from common.metrics.gallery import png
-
-
-def read_rows(folder: str) -> List[Dict[str, Any]]:
-    """Returns the rows of metrics.jsonl; a line that a killed run left half written is left out."""
-    path = pathlib.Path(folder, 'metrics.jsonl')
-    rows = []
-    for line in path.read_text(errors='replace').splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and 'kind' in row:
-            rows.append(row)
-    return rows
 
 
 def current_steps(rows: List[Dict[str, Any]], kind: str, until: int) -> List[int]:
@@ -56,7 +41,7 @@ class MetricsLogger:
             return
         os.makedirs(folder, exist_ok=True)
         self._path = os.path.join(folder, 'metrics.jsonl')
-        rows = read_rows(folder)
+        rows, _ = read_rows(self._path)
         for row in rows:
             if row.get('step', 0) > resumed_from:
                 row['superseded'] = True

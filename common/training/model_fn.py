@@ -32,7 +32,7 @@ def build(
     def model_fn(features, labels, mode):
         tf.set_random_seed(cfg.seed)  # initial weights
         step = tf.train.get_or_create_global_step()
-        rate = schedule.of_recipe(cfg, step, total_steps, steps_per_epoch)
+        rate = schedule.learning_rate(cfg, step, total_steps, steps_per_epoch)
 
         def losses(index: int) -> optimizer.Losses:
             part = _micro_batch(features, index, cfg)

@@ -12,6 +12,7 @@ from common.checkpoints import checkpoint
 from common.configuration import config
 from common.data import records
 from common.errors import UserError
+from common.files import read_rows
 from common.task import Task
 from common.training import metrics_logger
 
@@ -45,7 +46,7 @@ def find_start(task: Task, cfg: Any, total: int, data: Dict[str, str]) -> Start:
             prefix, step = candidate, saved
             break
         notes.append('warning: %s is damaged and is skipped' % candidate)
-    rows = metrics_logger.read_rows(output)
+    rows, _ = read_rows(pathlib.Path(output, 'metrics.jsonl'))
     final = pathlib.Path(output, task.final_checkpoint)
     if prefix is None:
         _refuse_leftovers(output, final, rows)

@@ -22,7 +22,7 @@ from common.evaluation import evaluate, show_batch
 from common.evaluation.errors import translated
 from common.files import write_json
 from common.task import Task
-from common.training import agreement, global_batch, model_fn, resume, schedule
+from common.training import agreement, global_batch, model_fn, resume
 from common.training import plan as plans
 from common.training.metrics_logger import MetricsLogger
 from common.training.progress import Progress, ThroughputMeter
@@ -79,7 +79,6 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
     evaluates = records.has_split(cfg.data_path, task.eval_split)
     eval_folder = pipeline.open_split(task, cfg, task.eval_split) if evaluates else None
     plan = plans.make(cfg, folder.count, device.size, evaluates)
-    schedule.of_recipe(cfg, 0, plan.total, plan.steps_per_epoch)  # raises what is wrong with it
     notes = notes + without_effect(cfg) + cfg.training_notes(device.size)
     data = {task.train_split: resume.fingerprint(folder)}
     if eval_folder:

@@ -35,9 +35,10 @@ def trained(monkeypatch, tmp_path):
         output = pathlib.Path(words[words.index('--output_path') + 1])
         output.mkdir()
         rows = [dict(kind='run', ranks=2, global_batch=16)]
+        rows += [dict(kind='train', step=2, loss=9.0, superseded=True)]  # before a resume
         rows += [dict(kind='train', step=step, loss=3.0 - step) for step in (1, 2)]
         rows += [dict(kind='end', images_per_second=400.0)]
-        (output / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+        (output / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)) + '\n{"ki')
         (output / 'eval.json').write_text(json.dumps(dict(loss=1.0, top1=0.25)))
         (output.parent / 'rank_0.log').write_text('the log')
         raise SystemExit(launch.status)

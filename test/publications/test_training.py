@@ -166,7 +166,7 @@ def rates(task, name, steps_per_epoch):
     """The recipe's learning rate at every step."""
     cfg = recipe(task, name)
     total = int(cfg.epochs * steps_per_epoch)
-    return schedule.of_recipe(cfg, np.arange(total), total, steps_per_epoch)
+    return schedule.learning_rate(cfg, np.arange(total), total, steps_per_epoch)
 
 
 @pytest.mark.parametrize('name', ['wrn28_10_cifar10', 'wrn28_10_cifar100'])

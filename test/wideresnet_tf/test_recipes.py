@@ -38,7 +38,7 @@ def rates(cfg, epochs, devices=1):
     """The learning rate of the first step of each epoch, counted from 0."""
     per_epoch = records.steps_per_epoch(CIFAR, cfg.batch_size * cfg.accumulate * devices)
     return [
-        float(schedule.of_recipe(cfg, epoch * per_epoch, int(cfg.epochs * per_epoch), per_epoch))
+        schedule.learning_rate(cfg, epoch * per_epoch, int(cfg.epochs * per_epoch), per_epoch)
         for epoch in epochs
     ]
 

@@ -334,7 +334,7 @@ def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
         TASK, ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))]
     )
     for step, rate in rates.items():
-        assert schedule.of_recipe(
+        assert schedule.learning_rate(
             cfg, step, int(cfg.epochs) * per_epoch, per_epoch
         ) == pytest.approx(rate, rel=1e-6)
 

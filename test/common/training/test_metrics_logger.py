@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from common.training.metrics_logger import MetricsLogger, current_steps, read_rows
+from common.files import read_rows
+from common.training.metrics_logger import MetricsLogger, current_steps
 
 
 def test_records_are_lines_of_json_and_scalars_of_tensorboard(rows, tmp_path):
@@ -76,5 +77,5 @@ def test_rows_after_the_checkpoint_are_superseded_and_a_torn_line_is_dropped(row
         ('eval', 4, True),
         ('train', 3, False),
     ]
-    assert current_steps(read_rows(str(tmp_path)), 'train', 3) == [1, 2, 3]
+    assert current_steps(read_rows(tmp_path / 'metrics.jsonl')[0], 'train', 3) == [1, 2, 3]
     assert not list(tmp_path.glob('.*'))

@@ -619,7 +619,7 @@ def test_skip_corrupt_leaves_them_out_and_image_num_limits_training_alone(
         ),
         (
             ('--schedule', 'piecewise', '--boundaries', '[1, 1]', '--factors', '[0.2, 0.1]'),
-            'boundaries .*ascend',
+            'boundaries: .*ascend',
         ),
         (('--data_path', '/nowhere'), '/nowhere: no such folder'),
         (('--device', 'gpu'), '--device gpu'),
