@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
+from common import host
 from common.ascend import cann, environment, npu_smi
 from common.errors import Parser, UserError, entry_point
 
@@ -79,7 +80,7 @@ def _package(name: str, wanted: str) -> Finding:
 
 
 def _python() -> Finding:
-    machine = platform.python_version(), platform.machine(), os.cpu_count()
+    machine = platform.python_version(), platform.machine(), host.cores()
     fix = 'TensorFlow 1.15 needs Python 3.7: ./setup.sh, then .venv/bin/python'
     return _finding('python', sys.version_info[:2] == (3, 7), '%s on %s, %d cores' % machine, fix)
 

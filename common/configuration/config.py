@@ -19,6 +19,9 @@ from common.files import atomic
 
 ConfigType = TypeVar('ConfigType')
 COMMANDS = ('--predict', '--show_batch')  # of a run script, beside training and evaluation
+# Fields that may differ between the ranks and the sessions of a run: paths, and what to do.
+LOCAL = ('do_train', 'restart', 'published', 'model_path')
+LOCAL += ('data_path', 'output_path', 'data_url', 'train_url')
 
 
 def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:

@@ -203,14 +203,8 @@ class Config(NPUOptions):
             value = getattr(self, field.name)
             for number in value if isinstance(value, list) else [value]:
                 if isinstance(number, float) and not math.isfinite(number):
-                    raise UserError(
-                        '%s: %s is not legal; give %s'
-                        % (
-                            field.name,
-                            value,
-                            'finite numbers' if isinstance(value, list) else 'a finite number',
-                        )
-                    )
+                    legal = 'finite numbers' if isinstance(value, list) else 'a finite number'
+                    raise UserError('%s: %s is not legal; give %s' % (field.name, value, legal))
         if any(b <= a for a, b in zip([0, *self.boundaries], self.boundaries)):
             raise UserError('boundaries: %s must ascend, all above 0' % self.boundaries)
         if any(factor < 0 for factor in self.factors):

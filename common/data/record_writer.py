@@ -206,11 +206,12 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     """Does what is left of the jobs, in processes, while a bar moves. A failure or Ctrl-C stops all
     of them.
     """
-    total, pending = sum(len(job.items) for job in jobs), [j for j in jobs if not j.path.exists()]
-    finished = total - sum(len(job.items) for job in pending)
+    left = [job for job in jobs if not job.path.exists()]
+    total = sum(len(job.items) for job in jobs)
+    finished = total - sum(len(job.items) for job in left)
     context = multiprocessing.get_context('spawn')  # a fork would copy the parent's threads' locks
     written, stop = shared = context.Value('q', finished), context.Event()
-    workers = min(workers, len(pending)) or 1
+    workers = min(workers, len(left)) or 1
     if workers == 1:
         pool = concurrent.futures.ThreadPoolExecutor(1, '', _start_worker, (shared, None))
     else:
@@ -220,7 +221,7 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
     with bar, pool:
         try:
-            pending = [pool.submit(_write_shard, job) for job in pending]
+            pending = [pool.submit(_write_shard, job) for job in left]
             while pending:
                 done, pending = concurrent.futures.wait(
                     pending, 0.2, concurrent.futures.FIRST_EXCEPTION

@@ -4,8 +4,6 @@ import importlib.util
 
 from common.devices.base import Device
 
-NAMES = ('auto', 'cpu', 'gpu', 'npu')
-
 
 def npu_available() -> bool:
     """True if the TF adapter of CANN (npu_bridge) can be found."""

@@ -1,6 +1,6 @@
 """RESULTS.md from run folders: mean and spread over seeds, with hardware, software and duration.
 
-Runs whose configurations differ in nothing but the seed and in paths are one section.
+Runs whose configurations differ in nothing but the seed and config.LOCAL are one section.
 """
 
 import os
@@ -11,6 +11,7 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
+from common.configuration import config
 from common.errors import UserError
 from common.files import atomic
 from common.metrics import figures
@@ -18,7 +19,6 @@ from common.reporting import facts, report
 from common.reporting.markdown import table
 from common.reporting.run_folder import RunFolder
 
-FREE = ('seed', 'output_path', 'data_path', 'model_path', 'published')
 BEGIN, END = '<!-- written by python -m common.report -->', '<!-- end of what it wrote -->'
 
 
@@ -35,8 +35,9 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
                 '%s has no final evaluation (eval.json with %s); leave it out or finish it'
                 % (run.folder, run.score)
             )
-        settings = {key: value for key, value in run.config.items() if key not in FREE}
-        groups.setdefault(str(sorted(settings.items())), []).append(run)
+        free = ('seed', *config.LOCAL)
+        settings = sorted(item for item in run.config.items() if item[0] not in free)
+        groups.setdefault(str(settings), []).append(run)
     path = pathlib.Path(output)
     parts = [
         'Every figure under "measured" was written by `python -m common.report --results RUN ...`'

@@ -7,12 +7,10 @@ import sys
 from typing import Any, Dict
 
 from common import host
+from common.configuration import config
 from common.devices.base import Device
 from common.devices.exchange import gather_objects
 from common.errors import UserError
-
-# Keys that may differ between ranks: folders are local paths.
-LOCAL_KEYS = ('output_path', 'data_path', 'model_path', 'data_url', 'train_url', 'published')
 
 
 def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any]) -> Dict[str, Any]:
@@ -21,8 +19,8 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     data: fingerprints of the splits. start: JSON; on rank 0 it may hold 'error', the text of a
     UserError that every rank then raises.
     """
-    facts = {key: value for key, value in dataclasses.asdict(cfg).items() if key not in LOCAL_KEYS}
-    facts = {key: repr(value) for key, value in facts.items()}
+    fields = dataclasses.asdict(cfg).items()
+    facts = {key: repr(value) for key, value in fields if key not in config.LOCAL}
     facts.update({'data: ' + split: digest for split, digest in data.items()})
     facts.update({'code': code_digest(), 'tensorflow': host.describe()['tensorflow']})
     everyone = gather_objects(device, {'facts': facts, 'start': start})

@@ -16,9 +16,6 @@ from common.files import read_rows
 from common.task import Task
 from common.training import metrics_logger
 
-# Keys of a configuration that may change between the sessions of a run without a word.
-FREE_KEYS = ('output_path', 'data_path', 'model_path', 'do_train', 'restart')
-
 
 class Start(NamedTuple):
     """step: where training goes on; evaluated: the last step that has an evaluation; done: nothing
@@ -78,7 +75,7 @@ def _changes(cfg: Any, output: str, rows: List[Dict], data: Dict[str, str]) -> L
     notes = [
         'warning: %s was %s when the run was started, now %s' % (key, old, new)
         for key, (old, new) in config.changes(cfg, before).items()
-        if key not in FREE_KEYS
+        if key not in config.LOCAL
     ]
     known = [
         row['data'] for row in rows if row['kind'] == 'run' and isinstance(row.get('data'), dict)
