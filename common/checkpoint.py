@@ -25,6 +25,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             '--last %d: %s has %d checkpoints of a trained network; keep more with'
             ' --keep_checkpoints' % (args.last, args.run_folder, len(paths))
         )
+    checkpoint.require_prefix(args.output, 'average.ckpt')
     if pathlib.Path(args.output).name.startswith('model.ckpt-'):
         raise UserError(
             '--output %s: a run would resume from it; give another name, such as %s'

@@ -13,7 +13,7 @@ import sys
 from typing import Optional, Sequence
 
 from common import models
-from common.checkpoints import restore
+from common.checkpoints import checkpoint, restore
 from common.errors import Parser, UserError, entry_point
 
 
@@ -31,11 +31,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             '--model_path is missing; give the checkpoint to load, such as runs/%s/model.ckpt-1000'
             % task.name
         )
-    if os.path.isdir(args.output):
-        raise UserError(
-            '--output %s is a folder; name a checkpoint in it, such as %s'
-            % (args.output, os.path.join(args.output, task.final_checkpoint))
-        )
+    checkpoint.require_prefix(args.output, task.final_checkpoint)
     plan = restore.plan_restore(task, cfg, cfg.model_path, training=True)
     if os.path.abspath(args.output) == os.path.abspath(plan.checkpoint.path):
         raise UserError('--output %s is the checkpoint itself; give another' % args.output)

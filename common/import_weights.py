@@ -9,7 +9,6 @@ names in it mean.
 
 import collections
 import importlib
-import os
 from typing import Dict, List, Optional
 
 import numpy as np
@@ -55,11 +54,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
             '--layout %s: %s can import %s%s'
             % (options.layout, options.model, ', '.join(legal), suggest(options.layout, legal))
         )
-    if os.path.isdir(options.output) or options.output.endswith(os.sep):
-        raise UserError(
-            '--output %s is a folder: name a checkpoint in it, e.g. %s'
-            % (options.output, os.path.join(options.output, options.model + '.ckpt'))
-        )
+    checkpoint.require_prefix(options.output, options.model + '.ckpt')
     importer = importlib.import_module('common.checkpoints.importers.' + options.layout)
     state = importer.read(options.weights)
     try:

@@ -1,6 +1,7 @@
 """Checkpoints on disk: find, read, write, move and average them."""
 
 import glob
+import os
 import pathlib
 import re
 import shutil
@@ -121,6 +122,15 @@ def latest(folder: PathLike) -> Optional[str]:
             if is_complete(prefix):
                 return str(prefix)
     return None
+
+
+def require_prefix(path: str, example: str) -> None:
+    """UserError if --output `path` is a folder instead of a checkpoint's prefix."""
+    if os.path.isdir(path) or path.endswith(os.sep):
+        raise UserError(
+            '--output %s is a folder; name a checkpoint in it, such as %s'
+            % (path, os.path.join(path, example))
+        )
 
 
 def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:

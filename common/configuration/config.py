@@ -5,6 +5,7 @@ name. Unknown keys and flags, wrong types and illegal values are errors before T
 imported, with the nearest legal name.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -96,10 +97,8 @@ def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
     if name == 'config':
         return word
     candidates = [None] if word == 'None' else []
-    try:
+    with contextlib.suppress(Exception):  # PyYAML raises anything for a word such as 2020-02-30
         candidates.append(yaml.safe_load(word))
-    except yaml.YAMLError:
-        pass
     for candidate in candidates + [word]:
         try:
             return validated(hint, candidate)
@@ -146,7 +145,7 @@ def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
         others = path.parent.glob('*.yaml') if path.parent.is_dir() else ()
         near = suggest(path.name, [other.name for other in others if other.name != path.name])
         raise UserError('--config %s: %s%s' % (path, error.strerror, near))
-    except (yaml.YAMLError, ValueError) as error:
+    except Exception as error:  # yaml.YAMLError, but PyYAML raises others as well
         raise UserError('--config %s is not valid YAML: %s' % (path, ' '.join(str(error).split())))
     if not isinstance(content, dict):
         kind = type(content).__name__

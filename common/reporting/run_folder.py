@@ -24,7 +24,7 @@ FORMS = {
     list: ('classes', 'warnings'),
 }
 FORM = {key: kind for kind, keys in FORMS.items() for key in keys}
-UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
+UNREADABLE = (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError)
 
 
 class RunFolder:

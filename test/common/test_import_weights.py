@@ -133,7 +133,7 @@ def test_mistakes_in_flags_are_one_line(tmp_path, capsys):
     assert 'wideresnet can import torch' in fails(
         capsys, tmp_path / 'w.npz', tmp_path / 'w.ckpt', layout='keras'
     )
-    assert 'is a folder: name a checkpoint in it' in fails(capsys, tmp_path / 'w.npz', tmp_path)
+    assert 'is a folder; name a checkpoint in it' in fails(capsys, tmp_path / 'w.npz', tmp_path)
     assert fails(capsys, tmp_path / 'absent.npz', tmp_path / 'w.ckpt').endswith(
         'absent.npz: no such file\n'
     )

@@ -437,6 +437,9 @@ def test_average_never_becomes_a_checkpoint_of_the_run(run_folder, capsys):
         command('average', run_folder[0], '--last', 1, '--output', run_folder[0] / 'model.ckpt-9')
     assert 'a run would resume from it' in capsys.readouterr().err
     assert not list(run_folder[0].glob('model.ckpt-9*'))
+    with pytest.raises(SystemExit):
+        command('average', run_folder[0], '--last', 1, '--output', run_folder[0])
+    assert 'is a folder; name a checkpoint in it' in capsys.readouterr().err
 
 
 def test_average_of_an_empty_folder(tmp_path, capsys):

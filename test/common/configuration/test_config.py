@@ -119,6 +119,11 @@ def test_numbers_in_every_notation_on_the_command_line_and_in_yaml(word, yaml_fi
     assert parse('--config', yaml_file('learning_rate: ' + word)).learning_rate == 0.0001
 
 
+@pytest.mark.parametrize('word', ['2020-02-30', '!!int ""', '[' * 5000, '1: 2'])
+def test_texts_that_yaml_stumbles_over(word):
+    assert parse('--data_path', word).data_path == word
+
+
 def test_none_as_python_prints_it(yaml_file):
     path = yaml_file({'model_path': 'a', 'image_num': 3, 'steps': 4})
     cfg = parse('--config', path, '--model_path', 'None', '--image_num=None')
@@ -235,6 +240,8 @@ def test_mistakes_on_the_command_line(argv, message):
         ('- a', 'key: value.*list'),
         ('a: [', 'recipe.yaml is not valid YAML'),
         ('a: b: c', 'recipe.yaml is not valid YAML'),
+        ('a: 2020-02-30', 'recipe.yaml is not valid YAML'),
+        ('a: !!int ""', 'recipe.yaml is not valid YAML'),
         ('batch_size: 8.5', 'batch_size: 8.5 .*whole number above 0'),
         ('batch_size:', 'batch_size: None .*whole number above 0'),
         ('learning_rate: .nan', 'learning_rate: nan'),
