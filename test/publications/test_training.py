@@ -228,5 +228,5 @@ def test_rate_at_every_step_is_the_publications_formula(task, name, images, thei
     per_epoch = images // (cfg.global_batch or cfg.batch_size)
     total = cfg.steps or int(cfg.epochs * per_epoch)
     step = np.arange(0, total, max(1, total // 50000))
-    found = schedule.of_recipe(cfg, step, total, per_epoch)
+    found = schedule.learning_rate(cfg, step, total, per_epoch)
     np.testing.assert_allclose(found, theirs(step, total, per_epoch), rtol=1e-9, atol=1e-12)
