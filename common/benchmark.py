@@ -2,25 +2,32 @@
 
     python -m common.benchmark input --config RECIPE --data_path DATA   the input pipeline alone
     python -m common.benchmark train --config RECIPE --data_path DATA   training, also without input
-    python -m common.benchmark all --config RECIPE --data_path DATA     both, and the limits
+    python -m common.benchmark eval --config RECIPE --data_path DATA    the network without training
+    python -m common.benchmark all --config RECIPE --data_path DATA     all three, and the limits
     python -m common.benchmark npu --config RECIPE       a training step on Ascend, counted
     python -m common.benchmark scaling --config RECIPE --images_per_second 270 --devices 8,16,64
 
---report FOLDER also writes benchmark.json and benchmark.md. Every other flag is the recipe's.
+--report FOLDER also writes benchmark.json and benchmark.md, and `python -m common.benchmark table
+FOLDER ... > PERFORMANCE.md` makes one page of several. --peer_python PYTHON trains the same network
+in the PyTorch of that Python between ours. Every other flag is the recipe's.
 `python -m offline_inference.benchmark` measures inference.
 """
 
+import dataclasses
+import functools
 import json
 import pathlib
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from common import devices, models
+from common import devices, host, models
 from common.configuration import config
 from common.data import pipeline
 from common.errors import Parser, UserError, entry_point
@@ -30,6 +37,7 @@ from common.task import Task
 from common.training import model_fn
 from common.training.progress import ThroughputMeter
 
+PEER = pathlib.Path(__file__).resolve().parent.parent / 'test/peers/pytorch.py'
 WARM_UP = 3  # training steps that are not timed: compilation, filling the read-ahead
 Rates = Dict[str, List[float]]  # images/s of each round, by what was measured
 
@@ -78,6 +86,44 @@ def train_rate(
     return watch.meter.steps_per_second * cfg.batch_size * cfg.accumulate * device.size
 
 
+def eval_rate(
+    task: Task, cfg: Any, device: devices.Device, input_fn: Callable, steps: int
+) -> float:
+    """Returns the images per second of this rank's inference on what input_fn gives, with initial
+    weights.
+    """
+    with device.session() as session:
+        features = tf.data.make_one_shot_iterator(input_fn()).get_next()
+        logits = task.build(task.data.normalize(features['image'], cfg), cfg).op
+        session.run(tf.global_variables_initializer())
+        session.run(logits)
+        start = time.perf_counter()
+        for _ in range(steps):
+            session.run(logits)
+        return steps * cfg.batch_size / (time.perf_counter() - start)
+
+
+def peer_rate(python: str, task: Task, cfg: Any, steps: int) -> float:
+    """Returns the images per second of training in the PyTorch of another Python."""
+    recipe = dict(
+        {key: value for key, value in vars(cfg).items() if isinstance(value, (int, float))},
+        model=task.name,
+        shape=cfg.input_shape,
+        steps=steps,
+        threads=host.cores(),
+    )
+    command = [python, str(PEER), json.dumps(recipe)]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return float(done.stdout)
+    except (OSError, ValueError) as error:
+        said = str(error) if isinstance(error, OSError) else done.stderr.decode().strip()
+        raise UserError(
+            '--peer_python %s: %s; give a Python with PyTorch, or leave the flag out'
+            % (python, said.splitlines()[-1] if said else 'no figure')
+        )
+
+
 def synthetic(dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
     """Returns one batch of constants, of the types and shapes that the pipeline gives."""
     kinds, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
@@ -88,59 +134,97 @@ def synthetic(dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
 
 
 def measure(
-    task: Task, cfg: Any, device: devices.Device, what: str, rounds: int, steps: int
-) -> Rates:
-    """Measures this rank's pipeline and, for 'input' and 'all', the task's baselines; for 'train'
-    and 'all' also training on real and on synthetic batches. What is compared alternates.
+    task: Task,
+    cfg: Any,
+    device: devices.Device,
+    what: str,
+    rounds: int,
+    steps: int,
+    peer: Optional[str] = None,
+) -> Tuple[Rates, List[int]]:
+    """Measures what `what` names: the pipeline beside the task's baselines, training on real and on
+    synthetic batches beside a peer, inference. What is compared alternates.
+
+    Returns the rates and the peak of this process's memory in MB after each round.
     """
     folder = pipeline.open_split(task, cfg, task.train_split)
 
-    def real(batch_size=cfg.batch_size * cfg.accumulate):
+    def real(batch_size=cfg.batch_size * cfg.accumulate, training=True):
         position = dict(seed=cfg.seed, rank=device.rank, size=device.size)
-        return pipeline.dataset(task, folder, cfg, batch_size, True, **position)
+        return pipeline.dataset(task, folder, cfg, batch_size, training, **position)
 
-    inputs = {'input': lambda: real(cfg.batch_size)}
-    if what != 'train' and hasattr(task.data, 'baselines'):
-        inputs.update(task.data.baselines(folder, cfg))
-    trainings = {'real': real, 'synthetic': lambda: synthetic(real())} if what != 'input' else {}
-    rates: Rates = {name: [] for name in [*inputs, *trainings]}
-    for _ in range(rounds):
+    calls: Dict[str, Callable[[], float]] = {}
+    if what in ('input', 'all'):
+        inputs = {'input': lambda: real(cfg.batch_size)}
+        inputs.update(task.data.baselines(folder, cfg) if hasattr(task.data, 'baselines') else {})
         for name, dataset in inputs.items():
-            rates[name].append(input_rate(dataset, cfg.batch_size, steps))
-        for name, input_fn in trainings.items():
-            rates[name].append(train_rate(task, cfg, device, input_fn, steps))
-    return rates
+            calls[name] = functools.partial(input_rate, dataset, cfg.batch_size, steps)
+    if what in ('train', 'all'):
+        for name, input_fn in (('real', real), ('synthetic', lambda: synthetic(real()))):
+            calls[name] = functools.partial(train_rate, task, cfg, device, input_fn, steps)
+        if peer:
+            calls['pytorch'] = functools.partial(peer_rate, peer, task, cfg, steps)
+    if what in ('eval', 'all'):
+        evaluated = functools.partial(real, cfg.batch_size, training=False)
+        calls['eval'] = functools.partial(eval_rate, task, cfg, device, evaluated, steps)
+    rates: Rates = {name: [] for name in calls}
+    peaks = []
+    for _ in range(rounds):
+        for name, call in calls.items():
+            rates[name].append(call())
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    return rates, peaks
 
 
 def summary(rates: Rates) -> Dict[str, Any]:
     """Returns NAME_images_per_second, the median, with NAME_spread, [lowest, highest]; and the
-    median ratio of ours to each baseline, input_to_NAME, and real_to_synthetic.
+    median ratio of ours to each baseline, input_to_NAME, real_to_synthetic, synthetic_to_pytorch.
     """
     result: Dict[str, Any] = {}
     for name, values in rates.items():
         result[name + '_images_per_second'] = round(statistics.median(values), 1)
         result[name + '_spread'] = [round(min(values), 1), round(max(values), 1)]
+    beside = {'synthetic': 'real', 'pytorch': 'synthetic'}
     for name in rates:
-        ours = {'input': None, 'real': None, 'synthetic': 'real'}.get(name, 'input')
+        ours = None if name in ('input', 'real', 'eval') else beside.get(name, 'input')
         if ours:
             ratio = statistics.median(a / b for a, b in zip(rates[ours], rates[name]))
             result['%s_to_%s' % (ours, name)] = round(ratio, 3)
     return result
 
 
-@entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def _settings(cfg: Any, recipe: Any) -> str:
+    """The flags that change a recipe, without folders and device."""
+    changed = config.changes(cfg, dataclasses.asdict(recipe)).items()
+    return ' '.join(
+        '--%s %s' % (key, new) for key, (_, new) in changed if not key.endswith(('path', 'device'))
+    )
+
+
+def _parser() -> Parser:
     parser = Parser(prog='python -m common.benchmark', description=__doc__)
-    parser.add_argument('what', choices=['input', 'train', 'all', 'npu', 'scaling', 'inference'])
-    parser.add_argument('--config', required=True, help='recipe')
+    words = ['input', 'train', 'eval', 'all', 'npu', 'scaling', 'inference', 'table']
+    parser.add_argument('what', choices=words)
+    parser.add_argument('--config', help='recipe')
     parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement')
     parser.add_argument('--round_steps', type=int, default=20, help='steps in a round')
     parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
+    parser.add_argument('--peer_python', metavar='PYTHON', help='a Python that has PyTorch')
     scaling.add_arguments(parser)
     parser.add_argument('--ranks', type=int, default=8, help='npu: devices of the job')
-    args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    return parser
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args, flags = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
     if args.what == 'inference':
         raise UserError('inference is measured by: python -m offline_inference.benchmark')
+    if args.what == 'table':
+        print(performance.page(flags))
+        return
+    if not args.config:
+        raise UserError('--config is missing; name a recipe, e.g. wideresnet_tf/configs/...yaml')
     if args.rounds < 1 or args.round_steps < 1:
         raise UserError('--rounds and --round_steps: give whole numbers above 0')
     model = config.read_yaml(args.config).get('model')
@@ -158,16 +242,22 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         return
     device = devices.select(cfg.device)
     with translated(task, cfg):
-        rates = measure(task, cfg, device, args.what, args.rounds, args.round_steps)
+        rates, peaks = measure(
+            task, cfg, device, args.what, args.rounds, args.round_steps, args.peer_python
+        )
     result = dict(
         model=model,
+        settings=_settings(cfg, models.parse(task, ['--config', args.config])),
+        what=args.what,
         device=device.name,
         ranks=device.size,
         batch_size=cfg.batch_size,
+        rounds=args.rounds,
         **summary(rates),
+        peak_memory_mb=peaks,
     )
     if args.what == 'all':
-        result.update(performance.limits(task, cfg))
+        result.update(performance.limits(task, cfg, device))
     if device.is_chief:
         print(json.dumps(result, indent=2))
         if args.report:

@@ -6,7 +6,7 @@ import pathlib
 import platform
 from typing import Dict
 
-MKL_THREADS = ('OMP_NUM_THREADS', 'KMP_BLOCKTIME', 'KMP_AFFINITY')
+MKL_SETTINGS = ('OMP_NUM_THREADS', 'KMP_BLOCKTIME', 'KMP_AFFINITY', 'MKL_DEBUG_CPU_TYPE')
 CGROUP = pathlib.Path('/sys/fs/cgroup')
 
 
@@ -38,7 +38,7 @@ def is_mkl() -> bool:
 
 
 def describe() -> Dict[str, str]:
-    """Returns versions, processor and the settings of MKL's threads, for the record of a run."""
+    """Returns versions, processor and the settings of MKL, for the record of a run."""
     import numpy as np
     import tensorflow as tf
 
@@ -46,17 +46,18 @@ def describe() -> Dict[str, str]:
         'python': platform.python_version(),
         'tensorflow': tf.__version__ + (' MKL' if is_mkl() else ''),
         'numpy': np.__version__,
-        'cpu': _processor(),
+        'cpu': cpuinfo('model name') or platform.machine(),
         'cores': str(cores()),
-        **({name: os.environ.get(name, 'unset') for name in MKL_THREADS} if is_mkl() else {}),
+        **({name: os.environ.get(name, 'unset') for name in MKL_SETTINGS} if is_mkl() else {}),
     }
 
 
-def _processor() -> str:
+def cpuinfo(key: str) -> str:
+    """Returns what /proc/cpuinfo says of the first core, such as 'flags'; '' if it does not."""
     try:
         for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
+            if line.split(':')[0].strip() == key:
                 return line.split(':')[1].strip()
     except OSError:
         pass
-    return platform.machine()
+    return ''

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from typing import Dict
 
 from common import host
 from common.devices import dilated_conv
@@ -25,16 +26,28 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
+def _mkl_settings(threads: int) -> Dict[str, str]:
+    """The environment that MKL and its OpenMP read when the first session starts."""
+    # Threads that spin between two ops would take the cores from the others.
+    settings = {'OMP_NUM_THREADS': str(threads), 'KMP_BLOCKTIME': '0'}
+    flags = set(host.cpuinfo('flags').split())
+    if 'avx2' in flags and host.cpuinfo('vendor_id') != 'GenuineIntel':
+        # MKL's matrix product uses no AVX on CPUs of other makers unless it is told to: here AVX2,
+        # or AVX-512, which was 17 times as fast on an AMD EPYC.
+        avx512 = {'avx512f', 'avx512bw', 'avx512dq', 'avx512vl'} <= flags
+        settings['MKL_DEBUG_CPU_TYPE'] = '7' if avx512 else '5'
+    return settings
+
+
 class CPU(HorovodDevice):
     name = 'cpu'
 
     def __init__(self):
         super().__init__()
         keep_freed_memory()
-        if host.is_mkl():  # its OpenMP reads them when the first session starts
-            os.environ.setdefault('OMP_NUM_THREADS', str(self._threads))
-            # Threads that spin between two ops would take the cores from the others.
-            os.environ.setdefault('KMP_BLOCKTIME', '0')
+        if host.is_mkl():
+            for name, value in _mkl_settings(self._threads).items():
+                os.environ.setdefault(name, value)
 
     def wrap_optimizer(self, optimizer, cfg):
         if cfg.precision == 'mixed':

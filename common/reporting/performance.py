@@ -1,13 +1,17 @@
 """What this machine could do at most, and the table of a benchmark."""
 
+import json
+import os
 import pathlib
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import tensorflow as tf
 
 from common import host
+from common.devices.base import Device
+from common.errors import UserError
 from common.files import atomic, write_json
 from common.reporting.markdown import table
 from common.task import Task
@@ -16,11 +20,24 @@ from common.task import Task
 # of the activations and of the weights.
 TRAINING_TO_FORWARD = 3
 
+_INTRODUCTION = """# Performance
 
-def limits(task: Task, cfg: Any) -> Dict[str, float]:
-    """Returns this machine's peak of float32 matrix products and of copying memory, the network's
-    operations for one image (a multiplication and an addition are two), and the images/s of
-    training that the first allows.
+Written by `python -m common.benchmark table`; each section is one run of
+`python -m common.benchmark all --report FOLDER` (or `train`, `eval`). A figure is the median of the
+rounds, the spread is the lowest and the highest. What stands side by side was measured in turns,
+and a ratio is the median of the ratios of the rounds. Where `load` is above the number of cores,
+other programs shared them: images/s are too low then, and ratios less certain.
+
+- input: the pipeline alone. port: that of the published port. decode: JPEG decoding alone.
+- real: training. synthetic: the same without input. pytorch: the same network and batch in PyTorch.
+- eval: inference with the training framework, input included.
+- limit: images/s of training at TensorFlow's peak of float32 matrix products."""
+
+
+def limits(task: Task, cfg: Any, device: Device) -> Dict[str, float]:
+    """Returns the peak of TensorFlow's float32 matrix products on this machine and of copying
+    memory, the network's operations for one image (a multiplication and an addition are two), and
+    the images/s of training that the first allows.
     """
     with tf.Graph().as_default() as graph:
         task.build(tf.zeros((1,) + tuple(cfg.input_shape)), cfg)
@@ -28,14 +45,20 @@ def limits(task: Task, cfg: Any) -> Dict[str, float]:
         options['output'] = 'none'
         operations = tf.profiler.profile(graph, options=options).total_float_ops
     size, count = 1536, 1 << 27
-    matrix, source, target = np.ones([size, size], np.float32), np.ones(count), np.ones(count)
-    product = 2 * size**3 / _fastest(lambda: matrix @ matrix)
+    source, target = np.ones(count), np.ones(count)
     copied = 2 * source.nbytes / _fastest(lambda: np.copyto(target, source))
+    with tf.Graph().as_default(), device.session() as session:
+        shapes = [1, 32, 48, size], [1, 1, size, size]
+        # A 1x1 convolution is a matrix product.
+        images, kernel = (tf.Variable(tf.ones(shape)) for shape in shapes)
+        product = tf.nn.conv2d(images, kernel, 1, 'SAME').op
+        session.run(tf.global_variables_initializer())
+        peak = 2 * 32 * 48 * size**2 / _fastest(lambda: session.run(product))
     return {
-        'sgemm_gflops': round(product / 1e9, 1),
+        'sgemm_gflops': round(peak / 1e9, 1),
         'memory_gbytes_per_second': round(copied / 1e9, 1),
         'network_gflop_per_image': round(operations / 1e9, 4),
-        'train_limit_images_per_second': round(product / operations / TRAINING_TO_FORWARD, 1),
+        'train_limit_images_per_second': round(peak / operations / TRAINING_TO_FORWARD, 1),
     }
 
 
@@ -53,7 +76,34 @@ def write(result: Dict[str, Any], recipe: str, folder: str) -> None:
     """Writes benchmark.json and benchmark.md: each figure with its spread, what it was measured
     beside, the ratio and the limit.
     """
-    result = dict(result, recipe=recipe, host=host.describe())
+    load = '%.1f on %d cores' % (os.getloadavg()[0], os.cpu_count())
+    result = dict(result, recipe=recipe, host=dict(host.describe(), load=load))
+    parts = ['# Benchmark of ' + recipe, _figures(result), _conditions(result)]
+    write_json(pathlib.Path(folder, 'benchmark.json'), result)
+    with atomic(pathlib.Path(folder, 'benchmark.md')) as temporary:
+        temporary.write_text('\n\n'.join(parts) + '\n')
+
+
+def page(folders: List[str]) -> str:
+    """Returns PERFORMANCE.md: the tables of several folders that `write` wrote."""
+    parts = [_INTRODUCTION]
+    for folder in folders:
+        path = pathlib.Path(folder, 'benchmark.json')
+        try:
+            result = json.loads(path.read_text())
+            title = '## {recipe} {settings}, TensorFlow {host[tensorflow]}'.format(**result)
+            parts += [title, _figures(result), _conditions(result)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                '%s is not the figures of a benchmark (%s: %s); python -m common.benchmark all'
+                ' --report %s writes them' % (path, type(error).__name__, error, folder)
+            )
+    if not folders:
+        raise UserError('table: name folders that --report has written')
+    return '\n\n'.join(parts)
+
+
+def _figures(result: Dict[str, Any]) -> str:
     rows = []
     for key in [key for key in result if key.endswith('_spread')]:
         name = key[: -len('_spread')]
@@ -65,15 +115,14 @@ def write(result: Dict[str, Any], recipe: str, folder: str) -> None:
         limit = result.get('train_limit_images_per_second', '') if name == 'real' else ''
         spread = '%g to %g' % tuple(result[key])
         rows.append([name, result[name + '_images_per_second'], spread, ', '.join(ratios), limit])
-    header = ['', 'images/s', 'spread', 'beside it', 'limit']
+    return table('', ['', 'images/s', 'spread', 'beside it', 'limit'], rows)
+
+
+def _conditions(result: Dict[str, Any]) -> str:
+    """What was measured, where, the limits and the memory."""
     facts = [(key, value) for key, value in result.items() if not isinstance(value, (dict, list))]
     shown = [(key, value) for key, value in facts if 'images_per_second' not in key]
     shown += list(result['host'].items())
-    parts = [
-        '# Benchmark of %s' % recipe,
-        table('', header, rows),
-        table('', ['', ''], shown, left=2),
-    ]
-    write_json(pathlib.Path(folder, 'benchmark.json'), result)
-    with atomic(pathlib.Path(folder, 'benchmark.md')) as temporary:
-        temporary.write_text('\n\n'.join(parts) + '\n')
+    peaks = ', '.join(map(str, result['peak_memory_mb']))
+    shown.append(('peak memory after each round, MB', peaks))
+    return table('', ['', ''], shown, left=2)

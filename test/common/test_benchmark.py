@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from common import benchmark
+from common import benchmark, devices
+from common.errors import UserError
 from common.reporting import performance, scaling
 
 
@@ -42,7 +43,7 @@ def test_medians_spread_and_ratios_within_the_rounds():
     }
 
 
-def test_everything_with_a_report(command, tmp_path):
+def test_everything_with_a_report(command, data, tmp_path, capsys):
     quick = ('--rounds', 1, '--round_steps', 2)
     found = json.loads(command('all', *quick, '--report', tmp_path))
     assert found['model'] == 'wideresnet' and found['batch_size'] == 16
@@ -51,8 +52,13 @@ def test_everything_with_a_report(command, tmp_path):
     written = json.loads((tmp_path / 'benchmark.json').read_text())
     assert written.items() >= found.items() and written['host']['python'].startswith('3.7')
     text = (tmp_path / 'benchmark.md').read_text()
-    for name in ('input', 'real', 'synthetic', 'sgemm_gflops', 'cpu'):
+    for name in ('input', 'real', 'synthetic', 'eval', 'sgemm_gflops', 'cpu', 'load'):
         assert '| %s ' % name in text
+    assert len(found['peak_memory_mb']) == 1 and 100 < found['peak_memory_mb'][0] < 10000
+    benchmark.main(['table', str(tmp_path), str(tmp_path)])
+    page = capsys.readouterr().out
+    assert page.startswith('# Performance') and page.count('TensorFlow 1.15') == 2
+    assert page.count(text.split('\n\n')[1]) == 2 and str(data) not in page
 
 
 def test_operations_of_the_network(configured):
@@ -63,10 +69,52 @@ def test_operations_of_the_network(configured):
         kernels += [(positions, before, after, 9), (positions, after, after, 9)]
         kernels += [(positions, before, after, 1)] if before != after else []
     expected = 2 * sum(np.prod(kernel) for kernel in kernels)
-    found = performance.limits(task, cfg)
+    found = performance.limits(task, cfg, devices.select('cpu'))
     assert found['network_gflop_per_image'] * 1e9 == pytest.approx(expected, rel=0.05)
     limit = found['sgemm_gflops'] / found['network_gflop_per_image'] / 3
     assert found['train_limit_images_per_second'] == pytest.approx(limit, rel=0.02)
+
+
+def program(path, text):
+    path.write_text('#!/bin/sh\n%s\n' % text)
+    path.chmod(0o755)
+    return path
+
+
+def test_a_peer_trains_the_same_network_on_as_many_threads(configured, tmp_path):
+    task, cfg = configured()
+    python = program(tmp_path / 'python', 'echo "$2" >%s/recipe; echo 12.5' % tmp_path)
+    assert benchmark.peer_rate(str(python), task, cfg, steps=7) == 12.5
+    recipe = json.loads((tmp_path / 'recipe').read_text())
+    for key in ('batch_size', 'depth', 'widen_factor', 'dropout_rate', 'num_classes'):
+        assert recipe[key] == getattr(cfg, key)
+    assert recipe['steps'] == 7 and recipe['threads'] >= 1 and recipe['shape'] == [32, 32, 3]
+    assert benchmark.PEER.is_file()
+
+
+@pytest.mark.parametrize(
+    'text, said',
+    [
+        ("echo 'No module named torch' >&2; exit 1", 'No module named torch'),
+        ('echo nothing', 'no figure'),
+        (None, 'No such file'),
+    ],
+)
+def test_a_peer_that_cannot_train_is_named(text, said, configured, tmp_path):
+    python = tmp_path / 'python'
+    if text:
+        program(python, text)
+    with pytest.raises(UserError) as error:
+        benchmark.peer_rate(str(python), *configured(), steps=1)
+    assert str(error.value).startswith('--peer_python %s: ' % python) and said in str(error.value)
+
+
+@pytest.mark.parametrize('content', [None, '{"model": "wideresnet"}', '[1]', 'x'])
+def test_a_table_of_other_files_is_refused(content, tmp_path):
+    if content:
+        (tmp_path / 'benchmark.json').write_text(content)
+    with pytest.raises(UserError, match='benchmark.json is not the figures .*--report'):
+        performance.page([str(tmp_path)])
 
 
 def test_inference_is_elsewhere(command, capsys):

@@ -191,14 +191,31 @@ def test_loss_scaling_changes_no_gradient(accumulate, scale):
 # The CPU's settings
 
 
-@pytest.mark.parametrize('given', [{}, {'OMP_NUM_THREADS': '7', 'KMP_BLOCKTIME': '30'}])
-@pytest.mark.parametrize('mkl', [False, True])
-def test_threads_of_the_mkl_build_are_set_unless_the_user_has(mkl, given, monkeypatch):
+_AVX512 = 'avx2 avx512f avx512bw avx512dq avx512vl'
+
+
+@pytest.mark.parametrize('given', [{}, {'OMP_NUM_THREADS': '7', 'MKL_DEBUG_CPU_TYPE': '4'}])
+@pytest.mark.parametrize(
+    'mkl, maker, flags, cpu_type',
+    [
+        (False, 'AuthenticAMD', _AVX512, None),
+        (True, 'GenuineIntel', _AVX512, None),
+        (True, 'AuthenticAMD', 'avx', None),
+        (True, 'AuthenticAMD', 'avx avx2 avx512f', '5'),
+        (True, 'AuthenticAMD', _AVX512, '7'),
+    ],
+)
+def test_settings_of_the_mkl_build_unless_the_user_has_set_them(
+    mkl, maker, flags, cpu_type, given, monkeypatch
+):
     monkeypatch.setattr(os, 'environ', dict(given))
     monkeypatch.setattr(host, 'is_mkl', lambda: mkl)
+    monkeypatch.setattr(host, 'cpuinfo', {'vendor_id': maker, 'flags': flags}.get)
     threads = str(cpu.CPU().session_config().intra_op_parallelism_threads)
-    set_here = {'OMP_NUM_THREADS': threads, 'KMP_BLOCKTIME': '0'} if mkl else {}
-    assert os.environ == dict(set_here, **given)
+    expected = {'OMP_NUM_THREADS': threads, 'KMP_BLOCKTIME': '0'} if mkl else {}
+    if cpu_type:
+        expected['MKL_DEBUG_CPU_TYPE'] = cpu_type
+    assert os.environ == dict(expected, **given)
 
 
 @pytest.mark.parametrize('name, calls', [('OTHER', 3), ('MALLOC_ARENA_MAX', 0), ('LD_PRELOAD', 0)])
