@@ -171,23 +171,13 @@ def configured(recipe, data):
 @pytest.fixture(scope='session')
 def run():
     """run(flag, ...): the command inside this process, which saves the start of a process; it
-    writes no report unless asked to, and TensorFlow does not rewrite graphs, which saves a fifth
-    of the time. `start` leaves both as they are.
+    writes no report unless asked to.
     """
     from common import run as command
-    from common.devices.cpu import CPU
     from wideresnet_tf.task import TASK
-
-    session_config = CPU.session_config
-
-    def without_rewriting(device, *args, **kwargs):
-        config = session_config(device, *args, **kwargs)
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        return config
 
     def call(*flags, report=False):
         with contextlib.ExitStack() as stack:
-            stack.enter_context(mock.patch.object(CPU, 'session_config', without_rewriting))
             if not report:
                 stack.enter_context(mock.patch('common.reporting.report.write'))
             command.main(TASK, [str(flag) for flag in flags])
