@@ -17,9 +17,8 @@ HEIGHT = 400
 def main(curves, scenes):
     left = cv2.imread(str(pathlib.Path(curves) / 'plots' / 'training.png'))
     sample = cv2.imread(str(sorted((pathlib.Path(scenes) / 'samples').glob('*.png'))[0]))
-    panels = np.array_split(sample, 4, axis=1)  # image, truth, prediction, overlay
-    width = min(panel.shape[1] for panel in panels)
-    image, truth, prediction, overlay = (panel[:, :width] for panel in panels)
+    # Image, truth, prediction and overlay, each with the margin on its left.
+    image, truth, prediction, overlay = np.split(sample[:, :-8], 4, axis=1)
     right = np.vstack([np.hstack([image, truth]), np.hstack([prediction, overlay])])
     parts = [
         cv2.resize(
