@@ -124,6 +124,11 @@ class NPUOptions:
             path = getattr(self, name)
             if path and not os.path.isfile(path):
                 raise UserError('%s %s: no such file' % (name, path))
+        if self.aoe_mode and not os.access('.', os.R_OK | os.W_OK):
+            raise UserError(
+                'aoe_mode: tuning writes into the current folder, %s, which is not writable; start'
+                ' from another' % os.getcwd()
+            )
         if self.over_dump and self.data_dump:
             raise UserError('over_dump and data_dump: give one, the adapter does not take both')
         if self.deterministic > 1:

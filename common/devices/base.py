@@ -19,6 +19,8 @@ class Device(abc.ABC):
     name: str
     rank: int = 0
     size: int = 1
+    # Whether the ranks' messages are paired by their order alone, and not by name.
+    pairs_by_order = False
 
     @property
     def is_chief(self) -> bool:

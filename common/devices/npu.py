@@ -59,6 +59,7 @@ class NPU(Device):
     """One Ascend device of `size`; HCCL between them."""
 
     name = 'npu'
+    pairs_by_order = True
 
     def __init__(self):
         self.rank, self.size = environment.read_rank()

@@ -73,7 +73,9 @@ def _after(operations: List):
 class _Accumulating(tf.train.Optimizer):
     """Innermost wrapper: the mean gradient of `count` micro-batches, one after another.
 
-    The micro-batches are unrolled, each waiting for the one before, so memory is that of one.
+    The micro-batches are unrolled, each waiting for the one before, so that activations are those
+    of one: on a CPU, a step of 8 x 16 images takes 1.3 times the memory of one of 16, and one of
+    128 images 3.6 times (WRN-16-2, growth of the resident set). Only the graph grows with them.
     Wrappers outside (loss scale, allreduce) call compute_gradients once with what they made of the
     constant 1, the loss scale: gradients cross the network once a step, and each micro-batch's
     backward pass is scaled as it should be.

@@ -186,3 +186,12 @@ def test_auto_split_hides_what_it_can():
             assert 0 < tail <= 0.0346 < tail + sizes[numbers[0]] / sum(sizes)
         else:
             assert numbers == [len(sizes) - 1] and sizes[-1] / sum(sizes) > 0.0346
+
+
+def test_tuning_needs_a_folder_to_write_to(tmp_path, monkeypatch):
+    """Where the adapter aborts the process."""
+    monkeypatch.chdir(tmp_path)
+    parsed('--aoe_mode', '2').check_npu()
+    monkeypatch.setattr('os.access', lambda path, mode: False)
+    with pytest.raises(UserError, match='aoe_mode: .*%s, which is not writable' % tmp_path):
+        parsed('--aoe_mode', '2').check_npu()

@@ -56,9 +56,11 @@ def assert_same_training(weights, folder, reference, step):
     found, expected = (weights(path / ('model.ckpt-%d' % step)) for path in (folder, reference))
     assert sorted(found) == sorted(expected)
     for name, value in expected.items():
-        # A slot holds gradients, which enter the weights times the learning rate, 0.01: where a
-        # rounding error flips a ReLU, they move by some thousandths.
-        atol = 1e-2 if name.endswith('Momentum') else 3e-4
+        # On equal numbers of threads the two are equal bit for bit, mixed precision and a resumed
+        # run included. Here the processes have pools of different sizes, which add in different
+        # orders; where such a rounding error flips a ReLU, a slot, which holds gradients, moves by
+        # up to a thousandth, and a weight by that times the learning rate of 0.01.
+        atol = 1e-2 if name.endswith('Momentum') else 1e-4
         np.testing.assert_allclose(found[name], value, atol=atol, err_msg=name)
     first, second = (json.loads((path / 'eval.json').read_text()) for path in (folder, reference))
     assert (first['images'], first['top1']) == (second['images'], second['top1']) and first[

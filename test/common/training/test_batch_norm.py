@@ -31,8 +31,8 @@ class Stub:
 
     rank, size = 1, 2
 
-    def __init__(self):
-        self.sums = []
+    def __init__(self, pairs_by_order=True):
+        self.sums, self.pairs_by_order = [], pairs_by_order
 
     def full_precision(self):
         return contextlib.nullcontext()
@@ -119,17 +119,19 @@ def test_without_training_the_averages_normalise_and_nothing_is_sent():
     assert not device.sums
 
 
-def test_messages_have_one_order():
+@pytest.mark.parametrize('by_order', [True, False])
+def test_messages_have_one_order_where_ranks_pair_them_by_it(by_order):
     """Two layers that do not wait for each other and one after both: 2 sums each, every one after
-    those built before it.
+    those built before it; else only after those it is computed from.
     """
-    device = Stub()
+    device = Stub(by_order)
     with tf.Graph().as_default():
         norm, x = batch_norm.synchronised(device), tf.ones([2, 3, 3, 4])
         x = norm(x, 'a', DECAY, EPSILON, True) + norm(x, 'b', DECAY, EPSILON, True)
         tf.gradients(norm(x, 'c', DECAY, EPSILON, True), tf.trainable_variables())
         ops = [tensor.op for tensor in device.sums]
         assert len(ops) == 6
+        waits = []
         for before, after in zip(ops, ops[1:]):
             seen, stack = set(), [after]
             while stack:
@@ -137,7 +139,8 @@ def test_messages_have_one_order():
                 if op not in seen:
                     seen.add(op)
                     stack += [tensor.op for tensor in op.inputs] + op.control_inputs
-            assert before in seen
+            waits.append(before in seen)
+    assert waits == ([True] * 5 if by_order else [False, True, True, True, False])
 
 
 def test_the_number_of_images_may_be_unknown():

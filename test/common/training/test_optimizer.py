@@ -152,6 +152,29 @@ def test_every_optimizer_takes_the_mean_of_micro_batches(update, name):
     )
 
 
+def test_a_micro_batch_waits_for_the_gradients_of_the_one_before():
+    """So the activations of one are freed before those of the next are made."""
+    with tf.Graph().as_default() as graph:
+        kernel, starts = tf.get_variable('kernel', initializer=KERNEL), []
+
+        def losses_of(index):
+            activation = tf.square(kernel)
+            starts.append(activation.op)
+            return optimizer.Losses(*[tf.reduce_sum(activation)] * 2)
+
+        optimizer.train_op(options(accumulate=3), OneProcess(), losses_of, tf.constant(RATE))
+    for start in starts[1:]:
+        made = [op for op in graph.get_operations() if op._id < start._id]
+        gradient = [op for op in made if op.type == 'Mul' and 'gradients' in op.name][-1]
+        needed, stack = set(), [start]
+        while stack:
+            op = stack.pop()
+            needed.add(op)
+            stack += [item for item in op.control_inputs if item not in needed]
+            stack += [item.op for item in op.inputs if item.op not in needed]
+        assert gradient in needed
+
+
 def test_micro_batches_share_decay_clipping_and_average():
     """Weight decay counts once a step, the norm is that of the mean gradient, the average follows
     steps.

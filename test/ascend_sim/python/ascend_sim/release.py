@@ -10,7 +10,7 @@ import pathlib
 
 _API = json.loads((pathlib.Path(__file__).resolve().parents[2] / 'api.json').read_text())
 # Releases that changed no signature -> the one that they repeat.
-_SAME = {'r1.5.1': 'r1.5.0', 'r1.14.0': 'r1.13.0', 'r1.14.1': 'r1.13.0'}
+_SAME = {'r1.5.1': 'r1.5.0', 'r1.14.1': 'r1.14.0'}
 RELEASES = sorted(
     [name for name in _API if name.startswith('r')] + list(_SAME),
     key=lambda name: [int(part) for part in name[1:].split('.')],
