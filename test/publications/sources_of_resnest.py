@@ -122,6 +122,8 @@ def mmsegmentation(depth):
     deviations = {
         'scaling': "crops begin between two pixels of the image, and a class's share of a crop is"
         ' counted before the image is scaled',
+        'labels': 'labels are scaled about the centres of pixels, as images are (theirs about'
+        ' corners, half a pixel off)',
         'colours': 'colours are rounded where theirs are truncated, and saturation and hue change'
         ' in one conversion to HSV',
     }
