@@ -6,6 +6,10 @@
 set -euo pipefail
 CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+    sed -n '2,5s/^# //p' "${BASH_SOURCE[0]##*/}"
+    exit
+fi
 out=runs/quickstart
 if [[ ${1:-} == --fast ]]; then
     out=runs/quickstart_fast

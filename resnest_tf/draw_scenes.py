@@ -64,7 +64,9 @@ def write(folder: pathlib.Path, flags) -> None:
 
 @entry_point
 def main(arguments: Optional[List[str]] = None) -> None:
-    parser = preparation.Parser('draw_scenes', __doc__, 'leftImg8bit/ and gtFine/')
+    parser = preparation.Parser(
+        'python -m resnest_tf.draw_scenes', __doc__, 'leftImg8bit/ and gtFine/'
+    )
     for name, default, text in (
         ('train', 480, 'scenes to train on'),
         ('val', 60, 'scenes to validate on'),

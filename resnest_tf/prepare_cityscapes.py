@@ -171,7 +171,9 @@ def prepare(flags) -> None:
 
 @entry_point
 def main(arguments: Optional[List[str]] = None) -> None:
-    parser = preparation.Parser('prepare_cityscapes', __doc__, 'train/, val/ and test/')
+    parser = preparation.Parser(
+        'python -m resnest_tf.prepare_cityscapes', __doc__, 'train/, val/ and test/'
+    )
     add = parser.add_argument
     source = 'the folder described above, or several folders and zip files'
     add('--source', required=True, nargs='+', type=pathlib.Path, help=source)

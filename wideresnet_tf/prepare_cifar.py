@@ -145,7 +145,9 @@ def prepare(flags) -> None:
 
 @entry_point
 def main(arguments: Optional[List[str]] = None) -> None:
-    parser = preparation.Parser('prepare_cifar', __doc__, 'train/ and test/')
+    parser = preparation.Parser(
+        'python -m wideresnet_tf.prepare_cifar', __doc__, 'train/ and test/'
+    )
     parser.add_argument('--dataset', required=True, choices=sorted(COUNTS))
     parser.add_argument(
         '--source',

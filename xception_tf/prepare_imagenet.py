@@ -230,7 +230,9 @@ def prepare(flags, source: pathlib.Path) -> None:
 
 def parse(arguments: Optional[List[str]]):
     """Returns the flags."""
-    parser = preparation.Parser('prepare_imagenet', __doc__, 'train/ and val/')
+    parser = preparation.Parser(
+        'python -m xception_tf.prepare_imagenet', __doc__, 'train/ and val/'
+    )
     add, number = parser.add_argument, preparation.at_least(1)
     add('--source', required=True, type=pathlib.Path, help='the folder described above, or: digits')
     add('--split', choices=sorted(imagenet.COUNTS), help='only this one')

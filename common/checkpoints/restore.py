@@ -103,7 +103,8 @@ def match(
     report += ' (%d of them averaged)' % averaged if averaged else ''
     report += '; newly initialised: %s' % _first(initialised, 4) if initialised else ''
     report += '; dropped: %d unused (%s)' % (len(unused), _first(unused, 4)) if unused else ''
-    report += '; ignored: %d others (optimizer, step)' % len(rest) if rest else ''
+    others = '; ignored: %d other%s (optimizer, step)' % (len(rest), 's' * (len(rest) > 1))
+    report += others if rest else ''
     return RestorePlan(checkpoint, names, report)
 
 

@@ -69,7 +69,7 @@ def write(
     seconds = time.monotonic() - began
     count, size = (sum(note[key] for note in notes.values()) for key in ('records', 'bytes'))
     sys.stderr.write(
-        '%s: %d records in %d files, %.1f s, %.0f MB/s\n'
+        '%s: %d records in %d files, %.1f s, %.1f MB/s\n'
         % (path, count, shards, seconds, size / 1e6 / seconds)
     )
 

@@ -93,6 +93,11 @@ def test_fast_quickstart_is_shorter_and_has_its_own_folder(results):
     assert any('--do_train True --epochs 2 --seed 3|' in call for call in results.calls)
 
 
+def test_quickstart_explains_itself_before_it_starts(copy):
+    status, out, _ = copy.run('quickstart.sh', '--help')
+    assert status == 0 and '--fast' in out and not copy.calls
+
+
 @pytest.mark.parametrize(
     'broken', ['prepare_cifar', 'run_wideresnet', '--backend pb', 'common.report']
 )
