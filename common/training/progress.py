@@ -56,7 +56,7 @@ class Progress(tf.train.SessionRunHook):
     def after_create_session(self, session, coord):
         if self._shows_bar and sys.stderr.isatty():
             self._bar = tqdm.tqdm(
-                total=self._plan.total, unit=' steps', dynamic_ncols=True, leave=False
+                total=self._plan.total, unit='step', dynamic_ncols=True, leave=False
             )
 
     def before_run(self, run_context):
