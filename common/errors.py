@@ -1,10 +1,14 @@
 """Mistakes that a user can fix: one clear line, exit status 2, no traceback."""
 
 import argparse
+import contextlib
 import difflib
 import functools
+import re
+import signal
 import sys
-from typing import Iterable, Union
+import threading
+from typing import Iterable, Iterator, Optional, Union
 
 
 class UserError(Exception):
@@ -61,25 +65,65 @@ def some(names: Iterable[Union[str, int]]) -> str:
 
 
 def entry_point(main):
-    """Wraps a command's main(): prints a UserError or an error of the operating system as one line
-    on stderr and exits with status 2; Ctrl-C exits with 130.
+    """Wraps a command's main(): prints what a user can mend as one line on stderr and exits with
+    status 2; Ctrl-C exits with 130, SIGTERM with 143, and what was half done is removed.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
-            return main(*args, **kwargs)
-        except UserError as error:
-            sys.stderr.write('error: %s\n' % error)
-            sys.exit(2)
+            with _terminable():
+                return main(*args, **kwargs)
         except BrokenPipeError:  # whoever read the output has left, as `head` does
             sys.exit(1)
-        except OSError as error:  # a full disk, a read-only folder, a name that is taken
-            where = '%s: ' % error.filename if error.filename else ''
-            sys.stderr.write('error: %s%s\n' % (where, error.strerror or error))
-            sys.exit(2)
         except KeyboardInterrupt:
             sys.stderr.write('interrupted\n')
             sys.exit(130)
+        except Exception as error:
+            text = explanation(error)
+            if text is None:
+                raise
+            sys.stderr.write('error: %s\n' % re.sub(r'[\x00-\x1f\x7f]+', ' ', text))
+            sys.exit(2)
 
     return wrapped
+
+
+def explanation(error: Exception) -> Optional[str]:
+    """Returns what a UserError says, or an error of the machine, such as a full disk, a read-only
+    folder or memory that is used up, from Python or TensorFlow; None for a fault of the program.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return 'out of memory: %s' % (error or 'give a smaller --batch_size')
+    if isinstance(error, OSError):
+        where = '%s: ' % error.filename if error.filename else ''
+        return where + (error.strerror or str(error))
+    if type(error).__name__ in _OF_THE_MACHINE and hasattr(error, 'error_code'):
+        return error.message.splitlines()[0]
+    return None
+
+
+# TensorFlow's, by name: to import it takes seconds.
+_OF_THE_MACHINE = ('DataLossError', 'FailedPreconditionError', 'NotFoundError')
+_OF_THE_MACHINE += ('PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError')
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM is an exception, unless there is a handler already; a second one kills."""
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number, _frame):
+        signal.signal(number, signal.SIG_DFL)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

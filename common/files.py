@@ -8,6 +8,7 @@ import pathlib
 import platform
 import re
 import shutil
+import tempfile
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
 from common.errors import UserError
@@ -55,9 +56,23 @@ def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
         _remove(temporary)
 
 
+@contextlib.contextmanager
+def scratch(name: str, parent: Union[str, os.PathLike, None] = None) -> Iterator[pathlib.Path]:
+    """Yields a new folder in `parent`, by default the system's for temporary files, and removes it
+    afterwards; also what a killed process of this host left of that name.
+    """
+    path = pathlib.Path(parent or tempfile.gettempdir(), name[:100])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    prefix = '.%s.%s-%d.tmp' % (path.name, _HOST, os.getpid())
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=str(path.parent)) as folder:
+        yield pathlib.Path(folder)
+
+
 def _remove_leftovers(path: pathlib.Path) -> None:
     """Removes the temporaries of `path` whose process has ended."""
-    name = r'\.%s\.%s-(\d+)\.tmp%s' % (re.escape(path.stem[:100]), _HOST, re.escape(path.suffix))
+    stems = '|'.join(re.escape(stem) for stem in (path.stem[:100], path.name[:100]))
+    name = r'\.(?:%s)\.%s-(\d+)\.tmp.*' % (stems, _HOST)
     for file in list(path.parent.iterdir()):
         match = re.fullmatch(name, file.name)
         if match and not os.path.exists('/proc/' + match.group(1)):
@@ -89,6 +104,16 @@ def checksum(path: Union[str, os.PathLike], algorithm: str = 'sha256') -> str:
         for piece in iter(lambda: file.read(1 << 20), b''):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def parse_json(text: str) -> Any:
+    """Returns what a JSON text holds; ValueError for another text, also one that is nested too
+    deeply for Python.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError('it is nested too deeply')
 
 
 def write_json(path: Union[str, os.PathLike], content: Dict[str, Any]) -> None:
