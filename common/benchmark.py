@@ -21,7 +21,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -32,6 +31,7 @@ from common.configuration import config
 from common.data import pipeline
 from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
+from common.files import temporary_folder
 from common.reporting import npu_graph, performance, scaling
 from common.task import Task
 from common.training import model_fn
@@ -79,8 +79,8 @@ def train_rate(
     """
     watch = _Stopwatch()
     build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
-    with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
-        estimator = device.estimator(build, cfg, folder, 10**6)
+    with temporary_folder('benchmark') as folder:
+        estimator = device.estimator(build, cfg, str(folder), 10**6)
         hooks = device.broadcast_hooks(True) + [watch]
         estimator.train(input_fn, steps=steps + WARM_UP, hooks=hooks)
     return watch.meter.steps_per_second * cfg.batch_size * cfg.accumulate * device.size

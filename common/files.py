@@ -53,11 +53,13 @@ def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
         os.replace(str(temporary), str(path))
         _sync(path.parent)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 @contextlib.contextmanager
-def scratch(name: str, parent: Union[str, os.PathLike, None] = None) -> Iterator[pathlib.Path]:
+def temporary_folder(
+    name: str, parent: Union[str, os.PathLike, None] = None
+) -> Iterator[pathlib.Path]:
     """Yields a new folder in `parent`, by default the system's for temporary files, and removes it
     afterwards; also what a killed process of this host left of that name.
     """
@@ -76,10 +78,11 @@ def _remove_leftovers(path: pathlib.Path) -> None:
     for file in list(path.parent.iterdir()):
         match = re.fullmatch(name, file.name)
         if match and not os.path.exists('/proc/' + match.group(1)):
-            _remove(file)
+            remove(file)
 
 
-def _remove(path: pathlib.Path) -> None:
+def remove(path: pathlib.Path) -> None:
+    """Removes a file or a folder, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(str(path), ignore_errors=True)
     else:
@@ -133,8 +136,8 @@ def read_rows(path: Union[str, os.PathLike]) -> Tuple[List[Dict[str, Any]], int]
     broken = 0
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parse_json(line)
+        except ValueError:
             row = None
         if isinstance(row, dict) and isinstance(row.get('kind'), str):
             rows.append(row)

@@ -5,11 +5,11 @@ HCCL itself stops at the first error, minutes into the start, and writes most of
 plog files only. Source: cann-hccl, framework/common/src/topo (topoinfo_ranktable*.cc), config.cc.
 """
 
-import json
 import os
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from common.errors import UserError, suggest
+from common.files import parse_json
 from hccl.group_list import check_groups
 from hccl.table_fields import FORMAT, Device, Fields, Violations
 
@@ -64,7 +64,7 @@ def _read_file(path: str, found: Violations) -> Optional[Dict[str, Any]]:
         found.add(path, 'plog', words, "the path must end in '.json' and hold it only once")
     try:
         with open(path, encoding='utf-8') as file:
-            document = json.load(file)
+            document = parse_json(file.read())
     except OSError as error:
         found.add(path, 'plog', 'open file %s failed' % path, error.strerror)
         return None

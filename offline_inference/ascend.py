@@ -8,7 +8,6 @@ third is written.
 """
 
 import itertools
-import json
 import pathlib
 import shutil
 from typing import Iterator, List, Optional, Tuple
@@ -16,7 +15,7 @@ from typing import Iterator, List, Optional, Tuple
 import numpy as np
 
 from common.data import records
-from common.files import checksum, write_json
+from common.files import checksum, parse_json, write_json
 from offline_inference import atc, bins, manifest, msame
 from offline_inference.agreement import Agreement
 from offline_inference.reference import Batch, Reference
@@ -114,6 +113,6 @@ def _save(path: pathlib.Path, scored: Scored, milliseconds: List[float]) -> None
 
 
 def _load(path: pathlib.Path) -> Tuple[Scored, List[float]]:
-    saved = json.loads(path.read_text())
+    saved = parse_json(path.read_text())
     scored = Scored(saved['online'], saved['offline'], Agreement(*saved['agreement']))
     return scored, saved['milliseconds']

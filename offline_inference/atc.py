@@ -12,14 +12,13 @@ import pathlib
 import re
 import shutil
 import subprocess
-import tempfile
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import tensorflow as tf
 
 from common.ascend import error_codes, npu_smi
 from common.errors import UserError, entry_point
-from common.files import atomic, checksum
+from common.files import atomic, checksum, temporary_folder
 from offline_inference import aipp, manifest, pb
 from offline_inference.cli import Parser
 from offline_inference.reference import Reference
@@ -153,10 +152,10 @@ def convert(reference: Reference, conversion: Conversion) -> str:
     if conversion.output.exists():
         conversion.output.unlink()  # or a failure would leave the old one
     log = conversion.output.with_suffix('.atc.log')
-    with tempfile.TemporaryDirectory(prefix='atc-') as scratch:  # where atc leaves files
+    with temporary_folder('atc') as scratch:  # where atc leaves files
         done = subprocess.run(
             conversion.command(),
-            cwd=scratch,
+            cwd=str(scratch),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             universal_newlines=True,

@@ -12,7 +12,6 @@ import json
 import multiprocessing.pool
 import pathlib
 import statistics
-import tempfile
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -23,6 +22,7 @@ from common import host
 from common.checkpoints.restore import plan_restore
 from common.configuration.settings import Config
 from common.errors import UserError, entry_point
+from common.files import temporary_folder
 from common.task import Task
 from offline_inference import freeze, openvino_engine, pb, to_onnx
 from offline_inference.cli import Parser
@@ -43,12 +43,12 @@ def measure(task: Task, cfg: Config, rounds: int, steps: int) -> Dict[str, Any]:
     random images, whose values change nothing.
     """
     to_onnx.software()
-    with tempfile.TemporaryDirectory(prefix='benchmark-') as folder:
+    with temporary_folder('benchmark') as folder:
         path = cfg.model_path
         if path in (None, 'none'):
             path = _initial(Reference(task, cfg), folder)
         reference = Reference(task, cfg, plan_restore(task, cfg, path))
-        frozen, model = pathlib.Path(folder, 'model.pb'), pathlib.Path(folder, 'model.onnx')
+        frozen, model = folder / 'model.pb', folder / 'model.onnx'
         freeze.freeze(reference, frozen)
         to_onnx.convert(frozen, model, reference.output_name)
         images = np.random.RandomState(0).normal(size=reference.input_shape).astype(np.float32)
@@ -86,12 +86,12 @@ def _engines(
     return engines
 
 
-def _initial(reference: Reference, folder: str) -> str:
+def _initial(reference: Reference, folder: pathlib.Path) -> str:
     """A checkpoint of the network as it is before training."""
     with tf.Graph().as_default(), tf.Session(config=reference.session_config()) as session:
         reference.network(tf.placeholder(tf.float32, reference.input_shape))
         session.run(tf.global_variables_initializer())
-        return tf.train.Saver().save(session, str(pathlib.Path(folder) / 'initial.ckpt'))
+        return tf.train.Saver().save(session, str(folder / 'initial.ckpt'))
 
 
 @entry_point

@@ -18,6 +18,7 @@ import tensorflow as tf
 from common.data import records
 from common.errors import UserError, entry_point
 from common.files import atomic
+from common.metrics import scores
 from offline_inference import float64, manifest, pb
 from offline_inference.agreement import relative_difference
 from offline_inference.cli import Parser
@@ -84,6 +85,9 @@ def prove(
     Raises UserError if they differ by more in float64 too, or if anything is not finite.
     """
     batches = list(reference.batches(folder, count=_proof_batches(reference)))
+    for number, logits in enumerate(row for batch in batches for row in batch.logits):
+        image = 'record %d of %s' % (number, folder.path) if folder else 'random image %d' % number
+        scores.require_finite(np.isfinite(logits).all(), image)
     infer = pb.engine(frozen, reference, input_dtype)
     difference = _difference(batches, [(b.logits, infer(b.input(input_dtype))) for b in batches])
     exact = None

@@ -12,7 +12,7 @@ import shutil
 from typing import Any, Dict, Optional
 
 from common.errors import UserError
-from common.files import checksum, write_json
+from common.files import checksum, parse_json, write_json
 
 NAME = 'manifest.json'
 
@@ -31,7 +31,7 @@ def read(folder: pathlib.Path) -> Dict[str, Any]:
     """The manifest of a folder, {} without one; UserError if it cannot be read."""
     path = pathlib.Path(folder) / NAME
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:

@@ -15,13 +15,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from common.errors import Parser, UserError, entry_point
-from common.files import checksum
+from common.files import checksum, temporary_folder
 from offline_inference import manifest
 from offline_inference.bins import Bins
 
@@ -91,11 +90,9 @@ def run(
         return _results(output, names, before['milliseconds'])
     TOOLS[tool].require()
     manifest.make_way(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     # A fresh folder: no acl.json that msame would obey, one stamped folder in the end, and no path
     # with ".bin" or a comma in it.
-    with tempfile.TemporaryDirectory(prefix='.%s-' % tool, dir=str(output.parent)) as scratch:
-        scratch = pathlib.Path(scratch)
+    with temporary_folder(tool, output.parent) as scratch:
         (scratch / 'batches').mkdir(mode=0o700)
         _bring(om, scratch / 'model.om')
         for name in batches.names:

@@ -10,7 +10,6 @@ there. Exit status 1 if more than 0.1 % of the predictions, of images or of pixe
 in float16 and bfloat16), 2 for a mistake of the user.
 """
 
-import json
 import os
 import pathlib
 import sys
@@ -19,7 +18,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from common import host
 from common.data import records
 from common.errors import UserError, entry_point, suggest
-from common.files import write_json
+from common.files import parse_json, write_json
 from common.metrics import scores
 from offline_inference import atc, freeze, manifest
 from offline_inference.cli import Parser
@@ -96,7 +95,7 @@ def _record(reference: Reference, result: Dict[str, Any], path: pathlib.Path) ->
         'checksum': reference.checksum,
     }
     try:
-        before = json.loads(path.read_text())
+        before = parse_json(path.read_text())
         results = dict(before['results']) if before['checksum'] == head['checksum'] else {}
     except (OSError, ValueError, KeyError, TypeError):
         results = {}

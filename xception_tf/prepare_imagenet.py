@@ -25,7 +25,6 @@ import functools
 import io
 import pathlib
 import sys
-import tempfile
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import cv2
@@ -36,7 +35,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, images, preparation, record_writer  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
-from common.files import naming  # noqa: E402
+from common.files import naming, temporary_folder  # noqa: E402
 from xception_tf import imagenet, imagenet_labels  # noqa: E402
 
 SHARDS = {'train': 1024, 'val': 128}
@@ -260,9 +259,9 @@ def parse(arguments: Optional[List[str]]):
 def main(arguments: Optional[List[str]] = None) -> None:
     flags = parse(arguments)
     if flags.source == pathlib.Path('digits') and not flags.source.exists():
-        with tempfile.TemporaryDirectory() as temporary:
-            write_digits(pathlib.Path(temporary))
-            prepare(flags, pathlib.Path(temporary))
+        with temporary_folder('digits') as temporary:
+            write_digits(temporary)
+            prepare(flags, temporary)
     elif not flags.source.is_dir():
         raise UserError(
             '--source %s: no such folder; name the folder that holds the archives or the images,'

@@ -6,7 +6,6 @@ first.
 """
 
 import dataclasses
-import json
 import os
 import re
 from typing import List, Optional, Sequence, Union
@@ -15,6 +14,7 @@ from typing_extensions import Literal
 
 from common.configuration.fields import NonNegativeInt, PositiveInt, option
 from common.errors import UserError
+from common.files import parse_json
 
 PrecisionMode = Literal[
     'force_fp32',
@@ -171,7 +171,7 @@ def _mixlist(path: str) -> None:
     """The format: {"black-list": {"to-add": [..], "to-remove": [..]}, "white-list": {...}}."""
     try:
         with open(path) as file:
-            content = json.load(file)
+            content = parse_json(file.read())
     except OSError as error:
         raise UserError('modify_mixlist %s: %s' % (path, error.strerror))
     except ValueError as error:

@@ -5,14 +5,13 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError, suggest
-from common.files import atomic
+from common.files import atomic, temporary_folder
 
 PathLike = Union[str, pathlib.Path]
 _FILE_SUFFIX = re.compile(r'\.(index|meta|data-\d{5}-of-\d{5})$')
@@ -136,8 +135,7 @@ def require_prefix(path: str, example: str) -> None:
 def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:
     """Writes {name: array} as a checkpoint with the prefix `path`: all of its files or none."""
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.%s.' % path.name, dir=str(path.parent)) as folder:
+    with temporary_folder(path.name, path.parent) as folder:
         config = tf.ConfigProto(device_count={'GPU': 0})
         with tf.Graph().as_default(), tf.Session(config=config) as session:
             variables, feeds = {}, {}
@@ -147,10 +145,7 @@ def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:
                 feeds[value] = array
             session.run(tf.global_variables_initializer(), feeds)
             prefix = tf.train.Saver(variables).save(
-                session,
-                str(pathlib.Path(folder, path.name)),
-                write_meta_graph=False,
-                write_state=False,
+                session, str(folder / path.name), write_meta_graph=False, write_state=False
             )
         move(prefix, path)
 

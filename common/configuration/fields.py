@@ -72,6 +72,8 @@ def validated(hint: Any, value: Any) -> Any:
         raise ValueError('None')
     if isinstance(value, bool) and Bool not in _alternatives(hint):
         raise ValueError('a truth value is not a number')
+    if isinstance(value, str) and (not value.strip() or '\0' in value):
+        raise ValueError('neither a word nor a path')
     return _model(hint)(value=value).value
 
 

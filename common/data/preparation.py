@@ -1,6 +1,7 @@
 """What the commands that prepare records share."""
 
 import argparse
+import gzip
 import pathlib
 import sys
 import tarfile
@@ -39,7 +40,8 @@ def at_least(least: int):
 
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yields the files in a tar archive. ReadError if it does not end with the empty block that
-    ends every archive: tarfile takes a damaged header for the end.
+    ends every archive: tarfile takes a damaged header for the end. A packed one is read to its
+    end, where its checksum is.
     """
     for member in archive:
         if member.isfile():
@@ -47,6 +49,8 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError('damaged or cut off at byte %d' % archive.offset)
+    while isinstance(archive.fileobj, gzip.GzipFile) and archive.fileobj.read(1 << 20):
+        pass
 
 
 def earlier(

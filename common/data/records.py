@@ -8,7 +8,6 @@ open at once); a folder without them is scanned.
 
 import hashlib
 import itertools
-import json
 import os
 import pathlib
 import re
@@ -19,6 +18,7 @@ import numpy as np
 
 from common.data import scanning, tfrecord
 from common.errors import UserError, some
+from common.files import parse_json
 
 FORMAT_VERSION = 1
 _OPTIONAL = {'name': str, 'split': str, 'classes': list, 'label_offset': int}  # in dataset.json
@@ -217,7 +217,7 @@ def _metadata(path: pathlib.Path) -> Dict:
     if not file.exists():
         return {}
     try:
-        metadata = json.loads(file.read_text())
+        metadata = parse_json(file.read_text())
         version, count = metadata['format_version'], metadata['count']
         shards = {
             _plain(shard, 'file', str): (_plain(shard, 'bytes', int), _plain(shard, 'records', int))

@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-import tempfile
 import time
 from typing import Any, Callable, Dict, Optional
 
@@ -16,7 +15,7 @@ from common.data import pipeline, records
 from common.devices.base import Device
 from common.devices.exchange import Exchange
 from common.evaluation.errors import translated
-from common.files import atomic, write_json
+from common.files import atomic, temporary_folder, write_json
 from common.metrics import scores
 from common.task import Task
 
@@ -118,10 +117,8 @@ def evaluate(
 
     source = plan and plan.checkpoint.path
     # The Estimator wants a folder of its own: that of a foreign checkpoint is not written to.
-    with tempfile.TemporaryDirectory(prefix='evaluation-') as scratch, translated(
-        task, cfg, source
-    ):
-        estimator = device.estimator(model_fn(task, cfg, plan and plan.names), cfg, scratch)
+    with temporary_folder('evaluation') as scratch, translated(task, cfg, source):
+        estimator = device.estimator(model_fn(task, cfg, plan and plan.names), cfg, str(scratch))
         estimator.evaluate(
             input_fn,
             steps=batches,

@@ -13,9 +13,7 @@ The graph, the preprocessing and the device are those of evaluation.
 """
 
 import itertools
-import json
 import pathlib
-import tempfile
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
@@ -28,6 +26,7 @@ from common.checkpoints import restore
 from common.data import images, records
 from common.errors import UserError
 from common.evaluation import evaluate
+from common.files import parse_json, temporary_folder
 from common.task import Task
 
 TOP = 5
@@ -59,11 +58,11 @@ def run(
     if first is None:
         return []
     batches = _Batches(cfg, itertools.chain([first], pairs), len(files))
-    with tempfile.TemporaryDirectory(prefix='prediction-') as scratch, tqdm.tqdm(
+    with temporary_folder('prediction') as scratch, tqdm.tqdm(
         total=len(files), unit=' images', disable=None, leave=False, dynamic_ncols=True
     ) as bar:
         found = _Predictions('' if is_dense(cfg) else task.offline.output_name + ':0', bar)
-        estimator = device.estimator(evaluate.model_fn(task, cfg, plan.names), cfg, scratch)
+        estimator = device.estimator(evaluate.model_fn(task, cfg, plan.names), cfg, str(scratch))
         estimator.evaluate(batches.dataset, hooks=[found], checkpoint_path=plan.checkpoint.path)
     for file, finite in zip(batches.read, found.finite):
         if not finite:
@@ -166,7 +165,7 @@ def class_names(task: Task, cfg: Any, path: Optional[str] = None) -> List[str]:
         if path:
             names = source.read_text('utf-8').splitlines()
         elif source.is_file():
-            names = task.data.class_names(json.loads(source.read_text()), cfg)
+            names = task.data.class_names(parse_json(source.read_text()), cfg)
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(
             '%s cannot be read (%s); give --class_names FILE, a text with one name a line'

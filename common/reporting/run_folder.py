@@ -1,6 +1,5 @@
 """Reads what training, evaluation and export wrote into a run's folder."""
 
-import json
 import math
 import pathlib
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -8,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 import yaml
 
-from common.files import read_rows
+from common.files import parse_json, read_rows
 from common.metrics import figures
 from common.metrics.figures import number
 
@@ -212,7 +211,7 @@ class RunFolder:
 
 
 def _read_json(path: pathlib.Path) -> Any:
-    return json.loads(path.read_text())
+    return parse_json(path.read_text())
 
 
 def _read_npy(path: pathlib.Path) -> Any:

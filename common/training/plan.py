@@ -5,6 +5,9 @@ from typing import Any, Dict, List, NamedTuple
 from common.data import records
 from common.errors import UserError
 
+MOST_STEPS = 2**31 - 1  # learning rates count in int32
+MOST_EVALUATIONS = 100000
+
 
 class Plan(NamedTuple):
     """global_batch: images per step; evaluations: steps before the end, ascending."""
@@ -56,10 +59,17 @@ def make(cfg: Any, count: int, ranks: int, evaluates: bool) -> Plan:
             'warmup_epochs: %g are %d steps, and the run has %d; shorten it or train longer'
             % (cfg.warmup_epochs, cfg.warmup_epochs * per_epoch, total)
         )
+    if total > MOST_STEPS:
+        raise UserError('the run has %.3g steps, at most %d are legal' % (total, MOST_STEPS))
     evaluations: List[int] = []
     if evaluates and cfg.eval_interval:
         every = steps(cfg.eval_interval)
         first = cfg.eval_first * per_epoch
+        if total // every > MOST_EVALUATIONS:
+            raise UserError(
+                'eval_interval: %g are %d evaluations, at most %d are legal; give a larger one'
+                % (cfg.eval_interval, total // every, MOST_EVALUATIONS)
+            )
         evaluations = [step for step in range(every, total, every) if step >= first]
     save_every = cfg.save_checkpoints_steps or steps(cfg.save_interval)
     return Plan(global_batch, per_epoch, total, save_every, evaluations, evaluates)

@@ -12,7 +12,7 @@ from common.checkpoints import checkpoint
 from common.configuration import config
 from common.data import records
 from common.errors import UserError
-from common.files import read_rows
+from common.files import read_rows, remove
 from common.task import Task
 from common.training import metrics_logger
 
@@ -115,9 +115,9 @@ def prepare_folder(cfg: Any, start: Start) -> None:
     output = pathlib.Path(cfg.output_path)
     if cfg.restart:
         _move_aside(output)
-    for name in ('model.ckpt-*.tempstate*', 'checkpoint.tmp*', 'graph.pbtxt.tmp*'):
+    for name in ('model.ckpt-*_temp_*', 'model.ckpt-*.tempstate*', 'checkpoint.tmp*'):
         for path in output.glob(name):
-            path.unlink()
+            remove(path)
     # Damaged checkpoints of later steps: nothing must take them for the newest.
     for path in output.glob('model.ckpt-*'):
         step = path.name[len('model.ckpt-') :].split('.')[0]

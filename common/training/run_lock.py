@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator
 import psutil
 
 from common.errors import UserError
+from common.files import parse_json
 
 NAME = 'run.lock'
 
@@ -68,7 +69,7 @@ def _take(path: pathlib.Path, own: Dict[str, Any]) -> bool:
 def _read(path: pathlib.Path) -> Dict[str, Any]:
     """Returns who holds the lock; {} if it is gone or was cut off as it was written."""
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
         return content if isinstance(content, dict) else {}
     except (OSError, ValueError):
         return {}

@@ -1,11 +1,9 @@
 """Trains, and evaluates while training. What is periodic is a hook; what a model is, its Task."""
 
 import contextlib
-import json
 import os
 import pathlib
 import sys
-import tempfile
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
@@ -20,7 +18,7 @@ from common.devices.base import Device
 from common.errors import UserError
 from common.evaluation import evaluate, show_batch
 from common.evaluation.errors import translated
-from common.files import write_json
+from common.files import parse_json, temporary_folder, write_json
 from common.task import Task
 from common.training import agreement, global_batch, model_fn, resume
 from common.training import plan as plans
@@ -176,10 +174,8 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int)
         return pipeline.dataset(task, run.folder, cfg, batch, True, seed=cfg.seed, **place)
 
     newest = checkpoint.latest(cfg.output_path) if device.is_chief else None
-    with stop.deferred(), tempfile.TemporaryDirectory(prefix='rank-') as scratch, translated(
-        task, cfg, newest
-    ):
-        model_dir = cfg.output_path if device.is_chief else scratch
+    with stop.deferred(), temporary_folder('rank') as scratch, translated(task, cfg, newest):
+        model_dir = cfg.output_path if device.is_chief else str(scratch)
         estimator = device.estimator(_model_fn(run, start), cfg, model_dir, plan.save_every, loop)
         # Whole calls of the device; `steps` counts from the step that rank 0 has sent.
         steps = -(-(goal - start) // loop) * loop
@@ -245,7 +241,7 @@ def _keep_best(run: Run, result: Dict[str, Any]) -> None:
 
 def _best_so_far(note: pathlib.Path, key: str) -> float:
     try:
-        return float(json.loads(note.read_text())[key])
+        return float(parse_json(note.read_text())[key])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             '%s cannot be read (%s); remove it, and the best is kept anew' % (note, error)

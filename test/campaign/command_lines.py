@@ -1,11 +1,12 @@
 """A sound command line of every command; PLACE stands for a folder to write in."""
 
+from sources import use_stand_ins, words
+
 from common import checkpoint, doctor, export_weights, import_weights, report, run
 from hccl import rank_table
 from offline_inference import atc, bins, freeze, msame, score, to_onnx
 from offline_inference import run as offline
 from resnest_tf import draw_scenes, prepare_cityscapes
-from sources import use_stand_ins, words
 from wideresnet_tf import prepare_cifar
 from xception_tf import prepare_imagenet
 
@@ -83,4 +84,3 @@ def slow(sources):
             frozen=folder / 'offline' / 'lenet.pb',
             output='PLACE/out.om')),
     ]  # fmt: skip
-

@@ -82,7 +82,9 @@ def damage_file(path, random):
         path.symlink_to(path.name)
         return '%s is a link to itself' % path.name
     if kind < 0.16:
-        path.write_bytes(random.choice([b'[' * 100000, b'{"a":' * 100000, b'\xff\xfe', b'\0' * 999]))
+        path.write_bytes(
+            random.choice([b'[' * 100000, b'{"a":' * 100000, b'\xff\xfe', b'\0' * 999])
+        )
         return '%s is nonsense' % path.name
     if path.suffix in ('.json', '.yaml', '.jsonl') and kind < 0.7:
         _change_text(path, random)
@@ -132,4 +134,3 @@ def odd_place(folder, random):
             (folder / 'a\nb', 'a name with a line break'),
         ]
     )
-

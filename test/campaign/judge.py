@@ -6,7 +6,8 @@ import io
 import pathlib
 import traceback
 
-from common.errors import UserError
+from common.data import records
+from common.errors import UserError, explanation
 
 GOOD = ('ok', 'refused')
 
@@ -24,21 +25,18 @@ class Lost(Exception):
 
 
 def judge(case, *args):
-    """Runs case(*args); returns (outcome, text). Outcomes besides GOOD: TRACEBACK, SILENT, LOST, HANG."""
+    """Runs case(*args); returns (outcome, text). Others: TRACEBACK, SILENT, LOST, HANG."""
     try:
         case(*args)
-    except UserError as error:
-        text = str(error)
-        return ('refused', text) if text.strip() and '\n' not in text else ('TRACEBACK', text)
     except Silent as error:
         return 'SILENT', str(error)
     except Lost as error:
         return 'LOST', str(error)
     except Hang as error:
         return 'HANG', str(error)
-    except MemoryError:
-        return 'TRACEBACK', 'MemoryError'
-    except Exception:
+    except Exception as error:
+        if explanation(error):
+            return 'refused', explanation(error)
         text = traceback.format_exc()
         return 'TRACEBACK', text if len(text) < 3000 else text[:500] + ' ...\n' + text[-2000:]
     return 'ok', ''
@@ -99,12 +97,14 @@ def require_kept(folder, before, but=()):
 
 
 @contextlib.contextmanager
-def leaving_nothing_half(output):
-    """After a refusal, Lost unless `output`, which was not there before, is absent or hidden."""
+def whole_splits(output):
+    """After a refusal, Lost unless each split in `output` is whole."""
     try:
         yield
     except UserError:
-        left = [path for path in pathlib.Path(output).glob('*') if not path.name.startswith('.')]
-        if left:
-            raise Lost('half written: %s' % ', '.join(path.name for path in left[:5]))
+        for path in pathlib.Path(output).glob('[!.]*'):
+            try:
+                records.Folder.open(path)
+            except UserError as error:
+                raise Lost('half written: %s' % error)
         raise

@@ -7,11 +7,11 @@ import os
 import pathlib
 import shutil
 import signal
+import tempfile
 import time
 
 import numpy as np
 import psutil
-
 from damage import fresh
 from judge import Hang, Lost, Silent, check_end, require_kept, snapshot
 from sources import TRAINING, words
@@ -117,8 +117,7 @@ def group(make):
     def setup(sources):
         import tensorflow  # noqa: F401
 
-        home = sources / ('undisturbed-%s-%d' % (make.__name__, os.getpid()))
-        home.mkdir()
+        home = pathlib.Path(tempfile.mkdtemp(prefix='undisturbed-'))
         main, flags, result = make(sources, home)
         duration = undisturbed(main, flags, home)
         expected = result()
@@ -173,8 +172,9 @@ def _json(path):
 
 
 def _lenet(argv):
-    from common import run
     from lenet_tf.task import TASK
+
+    from common import run
 
     run.main(TASK, argv)
 

@@ -33,8 +33,9 @@ def make(folder):
 
 def lenet_data(folder, train=64, test=24):
     """Digits for lenet_tf, two shards a split."""
-    from common.data import digits, record_writer
     from lenet_tf import prepare_digits
+
+    from common.data import digits, record_writer
 
     for split, (images, labels) in digits.load(16).items():
         count = train if split == 'train' else test
@@ -63,8 +64,9 @@ TRAINING.update(log_interval=1)
 
 def trained(folder):
     """run/: a finished run of lenet_tf, and in run/offline its exports and what msame made."""
-    from common import run
     from lenet_tf.task import TASK
+
+    from common import run
     from offline_inference import run as offline
 
     data, output = folder / 'records' / 'lenet', folder / 'run'

@@ -2,8 +2,12 @@
 
 import importlib
 import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
+import tensorflow as tf
 
 from common import errors
 
@@ -52,3 +56,53 @@ def test_a_mistake_names_the_nearest(words, message):
     parser.add_argument('--rounds', type=int)
     with pytest.raises(errors.UserError, match=message + '.*; --help lists the flags'):
         parser.parse_args(words)
+
+
+def ends(error, capsys):
+    """The status and the standard error of a command that raises an error."""
+
+    @errors.entry_point
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'error, line',
+    [
+        (errors.UserError('a\nb/c\x1b: no'), 'a b/c : no'),
+        (OSError(28, 'No space left on device', '/run/a'), '/run/a: No space left on device'),
+        (tf.errors.ResourceExhaustedError(None, None, '/run/a; full\nat node'), '/run/a; full'),
+        (tf.errors.FailedPreconditionError(None, None, '/run; Is a directory'), None),
+        (MemoryError('Unable to allocate 9 GiB'), 'out of memory: Unable to allocate 9 GiB'),
+    ],
+)
+def test_an_error_of_the_machine_is_one_line(error, line, capsys):
+    assert ends(error, capsys) == (2, 'error: %s\n' % (line or error.message))
+
+
+@pytest.mark.parametrize('error', [ValueError('x'), tf.errors.InternalError(None, None, 'x')])
+def test_a_fault_of_the_program_keeps_its_traceback(error, capsys):
+    with pytest.raises(type(error)):
+        ends(error, capsys)
+
+
+def test_sigterm_removes_what_is_half_done(tmp_path):
+    code = (
+        'import os, signal, sys\n'
+        'from common.errors import entry_point\n'
+        'from common.files import atomic, temporary_folder\n'
+        '@entry_point\n'
+        'def main():\n'
+        '    with temporary_folder("x", sys.argv[1]), atomic(sys.argv[1] + "/f") as file:\n'
+        '        file.write_text("half")\n'
+        '        assert len(os.listdir(sys.argv[1])) == 2\n'
+        '        os.kill(os.getpid(), signal.SIGTERM)\n'
+        'main()\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code, str(tmp_path)], stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, b'')
+    assert not list(tmp_path.iterdir())

@@ -115,3 +115,24 @@ def test_all_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 def test_the_longest_name(tmp_path):
     write(tmp_path / ('n' * 251 + '.txt'), 'x')
     assert len(names(tmp_path)) == 1
+
+
+def test_the_next_folder_removes_that_of_a_killed_process(tmp_path):
+    code = (
+        'import os, signal, sys; from common.files import temporary_folder\n'
+        'with temporary_folder("work", sys.argv[1]) as folder:\n'
+        '    (folder / "file").write_text("x"); os.kill(os.getpid(), signal.SIGKILL)'
+    )
+    subprocess.run([sys.executable, '-c', code, str(tmp_path)])
+    assert len(names(tmp_path)) == 1
+    with files.temporary_folder('work', tmp_path) as one, files.temporary_folder(
+        'work', tmp_path
+    ) as two:
+        assert sorted(names(tmp_path)) == sorted([one.name, two.name])
+    assert not names(tmp_path)
+
+
+@pytest.mark.parametrize('text', ['', '{', 'NaN,', '[' * 100000, '{"a":' * 100000])
+def test_a_text_that_is_not_json(text):
+    with pytest.raises(ValueError):
+        files.parse_json(text)

@@ -356,6 +356,15 @@ def test_an_archive_that_ends_early_is_not_whole(tmp_path, capsys):
     assert 'not a readable tar archive (damaged or cut off at byte' in message
 
 
+def test_an_archive_of_another_content_than_its_checksum(tmp_path, capsys):
+    archive = packed(tmp_path, 'cifar10', 'binary')
+    content = bytearray(archive.read_bytes())
+    content[-8] ^= 1  # of gzip's crc32, the last but four bytes
+    archive.write_bytes(bytes(content))
+    message = refused(capsys, 'cifar10', archive, tmp_path / 'out', '--no_verify')
+    assert 'not a readable tar archive (CRC check failed' in message
+
+
 def test_sources_that_are_none(tmp_path, capsys):
     out = tmp_path / 'out'
     assert 'no such file' in refused(capsys, 'cifar10', tmp_path / 'absent', out)

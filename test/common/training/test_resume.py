@@ -27,7 +27,10 @@ def test_without_tensorflows_state_file_a_run_resumes_all_the_same(run, flags, c
     (copy / 'checkpoint').unlink()
     if state is not None:
         (copy / 'checkpoint').write_text(state)
+    (copy / 'model.ckpt-33_temp_1').mkdir()  # of a save that a kill or a full disk has ended
+    (copy / 'model.ckpt-33_temp_1' / 'part.tempstate2').write_text('half')
     run(*flags(copy, '--steps', '34'))
+    assert not list(copy.glob('*temp*'))
     assert rows(copy, 'run')[-1]['resumed_from'] == 32
     assert [row['step'] for row in rows(copy, 'train')] == list(range(1, 35))
 
