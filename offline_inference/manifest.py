@@ -53,7 +53,8 @@ def seal(folder: pathlib.Path, made_of: Dict[str, Any], **more: Any) -> None:
     """Notes what a folder was made from, and the content of every file in it."""
     paths = [path for path in folder.rglob('*') if path.is_file()]
     files = {str(path.relative_to(folder)): checksum(path) for path in paths}
-    write_json(folder / NAME, dict(made_of=made_of, files=files, **more))
+    content = plain(dict(made_of=made_of, files=files, **more))
+    write_json(folder / NAME, dict(content, checksum=digest(content)))
 
 
 def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
@@ -64,6 +65,8 @@ def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
     content = read(folder)
     if not isinstance(content.get('made_of'), dict) or not isinstance(content.get('files'), dict):
         return None
+    if content.pop('checksum', None) != digest(content):
+        raise UserError('%s is damaged; write the folder again' % (folder / NAME))
     for name, written in sorted(content['files'].items()):
         if not (folder / name).is_file() or checksum(folder / name) != written:
             raise UserError(

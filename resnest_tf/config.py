@@ -36,7 +36,7 @@ class ResNeStConfig(Config):
         50, '50 and 101 are published; 14 and 26 are for small tasks and tests', group='Network'
     )
     width: PositiveFloat = option(
-        1.0, 'multiplies the number of filters; below 1 for small tasks and tests'
+        1.0, 'multiplies the number of filters; below 1 for small tasks and tests', most=16
     )
     num_classes: PositiveInt = option(19, 'classes')
     variant: Literal['paper', 'mmsegmentation', 'port'] = option(
@@ -59,13 +59,13 @@ class ResNeStConfig(Config):
     sync_bn: Optional[bool] = option(
         None, 'batch norm over the images of all devices; None: if there is more than one'
     )
-    crop_height: PositiveInt = option(512, 'of the random crop', group='Training images')
-    crop_width: PositiveInt = option(1024, 'of the random crop')
+    crop_height: PositiveInt = option(512, 'of the random crop', group='Training images', most=8192)
+    crop_width: PositiveInt = option(1024, 'of the random crop', most=8192)
     min_scale: PositiveFloat = option(
         0.5, 'smallest factor that an image is scaled by before the crop'
     )
     max_scale: PositiveFloat = option(
-        2.0, 'largest factor that an image is scaled by before the crop'
+        2.0, 'largest factor that an image is scaled by before the crop', most=16
     )
     crop_max_share: PositiveFloat = option(
         1.0, 'draw a crop again, up to 10 times, of which one class fills this share or more'
@@ -94,10 +94,13 @@ class ResNeStConfig(Config):
         100000, 'ohem: at least so many pixels an image count, easy or not', loss=('ohem',)
     )
     image_height: PositiveInt = option(
-        1024, 'of the images that are evaluated, and of the exported model', group='Evaluation'
+        1024,
+        'of the images that are evaluated, and of the exported model',
+        group='Evaluation',
+        most=8192,
     )
     image_width: PositiveInt = option(
-        2048, 'of the images that are evaluated, and of the exported model'
+        2048, 'of the images that are evaluated, and of the exported model', most=8192
     )
     eval_mode: Literal['whole', 'slide'] = option(
         'whole', 'slide: in overlapping windows of the size of a crop'
@@ -112,7 +115,7 @@ class ResNeStConfig(Config):
         2 / 3, 'slide: share of a window from one to the next', eval_mode=('slide',)
     )
     eval_scales: List[float] = option(
-        [1.0], 'average over the image at these scales, such as [0.5,0.75,1,1.25,1.5,1.75]'
+        [1.0], 'average over the image at these scales, such as [0.5,0.75,1,1.25,1.5,1.75]', most=8
     )
     eval_flip: bool = option(False, 'average over the mirrored image as well')
     save_predictions: Optional[str] = option(

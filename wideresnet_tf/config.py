@@ -5,7 +5,13 @@ import pathlib
 
 from typing_extensions import Literal
 
-from common.configuration.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, option
+from common.configuration.fields import (
+    NOT_ZERO,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    option,
+)
 from common.configuration.settings import Config
 from common.errors import UserError
 
@@ -15,9 +21,9 @@ class WideResNetConfig(Config):
     model = 'wideresnet'
     aliases = {'depths': 'depth', 'ks': 'widen_factor', 'epoch': 'epochs'}
     default_recipe = pathlib.Path(__file__).parent / 'configs' / 'wrn28_10_cifar100_port.yaml'
-    depth: PositiveInt = option(28, 'layers: 6n+4', group='Network')
-    widen_factor: PositiveInt = option(10, 'k: the groups have 16k, 32k and 64k filters')
-    num_classes: PositiveInt = option(100, 'classes')
+    depth: PositiveInt = option(28, 'layers: 6n+4', group='Network', most=1204)
+    widen_factor: PositiveInt = option(10, 'k: the groups have 16k, 32k and 64k filters', most=100)
+    num_classes: PositiveInt = option(100, 'classes', most=1000000)
     variant: Literal['paper', 'port', 'mindspore'] = option(
         'paper', 'which published graph; see model.py'
     )
@@ -37,21 +43,21 @@ class WideResNetConfig(Config):
         )
     )
     crop_pad: NonNegativeInt = option(
-        4, 'pixels of padding on each side before the random 32x32 crop; 0: no crop'
+        4, 'pixels of padding on each side before the random 32x32 crop; 0: no crop', most=31
     )
     crop_padding: Literal['zero', 'reflect'] = option(
-        'zero', 'what the padding holds (paper: reflect)'
+        'zero', 'what the padding holds (paper: reflect)', crop_pad=NOT_ZERO
     )
     flip: bool = option(True, 'mirror every other image')
     brightness: NonNegativeFloat = option(
-        0.0, 'largest change of brightness, of 255 (published port: 63)'
+        0.0, 'largest change of brightness, of 255 (published port: 63)', most=255
     )
     contrast: NonNegativeFloat = option(
         0.0, 'largest change of contrast: a factor of 1 +- this (published port: 0.8)'
     )
-    cutout: NonNegativeInt = option(0, 'side of the square that is cut out; 0: off')
+    cutout: NonNegativeInt = option(0, 'side of the square that is cut out; 0: off', most=32)
     mixup: NonNegativeFloat = option(
-        0.0, 'alpha of the Beta distribution that images are mixed with; 0: off'
+        0.0, 'alpha of the Beta distribution that images are mixed with; 0: off', most=1000
     )
 
     input_shape = (32, 32, 3)

@@ -25,9 +25,9 @@ class XceptionConfig(Config):
     model = 'xception'
     aliases = {'class_num': 'num_classes', 'epoch': 'epochs'}
     default_recipe = pathlib.Path(__file__).parent / 'configs' / 'xception_imagenet_port.yaml'
-    num_classes: PositiveInt = option(1000, 'classes', group='Network')
+    num_classes: PositiveInt = option(1000, 'classes', group='Network', most=1000000)
     width: PositiveFloat = option(
-        1.0, 'multiplies the number of filters; below 1 for small tasks and tests'
+        1.0, 'multiplies the number of filters; below 1 for small tasks and tests', most=16
     )
     dropout_rate: NonNegativeFloat = option(0.0, 'before the classifier (paper: 0.5)')
     bn_decay: NonNegativeFloat = option(
@@ -39,7 +39,7 @@ class XceptionConfig(Config):
         'channels_last', 'how the layers compute; channels_first is for gpu and npu'
     )
     image_size: PositiveInt = option(
-        299, 'images are made this many pixels high and wide; at least 71', group='Data'
+        299, 'images are made this many pixels high and wide; at least 71', 'Data', most=4096
     )
     train_preprocessing: Literal['random_resized_crop', 'plain'] = option(
         'random_resized_crop',

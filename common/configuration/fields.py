@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Any, Dict, List, Optional, Sequence, Type, Union, get_type_hints
+import math
+from typing import Any, Container, Dict, List, Optional, Sequence, Type, Union, get_type_hints
 
 import pydantic
 from typing_extensions import Literal
@@ -27,13 +28,25 @@ _WORDS = {
 }
 
 
-def option(default: Any, help_text: str, group: str = '', **needs: Sequence[Any]):
+class _NotZero:
+    """All values but 0, None, False and the empty list."""
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(value)
+
+
+NOT_ZERO = _NotZero()
+
+
+def option(
+    default: Any, help_text: str, group: str = '', most: float = math.inf, **needs: Container[Any]
+):
     """Returns a dataclass field.
 
-    group: heading in --help, for it and the fields that follow.
+    group: heading in --help, for it and the fields that follow. most: the largest legal number.
     needs: {other field: its values with which this one has an effect}.
     """
-    metadata = {'help': help_text, 'group': group, 'needs': needs}
+    metadata = {'help': help_text, 'group': group, 'needs': needs, 'most': most}
     if isinstance(default, (list, dict)):
         factory = functools.partial(type(default), default)
         return dataclasses.field(default_factory=factory, metadata=metadata)

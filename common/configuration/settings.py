@@ -9,6 +9,7 @@ from typing_extensions import Literal
 
 from common.ascend.options import NPUOptions
 from common.configuration.fields import (
+    NOT_ZERO,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -52,7 +53,9 @@ class Config(NPUOptions):
         None, 'checkpoint to evaluate or to start from; None trains from scratch'
     )
     reinit_head: bool = option(
-        False, 'initialise the classifier anew where its shape differs from --model_path'
+        False,
+        'initialise the classifier anew where its shape differs from --model_path',
+        model_path=NOT_ZERO,
     )
     skip_corrupt: NonNegativeInt = option(
         0, 'leave out at most N corrupt records instead of stopping at the first'
@@ -73,10 +76,10 @@ class Config(NPUOptions):
         group='Length and batch',
     )
     batch_size: PositiveInt = option(
-        128, 'images per device in one forward pass; with a global_batch: at most'
+        128, 'images per device in one forward pass; with a global_batch: at most', most=65536
     )
     accumulate: PositiveInt = option(
-        1, 'forward passes per optimizer step: batch_size x accumulate x devices images'
+        1, 'forward passes per optimizer step: batch_size x accumulate x devices images', most=65536
     )
     allow_other_batch: bool = option(
         False, 'train with batch_size x accumulate x devices images, whatever global_batch says'
@@ -105,7 +108,9 @@ class Config(NPUOptions):
         0.0, 'L2 (its gradient is weight_decay x w); momentumw: w -= weight_decay x w a step'
     )
     weight_decay_rule: Literal['kernels', 'no_bn', 'all'] = option(
-        'kernels', "what weight decay applies to; no_bn: all but batch norm's scales and offsets"
+        'kernels',
+        "what weight decay applies to; no_bn: all but batch norm's scales and offsets",
+        weight_decay=NOT_ZERO,
     )
     clip_norm: NonNegativeFloat = option(0.0, 'clip the gradient to this global norm; 0: off')
     ema_decay: NonNegativeFloat = option(
@@ -139,11 +144,14 @@ class Config(NPUOptions):
     )
     warmup_epochs: NonNegativeFloat = option(0.0, 'linear warm-up before the schedule')
     warmup_factor: NonNegativeFloat = option(
-        0.0, 'the rate at the first step of warm-up, as a factor of learning_rate'
+        0.0,
+        'the rate at the first step of warm-up, as a factor of learning_rate',
+        most=1,
+        warmup_epochs=NOT_ZERO,
     )
     loss: Literal['cross_entropy', 'focal'] = option('cross_entropy', 'training loss', group='Loss')
     focal_gamma: NonNegativeFloat = option(
-        2.0, 'focusing parameter of the focal loss', loss=('focal',)
+        2.0, 'focusing parameter of the focal loss', most=100, loss=('focal',)
     )
     label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
     precision: Literal['auto', 'float32', 'mixed'] = option(
@@ -163,7 +171,9 @@ class Config(NPUOptions):
     eval_interval: NonNegativeFloat = option(
         1.0, 'epochs between evaluations while training; 0: only at the end'
     )
-    eval_first: NonNegativeFloat = option(0.0, 'no evaluation while training before this epoch')
+    eval_first: NonNegativeFloat = option(
+        0.0, 'no evaluation while training before this epoch', eval_interval=NOT_ZERO
+    )
     published: Dict[str, Dict[str, float]] = option(
         {}, 'recipes only: {source: {metric: value}}', group='Published results'
     )
@@ -202,6 +212,11 @@ class Config(NPUOptions):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, (int, float)) and number > field.metadata['most']:
+                    raise UserError(
+                        '%s: %s is not legal; give at most %g'
+                        % (field.name, value, field.metadata['most'])
+                    )
                 if isinstance(number, float) and not math.isfinite(number):
                     legal = 'finite numbers' if isinstance(value, list) else 'a finite number'
                     raise UserError('%s: %s is not legal; give %s' % (field.name, value, legal))

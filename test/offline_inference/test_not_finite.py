@@ -1,7 +1,5 @@
 """A network that gives NaN: every command names the first image, and no figure is written."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -57,8 +55,8 @@ def test_export(words, main, output, fails, tmp_path):
 def test_scores_of_results(words, broken, fails, tmp_path, capsys):
     common = ['--model', 'wideresnet', *map(str, words[:4])]
     bins.main([*common, '--output', str(tmp_path / 'bins')])
-    names = json.loads((tmp_path / 'bins' / 'manifest.json').read_text())['crc32']
-    for number, name in enumerate(sorted(names)):
+    names = sorted(path.name for path in (tmp_path / 'bins' / 'batches').iterdir())
+    for number, name in enumerate(names):
         logits = np.zeros([8, 4], np.float32)
         logits[3, 1] = np.nan if number == 1 else 0
         (tmp_path / 'results').mkdir(exist_ok=True)
