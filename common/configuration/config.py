@@ -92,7 +92,7 @@ def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
         raise UserError(
             '%s needs %s' % (flag, needed if name == 'config' else 'a value; give ' + needed)
         )
-    if not word:
+    if not word.strip():
         raise UserError("%s: '' is not legal (an unset shell variable?); give %s" % (flag, needed))
     if name == 'config':
         return word

@@ -376,6 +376,8 @@ def test_flags_of_other_commands_are_not_refused_before_they_start(monkeypatch, 
         ),
         (['--focal_gamma', '3'], ['focal_gamma has no effect with loss cross_entropy']),
         (['--focal_gamma', '3', '--loss', 'focal'], []),
+        (['--warmup_factor', '0.5'], ['warmup_factor has no effect with warmup_epochs 0.0']),
+        (['--warmup_factor', '0.5', '--warmup_epochs', '1'], []),
         (['--power', '2', '--schedule', 'cosine'], ['power has no effect with schedule cosine']),
         (
             ['--loss_scale', '8', '--precision', 'float32'],
@@ -387,8 +389,27 @@ def test_options_without_effect_are_reported(words, notes):
     assert fields.without_effect(parse(*words)) == notes
 
 
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (
+            ['--batch_size', '99999999999'],
+            'batch_size: 99999999999 is not legal; give at most 65536',
+        ),
+        (['--data_path', 'a\0b'], 'data_path: .* is not legal; give a text'),
+        (['--output_path', ' '], "output_path: '' is not legal .an unset shell variable"),
+    ],
+)
+def test_absurd_values(words, message):
+    with pytest.raises(UserError, match=message):
+        parse(*words)
+
+
 def test_needs_name_fields_and_legal_values():
     for field in dataclasses.fields(Example):
         for other, values in field.metadata['needs'].items():
+            if values is fields.NOT_ZERO:
+                assert hasattr(Example(), other) and 0 not in values and 1 in values
+                continue
             for value in values:
                 assert getattr(dataclasses.replace(Example(), **{other: value}), other) == value
