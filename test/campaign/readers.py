@@ -51,7 +51,7 @@ def recipes(sources):
         without_effect(cfg)
         cfg.training_notes(1)
         planned = plan.make(cfg, 100000, 1, True)
-        schedule.of_recipe(cfg, 0, planned.total, planned.steps_per_epoch)
+        schedule.learning_rate(cfg, 0, planned.total, planned.steps_per_epoch)
         config.save(cfg, place / 'config.yaml', kind)
         again = config.parse(task_of(kind).config, ['--config', str(place / 'config.yaml')])
         require(again == cfg, 'another configuration is read than was saved', again, cfg)
