@@ -58,7 +58,8 @@ def synchronised(device: Device) -> BatchNorm:
         # HCCL pairs what the ranks send by order alone, and some layers do not wait for each other.
         # So every message waits for the one that was built before it: the order is that of the
         # Python code, whatever the graph's compiler makes of it. Horovod pairs by name, and sends
-        # as one message what layers that do not wait for each other have ready.
+        # as one message what layers that do not wait for each other have ready: five branches then
+        # took a fifth of the time (two CPU ranks, forward and backward).
         with tf.control_dependencies(last if device.pairs_by_order else []):
             last[:] = [device.allreduce_sum(tensor, name)]
         return last[0]
