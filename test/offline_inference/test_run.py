@@ -59,7 +59,7 @@ def test_figures_of_both_backends(command, trained, tmp_path, capsys):
         assert result['size_bytes'] == {
             kind: (tmp_path / ('wideresnet.' + kind)).stat().st_size for kind in kinds
         }
-        assert result['software']['tensorflow'] == '1.15.0' and (
+        assert result['software']['tensorflow'].startswith('1.15.') and (
             'onnxruntime' in result['software']
         ) == (backend == 'onnx')
 
