@@ -84,7 +84,7 @@ def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
     }
     return [
         table(_name(runs), header, rows),
-        table('', ['', ''], [item for item in conditions.items() if item[1]], left=2),
+        '\n'.join('- %s: %s' % item for item in conditions.items() if item[1]),
     ]
 
 
