@@ -88,7 +88,7 @@ class Bins:
 
     def __init__(self, path: pathlib.Path, content: Dict[str, Any]):
         self.path, self.description = path, content['made_of']
-        self.checksum = manifest.digest(content)
+        self.checksum = content['checksum']
         files = [pathlib.Path(name) for name in content['files']]
         self.names = sorted(file.name for file in files if file.suffix == '.bin')
         self._known = [file.stem for file in files if file.suffix == '.npy']

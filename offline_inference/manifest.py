@@ -1,8 +1,8 @@
 """manifest.json says what a folder, or each file in it, was made from, so that files of different
 models, checkpoints or settings are not mixed.
 
-Of a folder that is written as a whole it holds {'made_of': ..., 'files': {name: SHA-256}}, of
-single files {name: {'made_of': ..., 'sha256': ...}}.
+Of a folder that is written as a whole it holds {'made_of': ..., 'files': {name: SHA-256},
+'checksum': of these}, of single files {name: {'made_of': ..., 'sha256': ...}}.
 """
 
 import hashlib
@@ -65,7 +65,8 @@ def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
     content = read(folder)
     if not isinstance(content.get('made_of'), dict) or not isinstance(content.get('files'), dict):
         return None
-    if content.pop('checksum', None) != digest(content):
+    signed = {key: value for key, value in content.items() if key != 'checksum'}
+    if content.get('checksum') != digest(signed):
         raise UserError('%s is damaged; write the folder again' % (folder / NAME))
     for name, written in sorted(content['files'].items()):
         if not (folder / name).is_file() or checksum(folder / name) != written:
