@@ -41,8 +41,8 @@ def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
         raise UserError('%s is a folder that is not empty; remove it or give another path' % path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    stem = path.stem[:100]  # names have at most 255 bytes
-    temporary = path.with_name('.%s.%s-%d.tmp%s' % (stem, _HOST, os.getpid(), path.suffix))
+    name = '.%s.%s-%d.tmp%s' % (_short(path.stem), _HOST, os.getpid(), path.suffix)
+    temporary = path.with_name(name)
     try:
         with naming(path):
             yield temporary
@@ -63,7 +63,7 @@ def temporary_folder(
     """Yields a new folder in `parent`, by default the system's for temporary files, and removes it
     afterwards; also what a killed process of this host left of that name.
     """
-    path = pathlib.Path(parent or tempfile.gettempdir(), name[:100])
+    path = pathlib.Path(parent or tempfile.gettempdir(), _short(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     prefix = '.%s.%s-%d.tmp' % (path.name, _HOST, os.getpid())
@@ -71,9 +71,14 @@ def temporary_folder(
         yield pathlib.Path(folder)
 
 
+def _short(name: str) -> str:
+    """Returns the beginning of a name: names have at most 255 bytes, and others are added to it."""
+    return os.fsencode(name)[:100].decode(errors='ignore')
+
+
 def _remove_leftovers(path: pathlib.Path) -> None:
     """Removes the temporaries of `path` whose process has ended."""
-    stems = '|'.join(re.escape(stem) for stem in (path.stem[:100], path.name[:100]))
+    stems = '|'.join(re.escape(stem) for stem in map(_short, (path.stem, path.name)))
     name = r'\.(?:%s)\.%s-(\d+)\.tmp.*' % (stems, _HOST)
     for file in list(path.parent.iterdir()):
         match = re.fullmatch(name, file.name)

@@ -112,8 +112,9 @@ def test_all_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert done == [str(temporary), str(temporary / 'file'), 'replace', str(tmp_path)]
 
 
-def test_the_longest_name(tmp_path):
-    write(tmp_path / ('n' * 251 + '.txt'), 'x')
+@pytest.mark.parametrize('name', ['n' * 251, '图' * 83])  # names have at most 255 bytes
+def test_the_longest_name(name, tmp_path):
+    write(tmp_path / (name + '.txt'), 'x')
     assert len(names(tmp_path)) == 1
 
 
