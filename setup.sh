@@ -2,7 +2,7 @@
 # Makes .venv: CPython 3.7 and every package at its pinned version. Run it again at any time: it does only what is missing.
 #   ./setup.sh              for training in one process, evaluation, export and tests; where CANN is installed, for Ascend too
 #   ./setup.sh --horovod    also Horovod, for several processes on CPU or GPU (compiled in 2 to 3 minutes, needs g++ and make)
-#   ./setup.sh --mkl        Intel's build of TensorFlow, which trains 1.5 to 2 times as fast on x86_64 CPUs; not for Ascend, GPU.
+#   ./setup.sh --mkl        Intel's build of TensorFlow, which trains faster on x86_64 CPUs (PERFORMANCE.md); not for Ascend, GPU.
 #                           It stays at later calls; back to the stock build: rm -r .venv && ./setup.sh
 # Optional variables:
 #   PYTHON=/path/python3.7    instead of the first 3.7 on PATH, of pyenv or of conda. Where there is none, 3.7.9 is downloaded.

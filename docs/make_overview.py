@@ -1,6 +1,6 @@
 """Makes docs/overview.jpg, the picture of README.md, from two runs:
 
-    python docs/make_overview.py runs/quickstart runs/scenes
+    python docs/make_overview.py docs/results/wrn16_2_digits-1 docs/results/resnest14_scenes-5
 
 Left the curves of the first run's report, right a street scene from the second one's samples.
 """
