@@ -127,7 +127,7 @@ class _Supervisor:
         echo.forward()
         failed = self._failed or next((p for p in self._processes if p.status()), None)
         if failed and not self._stopped:
-            _report_failure(failed)
+            _report_failure(failed, shown=failed is self._processes[0])
         return failed.status() if failed else 0
 
     def _running(self) -> List['_Process']:
@@ -162,12 +162,16 @@ class _Supervisor:
         self._deadline = time.monotonic() + seconds
 
 
-def _report_failure(failed: '_Process') -> None:
+def _report_failure(failed: '_Process', shown: bool) -> None:
+    """Says which rank failed, and the end of its log unless standard output has `shown` it."""
     log = failed.text()
-    lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
     meaning = _describe_status(failed.status())
-    report = ['launch: %s failed: %s. The end of %s:' % (failed, meaning, failed.log)]
-    report += ['    ' + line for line in lines[-LAST_LINES:]]
+    if shown:
+        report = ['launch: %s failed: %s. Its log: %s' % (failed, meaning, failed.log)]
+    else:
+        lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
+        report = ['launch: %s failed: %s. The end of %s:' % (failed, meaning, failed.log)]
+        report += ['    ' + line for line in lines[-LAST_LINES:]]
     report += ['launch: ' + fix for fix in error_codes.find_fixes(log)]
     sys.stderr.write('\n'.join(report) + '\n')
 

@@ -101,14 +101,14 @@ def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
     others. What an older adapter calls differently is translated.
     """
     known = inspect.signature(function).parameters
-    arguments = translated(arguments, known)
+    arguments = _translated(arguments, known)
     missing = sorted(set(arguments) - set(known))
     if missing:
         sys.stderr.write('warning: this adapter has no %s; left out\n' % ', '.join(missing))
     return {name: value for name, value in arguments.items() if name in known}
 
 
-def translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str, Any]:
+def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str, Any]:
     """Options in the words of the installed adapter, whose NPURunConfig has the parameters `known`.
 
     UserError for a precision mode that it does not have: without it, precision would silently be
@@ -147,11 +147,13 @@ def host_config() -> tf.ConfigProto:
 
 def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
     """ConfigProto for a training loop of one's own (no Estimator): a complete NpuOptimizer entry,
-    remapping and memory optimisation off.
+    remapping and memory optimisation off. What the installed adapter lacks is left out with a
+    warning, as for NPURunConfig.
 
     cfg: a settings.Config; None takes the defaults. With iterations_per_loop > 1 the train
     op must also go through npu_bridge's util.set_iteration_per_loop.
     """
+    from npu_bridge.estimator.npu.npu_config import DumpConfig, NPURunConfig
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
     from common.configuration.settings import Config
@@ -164,18 +166,14 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
     entry = config.graph_options.rewrite_options.custom_optimizers.add()
     entry.name = 'NpuOptimizer'
     values = dict(
-        adapter_options(cfg),
+        supported(NPURunConfig.__init__, adapter_options(cfg)),
         use_off_line=True,
         iterations_per_loop=iterations_per_loop,
         graph_run_mode=1,
-        **dump_options(cfg),
+        **supported(DumpConfig.__init__, dump_options(cfg)),
     )
     if iterations_per_loop > 1:
         values.setdefault('enable_data_pre_proc', True)  # False in a session, unlike NPURunConfig
-    if cfg.precision_mode_v2 or cfg.jit_compile:
-        from npu_bridge.estimator.npu.npu_config import NPURunConfig
-
-        values = translated(values, inspect.signature(NPURunConfig.__init__).parameters)
     if cfg.profiling:
         values.update(profiling_mode=True, profiling_options=profiling_options(cfg))
     for name, value in values.items():

@@ -93,9 +93,9 @@ def test_the_console_sees_lines_as_they_come(launch):
 def test_a_second_run_adds_to_the_log_and_reports_only_itself(launch):
     for code in ("print('EI0006 of the first run')", "print('second'); raise SystemExit(1)"):
         launcher = launch(*NPU, '0', code=code)
-        status, _, err = launcher.finish()
+        status, out, err = launcher.finish()
     assert 'EI0006 of the first run' in launcher.log(0) and 'second' in launcher.log(0)
-    assert status == 1 and 'second' in err and 'EI0006' not in err
+    assert status == 1 and 'second' in out and 'EI0006' not in out + err
 
 
 def test_the_first_that_fails_ends_all_and_is_explained(launch, alive):
@@ -149,6 +149,12 @@ while True""",
     status, _, err = launcher.finish()
     assert status == 1 and time.monotonic() - begin < 4 and 'AssertionError: on purpose' in err
     assert (launcher.folder / 'checkpoint_0').exists()
+
+
+def test_what_rank_0_said_is_shown_once(launch):
+    status, out, err = launch(*NPU, '0', code="raise SystemExit('on purpose')").finish()
+    assert status == 1 and (out + err).count('on purpose\n') == 1
+    assert 'rank 0 (device 0) failed: exit status 1. Its log: logs/rank_0.log\n' in err
 
 
 def test_a_killed_rank_is_128_and_the_signal(launch):

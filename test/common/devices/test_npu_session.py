@@ -1,5 +1,6 @@
 """What the TF adapter is told: precision, and the ConfigProto of a training loop of one's own."""
 
+import inspect
 import json
 import sys
 import types
@@ -42,6 +43,59 @@ def parsed(*flags):
 def test_precision(flags, name, value, mixed):
     cfg = parsed(*flags)
     assert npu_session.precision(cfg) == {name: value} and npu_session.is_mixed(cfg) is mixed
+
+
+class DumpConfig:
+    def __init__(
+        self, enable_dump, dump_path, dump_step, dump_mode, enable_dump_debug, dump_debug_mode
+    ):
+        pass
+
+
+def constructor(**defaults):
+    """NPURunConfig.__init__ of a release: what every release has, and `defaults`."""
+
+    def init(self, **given):
+        pass
+
+    names = (
+        'precision_mode hcom_parallel enable_data_pre_proc modify_mixlist op_select_implmode'
+        ' op_compiler_cache_mode op_compiler_cache_dir aoe_mode fusion_switch_file'
+        ' enable_small_channel graph_memory_max_size variable_memory_max_size'.split()
+    )
+    init.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for name, default in dict(dict.fromkeys(names), **defaults).items()
+        ]
+    )
+    return init
+
+
+r1_5_0 = constructor()
+r1_11_0 = constructor(op_precision_mode=None, customize_dtypes=None, jit_compile=False)
+r1_13_0 = constructor(
+    op_precision_mode=None,
+    customize_dtypes=None,
+    deterministic=0,
+    precision_mode_v2=None,
+    jit_compile='auto',
+)
+
+
+@pytest.fixture(autouse=True)
+def adapter(monkeypatch):
+    """adapter(constructor): an npu_bridge whose NPURunConfig has this one; else that of r1.13.0."""
+
+    def install(made):
+        module = types.ModuleType('npu_config')
+        module.NPURunConfig = type('NPURunConfig', (), {'__init__': made})
+        module.DumpConfig = DumpConfig
+        for name in ('', '.estimator', '.estimator.npu', '.estimator.npu.npu_config'):
+            monkeypatch.setitem(sys.modules, 'npu_bridge' + name, module)
+
+    install(r1_13_0)
+    return install
 
 
 def entry(session_config):
@@ -158,27 +212,6 @@ def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
     )  # the adapter wants them to exist
 
 
-@pytest.fixture
-def adapter(monkeypatch):
-    """adapter(constructor): an npu_bridge whose NPURunConfig has this constructor."""
-
-    def install(constructor):
-        module = types.ModuleType('npu_config')
-        module.NPURunConfig = type('NPURunConfig', (), {'__init__': constructor})
-        for name in ('', '.estimator', '.estimator.npu', '.estimator.npu.npu_config'):
-            monkeypatch.setitem(sys.modules, 'npu_bridge' + name, module)
-
-    return install
-
-
-def r1_11_0(self, precision_mode=None, jit_compile=False):
-    pass
-
-
-def r1_13_0(self, precision_mode=None, precision_mode_v2=None, jit_compile='auto'):
-    pass
-
-
 @pytest.mark.parametrize(
     'mode, expected',
     [
@@ -207,19 +240,18 @@ def test_a_precision_that_an_older_adapter_lacks_is_refused(adapter):
 
 
 def test_jit_compile_is_a_bool_to_some_adapters(adapter):
-    for constructor, mode, expected in (
+    for made, mode, expected in (
         (r1_13_0, 'false', ('s', b'false')),
         (r1_13_0, 'auto', ('s', b'auto')),
         (r1_11_0, 'true', ('b', True)),
         (r1_11_0, 'auto', None),
     ):
-        adapter(constructor)
+        adapter(made)
         found = entry(npu_session.session_config(parsed('--jit_compile', mode)))
         assert found.get('jit_compile') == expected
 
 
-def test_overflow_dumps_and_the_other_precision(tmp_path, adapter):
-    adapter(r1_13_0)
+def test_overflow_dumps_and_the_other_precision(tmp_path):
     found = entry(
         npu_session.session_config(
             parsed('--over_dump', tmp_path / 'over', '--precision_mode_v2', 'mixed_float16')
@@ -249,3 +281,19 @@ def test_arguments_that_an_older_adapter_lacks_are_left_out_with_a_warning(capsy
     )
     assert npu_session.supported(old, {'a': 1, 'd': 3, 'c': 2}) == {'a': 1}
     assert capsys.readouterr().err == 'warning: this adapter has no c, d; left out\n'
+
+
+def test_a_session_leaves_out_what_an_older_adapter_lacks_with_the_same_warning(adapter, capsys):
+    adapter(r1_5_0)
+    cfg = parsed('--deterministic', '1', '--jit_compile', 'false')
+    assert sorted(entry(npu_session.session_config(cfg))) == [
+        'graph_run_mode',
+        'hcom_parallel',
+        'iterations_per_loop',
+        'op_compiler_cache_mode',
+        'precision_mode',
+        'use_off_line',
+    ]
+    assert capsys.readouterr().err == (
+        'warning: this adapter has no deterministic, jit_compile; left out\n'
+    )
