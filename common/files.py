@@ -3,16 +3,31 @@
 import contextlib
 import hashlib
 import json
+import lzma
 import os
 import pathlib
 import platform
 import re
 import shutil
+import struct
 import tempfile
+import zipfile
+import zlib
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
 from common.errors import UserError
 
+# What zipfile raises besides OSError for an archive that is damaged, encrypted (RuntimeError) or
+# compressed in another way (NotImplementedError), and for names that are not text (ValueError).
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
 _HOST = hashlib.sha1(platform.node().encode()).hexdigest()[:6]
 
 

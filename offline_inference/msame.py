@@ -8,7 +8,6 @@ The exit status of neither tool tells whether it worked: msame ends with 0 after
 reports success although a later file failed.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -20,7 +19,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from common.errors import Parser, UserError, entry_point
-from common.files import checksum, temporary_folder
+from common.files import checksum, parse_json, temporary_folder
 from offline_inference import manifest
 from offline_inference.bins import Bins
 
@@ -203,9 +202,9 @@ def _ais_bench(scratch: pathlib.Path, device_id: int) -> _Output:
     )
     text, status = _call([_python(), '-m', 'ais_bench'], flags, scratch)
     try:
-        summary = json.loads((scratch / 'results' / 'run_summary.json').read_text())
+        summary = parse_json((scratch / 'results' / 'run_summary.json').read_text())
         times = [float(value) for value in summary['npu_compute_time_list']]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError('ais_bench failed (status %d)%s' % (status, _explain(text)))
     return _Output(scratch / 'results' / 'run', times, text)
 

@@ -5,13 +5,13 @@ import pathlib
 import re
 import sys
 import zipfile
-import zlib
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from common.errors import UserError, some
+from common.files import ZIP_ERRORS
 from resnest_tf import cityscapes
 from resnest_tf.cityscapes import IGNORE
 
@@ -47,7 +47,7 @@ def listed(place: pathlib.Path) -> List[File]:
     try:
         with zipfile.ZipFile(str(place)) as archive:
             return [File(str(place), name) for name in archive.namelist() if not name.endswith('/')]
-    except zipfile.BadZipFile as error:
+    except ZIP_ERRORS as error:
         with open(str(place), 'rb') as source:
             is_page = source.read(100).lstrip()[:1] == b'<'
         raise UserError(
@@ -198,14 +198,7 @@ def decode(file: File, is_label: bool) -> np.ndarray:
             if file.archive
             else pathlib.Path(file.path).read_bytes()
         )
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
+    except (OSError, *ZIP_ERRORS) as error:
         raise unusable(file, 'it cannot be read: %s' % error)
     if data[:8] != b'\x89PNG\r\n\x1a\n' or len(data) < 33:
         raise unusable(file, 'it is not a PNG' if data else 'it is empty')

@@ -8,7 +8,6 @@ uint8 crosses to it.
 
 import functools
 import math
-import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
@@ -16,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from common import host
 from common.data import images, sampling
 from common.data.records import Folder
 from common.errors import UserError
@@ -260,5 +260,5 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
 
     return {
         'port': lambda: pipeline(resized, 2),
-        'decode': lambda: pipeline(tf.shape, len(os.sched_getaffinity(0))),
+        'decode': lambda: pipeline(tf.shape, host.cores()),
     }

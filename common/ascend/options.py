@@ -107,6 +107,17 @@ class NPUOptions:
     data_dump: Optional[str] = option(None, 'npu: folder for dumps of operator outputs')
     dump_step: Optional[str] = option(None, "npu: steps to dump, such as '0|5|10-20'; None: all")
 
+    def ignored_on(self, device: str) -> List[str]:
+        """Returns a sentence that names the options which are set here and `device` ignores."""
+        given = [
+            field.name
+            for field in dataclasses.fields(NPUOptions)
+            if getattr(self, field.name) != field.default
+        ]
+        if device == 'npu' or not given:
+            return []
+        return ['%s: no effect with device %s' % (', '.join(given), device)]
+
     def check_npu(self) -> None:
         """Raises UserError for what the adapter would refuse, ignore or abort on."""
         if self.precision_mode and self.precision_mode_v2:

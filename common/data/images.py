@@ -1,16 +1,17 @@
 """Image files -> pixels, and work on the images of a batch side by side."""
 
 import concurrent.futures
-import os
 from typing import Callable, Tuple
 
 import cv2
 import numpy as np
 
+from common import host
+
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
 cv2.setNumThreads(0)  # images are worked on side by side; threads within one would get in the way
-_THREADS = min(8, len(os.sched_getaffinity(0)))  # more than any of the devices takes
+_THREADS = min(8, host.cores())  # more than any of the devices takes
 _POOL = concurrent.futures.ThreadPoolExecutor(_THREADS)
 
 

@@ -22,7 +22,7 @@ import zipfile
 from typing import Any, Dict, Iterator, Tuple
 
 from common.errors import UserError
-from common.files import atomic
+from common.files import ZIP_ERRORS, atomic
 
 CACHE = '/cache'  # the large local disk of a ModelArts server
 
@@ -134,8 +134,8 @@ def _fetch_zip(url: str, folder: pathlib.Path) -> None:
     try:
         with zipfile.ZipFile(str(packed)) as archive:
             archive.extractall(str(folder))  # zipfile drops '..' and leading '/' from names
-    except zipfile.BadZipFile as error:
-        raise UserError('%s is not a zip file (%s)' % (url, error))
+    except ZIP_ERRORS as error:
+        raise UserError('%s is not a zip file that can be unpacked (%s)' % (url, error))
     packed.unlink()
 
 

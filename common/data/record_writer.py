@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 import numpy as np
 import tqdm
 
-from common import files
+from common import files, host
 from common.data import tfrecord
 from common.data.records import FORMAT_VERSION
 from common.errors import UserError, some
@@ -59,7 +59,7 @@ def write(
     content = dict(format_version=FORMAT_VERSION, name=name, split=split, classes=list(classes))
     content.update(metadata or {}, schema=schema)
     plan = _digest(content, shards, items) if restartable else None
-    workers = min(workers or len(os.sched_getaffinity(0)), shards)
+    workers = min(workers or host.cores(), shards)
     with _explained(path, workers), _kept(path, plan) if plan else files.atomic(path) as folder:
         folder.mkdir(exist_ok=True)
         jobs = _jobs(folder, items, encode, content, shards, skip_corrupt)
@@ -133,7 +133,7 @@ def _kept(path: pathlib.Path, plan: str) -> Iterator[pathlib.Path]:
 
 def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
     """{file: what _write_shard noted of it}. UserError if too many items could not be used."""
-    notes = {job.path.name: json.loads(job.note.read_text()) for job in jobs}
+    notes = {job.path.name: files.parse_json(job.note.read_text()) for job in jobs}
     problems = [problem for note in notes.values() for problem in note['problems']]
     if len(problems) > skip_corrupt:
         for job in jobs:

@@ -122,11 +122,10 @@ class Folder:
         else:
             frames = scanning.scan(files, skip_corrupt, distinct=not metadata)
         count = sum(map(len, frames))
-        if metadata and not skip_corrupt and count != metadata['count']:
-            raise UserError(
-                '%s: found %d records, dataset.json says %d; %s'
-                % (path, count, metadata['count'], _AGAIN)
-            )
+        # A scan that meets a damaged length cannot tell how many records are lost with it.
+        if metadata and not 0 <= metadata['count'] - count <= skip_corrupt:
+            found = 'found %d records, dataset.json says %d' % (count, metadata['count'])
+            raise UserError('%s: %s, --skip_corrupt %d; %s' % (path, found, skip_corrupt, _AGAIN))
         if not count:
             raise UserError('%s: holds no readable record' % path)
         return cls(path, metadata, files, frames)

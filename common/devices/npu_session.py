@@ -4,12 +4,12 @@ ConfigProto for those who keep a training loop of their own (`session_config()`)
 
 import inspect
 import json
-import os
 import sys
 from typing import Any, Dict, Mapping
 
 import tensorflow as tf
 
+from common import host
 from common.ascend import options as npu_options
 from common.errors import UserError
 
@@ -141,7 +141,7 @@ def host_config() -> tf.ConfigProto:
     The adapter's iterator blocks an inter-op thread and waits for another one of the same pool, so
     with one thread, the default on one core, it would wait for ever.
     """
-    threads = max(2, len(os.sched_getaffinity(0)))
+    threads = max(2, host.cores())
     return tf.ConfigProto(allow_soft_placement=True, inter_op_parallelism_threads=threads)
 
 

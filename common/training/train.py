@@ -77,7 +77,8 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
     evaluates = records.has_split(cfg.data_path, task.eval_split)
     eval_folder = pipeline.open_split(task, cfg, task.eval_split) if evaluates else None
     plan = plans.make(cfg, folder.count, device.size, evaluates)
-    notes = notes + without_effect(cfg) + cfg.training_notes(device.size)
+    notes = notes + without_effect(cfg) + cfg.ignored_on(device.name)
+    notes += cfg.training_notes(device.size)
     data = {task.train_split: resume.fingerprint(folder)}
     if eval_folder:
         data[task.eval_split] = resume.fingerprint(eval_folder)

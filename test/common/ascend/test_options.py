@@ -195,3 +195,9 @@ def test_tuning_needs_a_folder_to_write_to(tmp_path, monkeypatch):
     monkeypatch.setattr('os.access', lambda path, mode: False)
     with pytest.raises(UserError, match='aoe_mode: .*%s, which is not writable' % tmp_path):
         parsed('--aoe_mode', '2').check_npu()
+
+
+def test_options_of_the_npu_are_reported_on_other_devices():
+    cfg = parsed('--deterministic', '1', '--hcom_parallel', 'False', '--batch_size', '3')
+    assert cfg.ignored_on('cpu') == ['hcom_parallel, deterministic: no effect with device cpu']
+    assert cfg.ignored_on('npu') == [] == parsed().ignored_on('cpu')

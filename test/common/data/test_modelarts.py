@@ -178,6 +178,27 @@ def test_a_copy_that_fails_leaves_nothing_and_is_tried_again(store, tmp_path):
     assert pathlib.Path(modelarts.fetch('obs://bucket/data.zip'), 'train', 'a.tfrecord').exists()
 
 
+@pytest.mark.parametrize(
+    'offset, value',
+    [(6, b'\1'), (8, b'\x63'), (30 + len('train/a'), b'\xff\xff')],
+    ids=['encrypted', 'another compression', 'damaged'],
+)
+def test_a_zip_that_cannot_be_unpacked(store, offset, value):
+    """Offsets are those of a member's header; the list at the end repeats it from 4 bytes on."""
+    path = store / 'bucket' / 'data.zip'
+    path.parent.mkdir()
+    with zipfile.ZipFile(str(path), 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('train/a', 'abc' * 100)
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(value)] = value
+    if offset < 30:
+        listed = content.index(b'PK\1\2') + 2 + offset
+        content[listed : listed + len(value)] = value
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match='obs://bucket/data.zip is not a zip file that can be unp'):
+        modelarts.fetch('obs://bucket/data.zip')
+
+
 def test_what_is_missing_is_named(store):
     with pytest.raises(
         UserError, match='obs://bucket/nothing does not exist; give an obs:// folder or zip'

@@ -253,6 +253,12 @@ def test_own_folder_that_is_damaged(tmp_path, capsys, write):
             folder.read([22])
         assert records.Folder.open(path, skip_corrupt=4).count == 22
 
+    last.write_bytes(whole)
+    flip(last, 0)  # the length of the file's first record: all of its records are lost
+    lost = len([id for id in range(23) if records.Folder.open(path).place(id)[0] == last])
+    refusal(path, 'found %d records, dataset.json says 23' % (23 - lost), skip_corrupt=lost - 1)
+    assert records.Folder.open(path, skip_corrupt=lost).count == 23 - lost
+
     last.write_bytes(whole[:-1])
     refusal(path, last, 'found %d bytes' % (len(whole) - 1), 'says %d' % len(whole))
     refusal(path, last, 'found', skip_corrupt=9)

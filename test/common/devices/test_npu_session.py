@@ -115,10 +115,10 @@ def entry(session_config):
 
 def test_one_core_gets_two_threads(monkeypatch):
     """The adapter's iterator blocks one and waits for another."""
-    monkeypatch.setattr(npu_session.os, 'sched_getaffinity', lambda _: {5})
+    monkeypatch.setattr(npu_session.host, 'cores', lambda: 1)
     for made in (npu_session.host_config(), npu_session.session_config()):
         assert made.inter_op_parallelism_threads == 2
-    monkeypatch.setattr(npu_session.os, 'sched_getaffinity', lambda _: set(range(24)))
+    monkeypatch.setattr(npu_session.host, 'cores', lambda: 24)
     assert npu_session.session_config().inter_op_parallelism_threads == 24
 
 
