@@ -21,7 +21,7 @@ from common import devices
 from common.data import sampling
 from common.devices import npu_session
 from common.task import Task
-from common.training import model_fn
+from common.training import global_batch, model_fn
 
 ENGINES = json.loads((pathlib.Path(__file__).parents[1] / 'ascend' / 'op_engines.json').read_text())
 # TensorFlow's own optimizers that run beside the adapter's.
@@ -210,7 +210,10 @@ def _activations(ops: List[tf.Operation], cfg: Any) -> int:
 
 
 def measure(task: Task, cfg: Any, ranks: int) -> Dict[str, Any]:
-    """Returns the counts of a recipe's step on one of `ranks` devices, and why AI CPU runs."""
+    """Returns the counts of a recipe's step on one of `ranks` devices, with its share of the global
+    batch, and why AI CPU runs.
+    """
+    cfg, _ = global_batch.share(cfg, ranks)
     result = count(training_graph(task, cfg, ranks), cfg)
     why = dict(ENGINES['ai_cpu'], **ENGINES['ai_cpu_if'])
     used = result['op_types'].get('ai_cpu', {})

@@ -30,7 +30,11 @@ def dropout(x, keep_prob, noise_shape=None, seed=None, name=None):
     if keep_prob == 1:
         return x
     with marks.scope(b'DropOutGenMask'):
-        drawn = tf.random.uniform(noise_shape or x.shape, seed=seed, dtype=x.dtype)
+        # tf.random.uniform also multiplies and adds, and its folded form would hide the mark.
+        first, second = tf.random.get_seed(seed)
+        drawn = tf.raw_ops.RandomUniform(
+            shape=noise_shape or x.shape, dtype=x.dtype, seed=first or 0, seed2=second or 0
+        )
         mask = tf.cast(drawn >= 1 - keep_prob, x.dtype)
     with marks.scope(b'DropOutDoMask'):
         return tf.multiply(x * (1 / keep_prob), mask, name=name)
