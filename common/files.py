@@ -159,7 +159,9 @@ def read_rows(path: Union[str, os.PathLike]) -> Tuple[List[Dict[str, Any]], int]
             row = parse_json(line)
         except ValueError:
             row = None
-        if isinstance(row, dict) and isinstance(row.get('kind'), str):
+        if not isinstance(row, dict):
+            row = {}
+        if isinstance(row.get('kind'), str) and type(row.get('step', 0)) is int:
             rows.append(row)
         else:
             broken += number < len(lines)

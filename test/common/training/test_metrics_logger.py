@@ -1,5 +1,6 @@
 """The written record of a run."""
 
+import json
 import time
 
 import cv2
@@ -79,3 +80,11 @@ def test_rows_after_the_checkpoint_are_superseded_and_a_torn_line_is_dropped(row
     ]
     assert current_steps(read_rows(tmp_path / 'metrics.jsonl')[0], 'train', 3) == [1, 2, 3]
     assert not list(tmp_path.glob('.*'))
+
+
+def test_rows_whose_step_is_no_whole_number_are_lines_that_cannot_be_read(tmp_path):
+    good = {'kind': 'train', 'step': 1}
+    rows = [dict(good, step=step) for step in ('x', None, 1.5, True, [2])] + [good]
+    path = tmp_path / 'metrics.jsonl'
+    path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    assert read_rows(path) == ([good], 5)
