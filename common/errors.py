@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import functools
+import os
 import re
 import signal
 import sys
@@ -100,11 +102,18 @@ def explanation(error: Exception) -> Optional[str]:
     if isinstance(error, OSError):
         where = '%s: ' % error.filename if error.filename else ''
         return where + (error.strerror or str(error))
-    if type(error).__name__ in _OF_THE_MACHINE and hasattr(error, 'error_code'):
-        return error.message.splitlines()[0]
+    if hasattr(error, 'error_code'):
+        text = error.message.split('\n\t [[')[0]  # without the operation and its traceback
+        if text.rpartition('; ')[2] in _OF_THE_SYSTEM:
+            return text
+        if type(error).__name__ in _OF_THE_MACHINE:
+            return text.splitlines()[0]
     return None
 
 
+# What a file operation of TensorFlow ends its message with, whatever the type of the error: that of
+# a name that is too long is InvalidArgumentError, of a file that is too large OutOfRangeError.
+_OF_THE_SYSTEM = {os.strerror(number) for number in errno.errorcode}
 # TensorFlow's, by name: to import it takes seconds.
 _OF_THE_MACHINE = ('DataLossError', 'FailedPreconditionError', 'NotFoundError')
 _OF_THE_MACHINE += ('PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError')

@@ -5,7 +5,7 @@ import os
 import tensorflow as tf
 
 from common.checkpoints import checkpoint
-from common.errors import UserError
+from common.errors import UserError, explanation
 
 
 class CheckpointSaver(tf.train.CheckpointSaverHook):
@@ -32,7 +32,11 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
             return False
         if not session.run(self._finite):
             raise diverged('weights are not finite after step %d' % step, self._checkpoint_dir)
-        return super()._save(session, step)
+        try:
+            return super()._save(session, step)
+        except tf.errors.OutOfRangeError as error:
+            # The file is too large for the disk; the session would take it for the end of the data.
+            raise UserError(explanation(error))
 
 
 def diverged(what: str, model_dir: str) -> UserError:

@@ -77,6 +77,11 @@ def ends(error, capsys):
         (OSError(28, 'No space left on device', '/run/a'), '/run/a: No space left on device'),
         (tf.errors.ResourceExhaustedError(None, None, '/run/a; full\nat node'), '/run/a; full'),
         (tf.errors.FailedPreconditionError(None, None, '/run; Is a directory'), None),
+        (tf.errors.OutOfRangeError(None, None, '/run; File too large'), None),
+        (
+            tf.errors.InvalidArgumentError(None, None, '/a\nb; File name too long\n\t [[node s]]'),
+            '/a b; File name too long',
+        ),
         (MemoryError('Unable to allocate 9 GiB'), 'out of memory: Unable to allocate 9 GiB'),
     ],
 )
