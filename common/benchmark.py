@@ -117,10 +117,10 @@ def peer_rate(python: str, task: Task, cfg: Any, steps: int) -> float:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         return float(done.stdout)
     except (OSError, ValueError) as error:
-        said = str(error) if isinstance(error, OSError) else done.stderr.decode().strip()
+        message = str(error) if isinstance(error, OSError) else done.stderr.decode().strip()
         raise UserError(
             '--peer_python %s: %s; give a Python with PyTorch, or leave the flag out'
-            % (python, said.splitlines()[-1] if said else 'no figure')
+            % (python, message.splitlines()[-1] if message else 'no figure')
         )
 
 

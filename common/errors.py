@@ -106,7 +106,7 @@ def explanation(error: Exception) -> Optional[str]:
         text = error.message.split('\n\t [[')[0]  # without the operation and its traceback
         if text.rpartition('; ')[2] in _OF_THE_SYSTEM:
             return text
-        if type(error).__name__ in _OF_THE_MACHINE:
+        if type(error).__name__ in _SYSTEM_ERRORS:
             return text.splitlines()[0]
     return None
 
@@ -115,8 +115,8 @@ def explanation(error: Exception) -> Optional[str]:
 # a name that is too long is InvalidArgumentError, of a file that is too large OutOfRangeError.
 _OF_THE_SYSTEM = {os.strerror(number) for number in errno.errorcode}
 # TensorFlow's, by name: to import it takes seconds.
-_OF_THE_MACHINE = ('DataLossError', 'FailedPreconditionError', 'NotFoundError')
-_OF_THE_MACHINE += ('PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError')
+_SYSTEM_ERRORS = ('DataLossError', 'FailedPreconditionError', 'NotFoundError')
+_SYSTEM_ERRORS += ('PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError')
 
 
 @contextlib.contextmanager

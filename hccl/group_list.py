@@ -53,7 +53,7 @@ def _read_pod(
     for device in devices:
         if needs_address and device.text('device_ip'):
             address = device.text('device_ip')
-            violations.check_address(address, device.place_of('device_ip'), 'device')
+            violations.check_address(address, device.location_of('device_ip'), 'device')
         # rank 0: ranks follow once all servers are known
         device.add_device(
             device.optional('device_ip') or '', 0, server_id, CLOUD_DEVICE_ID, pod or ''
@@ -90,7 +90,7 @@ def _read_lab_instance(
     for device in devices:
         address = device.text('device_ip') or ''
         if address:
-            violations.check_address(address, device.place_of('device_ip'), 'device')
+            violations.check_address(address, device.location_of('device_ip'), 'device')
         device.add_device(
-            address, rank, server_id, largest_id, rank_place=instance.place_of('rank_id')
+            address, rank, server_id, largest_id, rank_location=instance.location_of('rank_id')
         )

@@ -23,7 +23,7 @@ WAIT = 120  # seconds until all placeholders have spoken; a few are enough
 
 
 @contextlib.contextmanager
-def places(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, str]]]:
+def environments(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, str]]]:
     """Yields the variables of each rank, in order of rank; horovodrun runs until the block ends.
     UserError if it does not start.
     """

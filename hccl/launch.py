@@ -91,12 +91,12 @@ def _run_with_horovod(
             )
         settings['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, devices))
     with contextlib.ExitStack() as stack:
-        places: List[Dict[str, str]] = [{}]
+        environments: List[Dict[str, str]] = [{}]
         if len(devices) > 1:
-            places = stack.enter_context(horovod_ranks.places(len(devices), log_dir))
+            environments = stack.enter_context(horovod_ranks.environments(len(devices), log_dir))
         ranks = [
             Rank('rank %d' % rank, device, dict(settings, **variables))
-            for rank, variables in enumerate(places)
+            for rank, variables in enumerate(environments)
         ]
         return run(args.command, ranks, log_dir)
 

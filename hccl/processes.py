@@ -26,10 +26,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Rank(NamedTuple):
-    """One process. name: 'rank 3'; place: 'device 3'; variables: to set for it; None unsets one."""
+    """One process. name: 'rank 3'; device: 'device 3'; variables: to set; None unsets one."""
 
     name: str
-    place: str
+    device: str
     variables: Dict[str, Optional[str]]
 
 
@@ -118,7 +118,7 @@ class _Supervisor:
             if not self._failed and not self._stopped:
                 self._look_for_failure(event)
             if event and event.si_signo in STOPPING and not self._failed:
-                self._pass_on(signal.Signals(event.si_signo))
+                self._forward_signal(signal.Signals(event.si_signo))
             if time.monotonic() >= self._deadline:
                 late = ', '.join(process.rank.name for process in self._running())
                 if late:
@@ -143,7 +143,7 @@ class _Supervisor:
             say('%s ended with %s: stopping the others' % (self._failed, meaning))
             self._signal_all(signal.SIGTERM, STOP)
 
-    def _pass_on(self, number: signal.Signals) -> None:
+    def _forward_signal(self, number: signal.Signals) -> None:
         if self._stopped:  # the second signal
             self._deadline = time.monotonic()
             return
@@ -229,7 +229,9 @@ class _Process:
         self.pid = self._process.pid
 
     def __str__(self) -> str:
-        return '%s (%s)' % (self.rank.name, self.rank.place) if self.rank.place else self.rank.name
+        return (
+            '%s (%s)' % (self.rank.name, self.rank.device) if self.rank.device else self.rank.name
+        )
 
     def status(self) -> Optional[int]:
         """None while it runs, then its exit status, 128 + n if signal n has killed it."""

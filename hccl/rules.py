@@ -1,5 +1,5 @@
 """Reads a rank table as HCCL does and says what HCCL would refuse, in HCCL's own words and with the
-place in the file.
+location in the file.
 
 HCCL itself stops at the first error, minutes into the start, and writes most of these words to its
 plog files only. Source: cann-hccl, framework/common/src/topo (topoinfo_ranktable*.cc), config.cc.
@@ -26,8 +26,8 @@ def violations(table: Table, chip: str = '910A') -> List[str]:
     """One line for each rule that a table (a file, or its parsed content) breaks; [] if HCCL takes
     it.
 
-    A line is `place: CODE "HCCL's words": what was found`; CODE is HCCL's error code, or plog for
-    words that only its log has.
+    A line is `location: CODE "HCCL's words": what was found`; CODE is HCCL's error code, or plog
+    for words that only its log has.
     """
     return read(table, chip)[1]
 
@@ -110,7 +110,7 @@ def _check_servers(table: Fields, found: Violations, chip: str) -> None:
     if servers and 'server_count' in table:
         words = "The 'server_count' in ranktable is invalid."
         table.count('server_count', len(servers), words, 'EI0004')
-    hosts = [server.place for server in servers if 'host_ip' in server]
+    hosts = [server.location for server in servers if 'host_ip' in server]
     if hosts and len(hosts) < len(servers):
         words = 'hostIp config bettewn ranks is different.'
         fix = 'host_ip only in %s; give it to all servers or to none' % ', '.join(hosts)
@@ -123,7 +123,7 @@ def _check_servers(table: Fields, found: Violations, chip: str) -> None:
         host = server.optional('host_ip')
         if 'host_ip' in server and host is not None:
             words = 'The ips in ranktable is invalid'
-            found.check_address(host, server.place_of('host_ip'), 'host', words)
+            found.check_address(host, server.location_of('host_ip'), 'host', words)
         for device in server.objects('device'):
             rank = device.number('rank_id', _RANK)
             address = ''
@@ -142,11 +142,11 @@ def _device_addresses(device: Fields, found: Violations, is_needed: bool) -> str
         return ''
     addresses = text.split(',')
     for address in addresses:
-        found.check_address(address, device.place_of('device_ip'), 'device')
+        found.check_address(address, device.location_of('device_ip'), 'device')
     first = found.devices[0].device_ip.count(',') + 1 if found.devices else len(addresses)
     if first != len(addresses):
-        place = len(found.devices), len(addresses), first
-        words = 'device[%d] size[%d] neq first device size[%d] error' % place
+        location = len(found.devices), len(addresses), first
+        words = 'device[%d] size[%d] neq first device size[%d] error' % location
         device.bad('device_ip', 'plog', words, 'give every device the same number of addresses')
     return text
 
@@ -157,32 +157,32 @@ def _check_together(found: Violations, chip: str) -> None:
     for device in devices:
         servers.setdefault(device.server_id, []).append(device)
     for own in servers.values():
-        places = [(device.device_id, device.place + '.device_id') for device in own]
-        _check_repeats(places, _DEVICE_REPEAT, found)
+        locations = [(device.device_id, device.location + '.device_id') for device in own]
+        _check_repeats(locations, _DEVICE_REPEAT, found)
     if devices[0].pod_name is not None:  # HCCL numbers cloud tables itself
         devices.sort(
             key=lambda device: (device.server_id.encode('utf-8', 'surrogatepass'), device.device_id)
         )
         devices[:] = [device._replace(rank_id=rank) for rank, device in enumerate(devices)]
     _check_repeats(
-        [(device.rank_id, device.rank_place) for device in devices], _RANK_SEQUENCE, found
+        [(device.rank_id, device.rank_location) for device in devices], _RANK_SEQUENCE, found
     )
     for device in devices:
         if device.rank_id >= len(devices):
             text = "found '%d'; %d devices have the ranks 0 to %d"
             text %= device.rank_id, len(devices), len(devices) - 1
-            found.add(device.rank_place, 'EI0004', _RANK_SEQUENCE, text)
+            found.add(device.rank_location, 'EI0004', _RANK_SEQUENCE, text)
     if chip == '910A':
         _check_links(servers, found)
 
 
 def _check_repeats(numbers: List[Tuple[int, str]], words: str, found: Violations) -> None:
-    """numbers: (number, its place)"""
+    """numbers: (number, its location)"""
     first: Dict[int, str] = {}
-    for number, place in numbers:
+    for number, location in numbers:
         if number in first:
-            found.add(place, 'EI0004', words, "'%d' is also in %s" % (number, first[number]))
-        first.setdefault(number, place)
+            found.add(location, 'EI0004', words, "'%d' is also in %s" % (number, first[number]))
+        first.setdefault(number, location)
 
 
 def _check_links(servers: Dict[str, List[Device]], found: Violations) -> None:
@@ -194,5 +194,5 @@ def _check_links(servers: Dict[str, List[Device]], found: Violations) -> None:
         ids = sorted(device.device_id for device in devices)
         if ids[0] < 4 <= ids[-1] and len(devices) < 8:
             text = 'devices %s: 0-3 and 4-7 are two rings; take devices of one of them, or all of'
-            place = devices[0].place.rpartition('[')[0]
-            found.add(place, '910A', '', text % ','.join(map(str, ids)) + ' 0-7')
+            location = devices[0].location.rpartition('[')[0]
+            found.add(location, '910A', '', text % ','.join(map(str, ids)) + ' 0-7')

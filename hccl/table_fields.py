@@ -13,7 +13,7 @@ INVALID_ADDRESS = 'The ip in ranktable is not a valid ip address'
 
 class Device(NamedTuple):
     """One device of a table. device_id: physical number on its server; device_ip: '' if there is
-    none; pod_name: only in cloud tables; place and rank_place: where they stand in the file.
+    none; pod_name: only in cloud tables; location and rank_location: where they stand in the file.
     """
 
     device_id: int
@@ -21,8 +21,8 @@ class Device(NamedTuple):
     rank_id: int
     server_id: str
     pod_name: Optional[str]
-    place: str
-    rank_place: str
+    location: str
+    rank_location: str
 
 
 class Violations:
@@ -34,77 +34,79 @@ class Violations:
         self.lines: List[str] = []
         self.devices: List[Device] = []
         self.is_complete = True
-        self._first_places: Dict[Tuple[str, str], str] = {}
+        self._first_locations: Dict[Tuple[str, str], str] = {}
         self._families: Dict[str, int] = {}
 
-    def add(self, place: str, code: str, words: str, found: str) -> None:
+    def add(self, location: str, code: str, words: str, found: str) -> None:
         """code: HCCL's error code; plog for words that only its log has; where HCCL has no words,
         whose rule it is.
         """
         words = ' "%s"' % words if words else ''
-        line = '%s: %s%s: %s' % (place or 'table', code, words, found)
+        line = '%s: %s%s: %s' % (location or 'table', code, words, found)
         printable = line.encode('utf-8', 'backslashreplace').decode()
         self.lines.append(re.sub(r'[\x00-\x1f\x7f]', '?', printable))
 
-    def check_strings(self, value: Any, place: str, name: str) -> None:
+    def check_strings(self, value: Any, location: str, name: str) -> None:
         """Every scalar below `value` must be a string."""
         if isinstance(value, dict):
             for key, item in value.items():
-                self.check_strings(item, _join(place, key), key)
+                self.check_strings(item, _join(location, key), key)
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                self.check_strings(item, '%s[%d]' % (place, index), name)
+                self.check_strings(item, '%s[%d]' % (location, index), name)
         elif not isinstance(value, str):
             words = 'json object property value of Name[%s] is not string!' % name
             text = json.dumps(value)
-            self.add(place, 'plog', words, 'found %s; write "%s"' % (text, text))
+            self.add(location, 'plog', words, 'found %s; write "%s"' % (text, text))
 
-    def check_unique(self, kind: str, value: str, place: str) -> None:
-        if (kind, value) in self._first_places:
-            found = "'%s' is also in %s" % (value, self._first_places[kind, value])
+    def check_unique(self, kind: str, value: str, location: str) -> None:
+        if (kind, value) in self._first_locations:
+            found = "'%s' is also in %s" % (value, self._first_locations[kind, value])
             # HCCL has one sentence for addresses and for names
-            self.add(place, 'EI0004', 'The IP is used repeatedly.', found)
+            self.add(location, 'EI0004', 'The IP is used repeatedly.', found)
             if kind != 'device_ip':  # two servers of one name cannot be told apart
                 self.is_complete = False
-        self._first_places.setdefault((kind, value), place)
+        self._first_locations.setdefault((kind, value), location)
 
-    def check_address(self, text: str, place: str, kind: str, words: str = INVALID_ADDRESS) -> None:
+    def check_address(
+        self, text: str, location: str, kind: str, words: str = INVALID_ADDRESS
+    ) -> None:
         """An IPv4 or IPv6 address, of one family for all of its kind ('device', 'host'); a device's
         is unique.
         """
         family = _family(text)
         if family is None:
-            self.add(place, 'EI0004', words, "found '%s'" % text)
+            self.add(location, 'EI0004', words, "found '%s'" % text)
             return
         if kind == 'device':
-            self.check_unique('device_ip', text, place)
+            self.check_unique('device_ip', text, location)
         first = self._families.setdefault(kind, family)
         if first != family:
             words = '%s ip family[%d] is not same with others[%d].' % (kind, family, first)
             found = "'%s': IPv4 and IPv6 are mixed; give addresses of one kind" % text
-            self.add(place, 'EI0001', words, found)
+            self.add(location, 'EI0001', words, found)
 
 
 class Fields:
-    """One JSON object of the table. place: where it stands, '' for the table itself."""
+    """One JSON object of the table. location: where it stands, '' for the table itself."""
 
-    def __init__(self, item: Dict[str, Any], place: str, violations: Violations):
+    def __init__(self, item: Dict[str, Any], location: str, violations: Violations):
         self._item = item
         self._violations = violations
-        self.place = place
+        self.location = location
 
     def __contains__(self, key: str) -> bool:
         return key in self._item
 
-    def place_of(self, key: str) -> str:
-        return _join(self.place, key)
+    def location_of(self, key: str) -> str:
+        return _join(self.location, key)
 
     def bad(self, key: str, code: str, words: str, found: str) -> None:
-        self._violations.add(self.place_of(key), code, words, found)
+        self._violations.add(self.location_of(key), code, words, found)
 
     def _missing(self, key: str) -> None:
         words = 'json object has no property called %s' % key
-        self._violations.add(self.place, 'plog', words, 'give it')
+        self._violations.add(self.location, 'plog', words, 'give it')
 
     def text(self, key: str) -> Optional[str]:
         """The string under a key; None and a violation if it is missing or of another type."""
@@ -149,9 +151,9 @@ class Fields:
         elif not value:
             self.bad(key, 'plog', 'get property[%s] size is zero' % key, 'give at least one')
         else:
-            place = self.place_of(key)
+            location = self.location_of(key)
             return [
-                Fields(entry, '%s[%d]' % (place, index), self._violations)
+                Fields(entry, '%s[%d]' % (location, index), self._violations)
                 for index, entry in enumerate(value)
             ]
         self._violations.is_complete = False
@@ -164,7 +166,7 @@ class Fields:
             if len(text) > 64:
                 words = 'Name[%s] length[%d] is too long' % (text, len(text))
                 self.bad(key, 'plog', words, 'at most 64 characters')
-            self._violations.check_unique(key, text, self.place_of(key))
+            self._violations.check_unique(key, text, self.location_of(key))
         return text
 
     def add_device(
@@ -174,7 +176,7 @@ class Fields:
         server_id: Optional[str],
         largest: int,
         pod: Optional[str] = None,
-        rank_place: Optional[str] = None,
+        rank_location: Optional[str] = None,
     ) -> None:
         """Notes this object as a device, or the table as incomplete. largest: legal device_id."""
         device_id = self.number('device_id')
@@ -183,16 +185,16 @@ class Fields:
             found = 'give the number of the device on its server, 0 to %d' % largest
             self.bad('device_id', 'plog', words, found)
         elif None not in (device_id, rank, server_id):
-            place = rank_place or self.place_of('rank_id')
+            location = rank_location or self.location_of('rank_id')
             self._violations.devices.append(
-                Device(device_id, device_ip, rank, server_id, pod, self.place, place)
+                Device(device_id, device_ip, rank, server_id, pod, self.location, location)
             )
             return
         self._violations.is_complete = False
 
 
-def _join(place: str, key: str) -> str:
-    return '%s.%s' % (place, key) if place else key
+def _join(location: str, key: str) -> str:
+    return '%s.%s' % (location, key) if location else key
 
 
 def _family(text: str) -> Optional[int]:

@@ -67,28 +67,30 @@ class Chunks:
             )
         scored, milliseconds = Scored(), []
         for start in range(0, total, size):
-            place = self._work / ('%06d-%06d' % (start, min(start + size, total)))
-            part, times = self._run_chunk(place, start, min(size, total - start))
+            folder = self._work / ('%06d-%06d' % (start, min(start + size, total)))
+            part, times = self._run_chunk(folder, start, min(size, total - start))
             scored, milliseconds = scored.add(part), milliseconds + times
             if chunk or size < total:
                 for name in ('bins', 'results'):
-                    shutil.rmtree(str(place / name), ignore_errors=True)
+                    shutil.rmtree(str(folder / name), ignore_errors=True)
         return scored, milliseconds
 
-    def _run_chunk(self, place: pathlib.Path, start: int, count: int) -> Tuple[Scored, List[float]]:
+    def _run_chunk(
+        self, folder: pathlib.Path, start: int, count: int
+    ) -> Tuple[Scored, List[float]]:
         """Writes, runs and scores some batches, as far as an earlier run did not."""
         description = dict(self._description, first_batch=start, batches=count)
         made_of = dict(om=checksum(self._om), batches=description, device_id=self._device_id)
-        path = place / 'score.json'
+        path = folder / 'score.json'
         if manifest.is_current(path, **made_of):
             print('%s: taken from an earlier run; delete it to run the model again' % path)
             return _load(path)
-        batches = bins.existing(place / 'bins', description)
+        batches = bins.existing(folder / 'bins', description)
         if batches:
-            print('%s: taken from an earlier run' % (place / 'bins'))
+            print('%s: taken from an earlier run' % (folder / 'bins'))
         else:
-            batches = bins.write(place / 'bins', description, self._take(start, count), count)
-        results = msame.run(self._tool, self._om, batches, place / 'results', self._device_id)
+            batches = bins.write(folder / 'bins', description, self._take(start, count), count)
+        results = msame.run(self._tool, self._om, batches, folder / 'results', self._device_id)
         scored = score_files(self._reference, batches, results.files)
         _save(path, scored, results.milliseconds)
         manifest.record(path, **made_of)

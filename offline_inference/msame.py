@@ -93,13 +93,13 @@ def run(
     # with ".bin" or a comma in it.
     with temporary_folder(tool, output.parent) as scratch:
         (scratch / 'batches').mkdir(mode=0o700)
-        _bring(om, scratch / 'model.om')
+        _link_or_copy(om, scratch / 'model.om')
         for name in batches.names:
-            _bring(batches.path / 'batches' / name, scratch / 'batches' / name)
+            _link_or_copy(batches.path / 'batches' / name, scratch / 'batches' / name)
         if pathlib.Path('acl.json').exists():
             print('acl.json in this folder (profiling, dump) has no effect on %s' % tool)
         written = TOOLS[tool].execute(scratch, device_id)
-        missing = [name for name in names if not _is_whole(written.folder / name, shape)]
+        missing = [name for name in names if not _is_complete(written.folder / name, shape)]
         if missing:
             raise UserError(
                 '%s reported success, but did not write %s (%d of %d results are missing or have a'
@@ -126,7 +126,7 @@ def _check_model(om: pathlib.Path, batches: Bins) -> str:
     return sources['sha256']
 
 
-def _bring(source: pathlib.Path, target: pathlib.Path) -> None:
+def _link_or_copy(source: pathlib.Path, target: pathlib.Path) -> None:
     """Makes a hard link or a copy: ais_bench refuses soft links and files that others may write."""
     source = source.resolve()
     try:
@@ -142,7 +142,7 @@ def _results(folder: pathlib.Path, names: Sequence[str], milliseconds: List[floa
     return Results([folder / name for name in names], milliseconds[1:] or milliseconds)
 
 
-def _is_whole(path: pathlib.Path, shape: Sequence[int]) -> bool:
+def _is_complete(path: pathlib.Path, shape: Sequence[int]) -> bool:
     """True if a file holds float16 or float32 logits of this shape."""
     values = int(np.prod(shape))
     return path.is_file() and path.stat().st_size in (2 * values, 4 * values)

@@ -163,10 +163,10 @@ def _options(backend: str, options: Options) -> Options:
         raise UserError('--chunk %d: give a whole number of batches above 0' % options.chunk)
     for flag, value in options._replace(input_dtype=None)._asdict().items():
         if value not in (None, 0) and flag not in ENGINES[backend].flags:
-            takers = [name for name, engine in ENGINES.items() if flag in engine.flags]
+            backends = [name for name, engine in ENGINES.items() if flag in engine.flags]
             raise UserError(
                 '--%s is for %s, not for --backend %s; leave it out'
-                % (flag, ' and '.join(takers), backend)
+                % (flag, ' and '.join(backends), backend)
             )
     return options
 

@@ -101,8 +101,8 @@ def find_results(folder: pathlib.Path, batches: Bins) -> List[pathlib.Path]:
     sources = manifest.read(folder).get('made_of')
     sources = sources if isinstance(sources, dict) else {}
     manifest.require_same('--results %s' % folder, sources, {'bins': batches.checksum})
-    for place in [folder] + msame.stamped(folder)[::-1]:
-        found = [path for path in place.glob('*_0.*') if path.suffix in ('.bin', '.txt')]
+    for stamped in [folder] + msame.stamped(folder)[::-1]:
+        found = [path for path in stamped.glob('*_0.*') if path.suffix in ('.bin', '.txt')]
         if found:
             break
     else:

@@ -17,7 +17,7 @@ SMALLEST = 32  # pixels of a side: the backbone halves it five times at output s
 
 # (2 x 36 + 2) rows of features, an eighth of the image, of 32 bytes a pixel fit in 1 MiB of L1.
 WIDEST_ON_NPU = 8 * 442
-ENOUGH_IMAGES = 8  # that batch norm sees at a time in the published recipes
+BATCH_NORM_IMAGES = 8  # that batch norm sees at a time in the published recipes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,13 +184,13 @@ class ResNeStConfig(Config):
                 ' needs at least 2; give --batch_size 2 or more, --sync_bn True on several devices,'
                 ' or --freeze_bn True'
             )
-        if images >= ENOUGH_IMAGES:
+        if images >= BATCH_NORM_IMAGES:
             return []
         return [
             'batch norm sees %d images at a time; published results take %d or more, with fewer the'
             ' mIoU falls by points. Raise --batch_size or the number of devices%s; --accumulate'
             ' does not help'
-            % (images, ENOUGH_IMAGES, ' with --sync_bn True' if self.sync_bn is False else '')
+            % (images, BATCH_NORM_IMAGES, ' with --sync_bn True' if self.sync_bn is False else '')
         ]
 
     def check(self) -> None:

@@ -79,15 +79,15 @@ def _load(
             if training:
                 random_crop(raster, Draws(*draws[i].tolist()), cfg, pixels[i], classes[i])
             else:
-                _whole(raster, cfg, pixels[i], classes[i])
+                _whole_image(raster, cfg, pixels[i], classes[i])
         except (OSError, ValueError) as error:
-            raise rasters.folder.refusal(ids[i], error)
+            raise rasters.folder.record_error(ids[i], error)
 
     images.for_each(fill, len(ids))
     return pixels, classes
 
 
-def _whole(raster: Raster, cfg, pixels: np.ndarray, classes: np.ndarray) -> None:
+def _whole_image(raster: Raster, cfg, pixels: np.ndarray, classes: np.ndarray) -> None:
     shape, expected = (raster.height, raster.width), classes.shape
     if shape != expected:
         raise ValueError(

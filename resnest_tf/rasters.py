@@ -60,14 +60,14 @@ class Rasters:
         if id in self._known:
             return self._known[id]
         (payload,) = self.folder.read([id])
-        file, start = self.folder.place(id)
+        file, start = self.folder.location(id)
         name = b''
         try:
             found = tfrecord.parse_example(payload, FEATURES)
             name = found['filename'] or b''
             image, label = _arrays(found, self._num_classes)
         except ValueError as error:
-            raise self.folder.refusal(id, error, name.decode('utf-8', 'replace'))
+            raise self.folder.record_error(id, error, name.decode('utf-8', 'replace'))
         raster = Raster(*label.shape, str(file), 0, 0, (image, label))
         places = (
             {}

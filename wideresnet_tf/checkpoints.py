@@ -19,7 +19,7 @@ from common.errors import UserError, some
 from wideresnet_tf import model
 from wideresnet_tf.config import WideResNetConfig
 
-_WHOSE = {
+_PUBLISHERS = {
     'paper': "the paper's graph",
     'mindspore': "the MindSpore model zoo's graph",
     'port': "the published port's graph",
@@ -51,7 +51,12 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     if rest or blocks < 1 or len(kernel) != 4 or kernel[3] % 16 or len(classifier) != 2:
         return None
     depth, widen_factor, num_classes = 6 * blocks + 4, kernel[3] // 16, classifier[1]
-    what = 'a WRN-%d-%d with %d classes of %s' % (depth, widen_factor, num_classes, _WHOSE[variant])
+    what = 'a WRN-%d-%d with %d classes of %s' % (
+        depth,
+        widen_factor,
+        num_classes,
+        _PUBLISHERS[variant],
+    )
     return Description(
         what, dict(variant=variant, depth=depth, widen_factor=widen_factor, num_classes=num_classes)
     )

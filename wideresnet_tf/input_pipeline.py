@@ -97,13 +97,13 @@ def _decoded(folder: Folder, label: str, num_classes: int) -> Tuple[np.ndarray, 
         for id, found in zip(ids, folder.examples(ids, {'image': bytes, label: int})):
             image, number = found['image'], found[label]
             if image is None or len(image) != size:
-                raise folder.refusal(
+                raise folder.record_error(
                     id,
                     'its image has %d bytes, not the %d of a 32x32 RGB image; give CIFAR records'
                     % (len(image or b''), size),
                 )
             if number is None or not 0 <= number < num_classes:
-                raise folder.refusal(
+                raise folder.record_error(
                     id,
                     'it has %s; legal with --num_classes %d are 0 to %d'
                     % (

@@ -90,7 +90,7 @@ def _load(
         if sample.label is None or not 0 <= sample.label - sample.offset < cfg.num_classes:
             found = 'no label' if sample.label is None else 'label %d' % sample.label
             last = sample.offset + cfg.num_classes - 1
-            raise folder.refusal(
+            raise folder.record_error(
                 id,
                 'it has %s; with --num_classes %d and --label_offset %d legal are %d to %d'
                 % (found, cfg.num_classes, sample.offset, sample.offset, last),
@@ -107,7 +107,7 @@ def _load(
                 pixels[i] = _preprocess(samples[i].jpeg, cfg.image_size, method)
         except ValueError as error:
             why = '%s; replace the image and prepare the records again' % error
-            raise folder.refusal(ids[i], why, samples[i].name)
+            raise folder.record_error(ids[i], why, samples[i].name)
 
     images.for_each(fill, len(ids))
     return pixels, np.array([sample.label - sample.offset for sample in samples], np.int32)

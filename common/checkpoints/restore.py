@@ -83,7 +83,7 @@ def match(
       UserError: naming what is missing or of another shape. A restore is never silently partial.
     """
     names: Dict[str, str] = {}
-    initialised, missing, misshapen = [], [], []
+    initialised, missing, wrong_shape = [], [], []
     for name, shape in variables.items():
         source = name + AVERAGE if name + AVERAGE in checkpoint.shapes else name
         found = checkpoint.shapes.get(source)
@@ -92,11 +92,11 @@ def match(
         elif name.startswith(tuple(scope + '/' for scope in optional)):
             initialised.append(name)
         elif found is not None:
-            misshapen.append('%s is %s instead of %s' % (name, found, list(shape)))
+            wrong_shape.append('%s is %s instead of %s' % (name, found, list(shape)))
         else:
             missing.append(name)
-    if missing or misshapen:
-        raise _misfit(checkpoint.path, len(variables), missing, misshapen, hint)
+    if missing or wrong_shape:
+        raise _mismatch(checkpoint.path, len(variables), missing, wrong_shape, hint)
     rest = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(unused)
     averaged = sum(source.endswith(AVERAGE) for source in names.values())
     report = '%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))
@@ -108,20 +108,22 @@ def match(
     return RestorePlan(checkpoint, names, report)
 
 
-def _misfit(
-    path: str, total: int, missing: List[str], misshapen: List[str], hint: str
+def _mismatch(
+    path: str, total: int, missing: List[str], wrong_shape: List[str], hint: str
 ) -> UserError:
     parts = []
-    if misshapen:
-        parts.append('%d have another shape (%s)' % (len(misshapen), _first(misshapen, 3, '; ')))
+    if wrong_shape:
+        parts.append(
+            '%d have another shape (%s)' % (len(wrong_shape), _first(wrong_shape, 3, '; '))
+        )
     if missing:
         parts.append('%d are missing (%s)' % (len(missing), _first(missing, 3)))
     text = '%s does not fit the network: of %d variables, %s' % (path, total, ', '.join(parts))
     text += '; ' + hint if hint else ''
     if (
         not missing
-        and len(misshapen) <= 2
-        and all('kernel' in line or 'bias' in line for line in misshapen)
+        and len(wrong_shape) <= 2
+        and all('kernel' in line or 'bias' in line for line in wrong_shape)
     ):
         text += '; --reinit_head True initialises the classifier anew'
     return UserError(text)

@@ -73,12 +73,12 @@ def copy(source: str, target: str) -> None:
     else:
         pathlib.Path(target).mkdir(parents=True, exist_ok=True)
         for path in sorted(pathlib.Path(source).rglob('*')):
-            place = pathlib.Path(target, path.relative_to(source))
+            copied = pathlib.Path(target, path.relative_to(source))
             if path.is_dir():
-                place.mkdir(parents=True, exist_ok=True)
+                copied.mkdir(parents=True, exist_ok=True)
             else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(str(path), str(place))
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(str(path), str(copied))
 
 
 def _versions(url: str) -> Dict[str, Tuple[int, int]]:
@@ -109,23 +109,23 @@ def fetch(url: str) -> str:
     with open(str(folder / key) + '.lock', 'w') as lock:
         # The first rank copies, the others wait here and find it done.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        place = folder / ('%s-%s' % (key, _digest(repr(sorted(_versions(url).items())))))
-        if not place.exists():
+        target = folder / ('%s-%s' % (key, _digest(repr(sorted(_versions(url).items())))))
+        if not target.exists():
             for outdated in folder.glob(key + '-*'):
                 shutil.rmtree(str(outdated))
-            sys.stderr.write('copying %s to %s\n' % (url, place))
-            with atomic(place) as temporary:
+            sys.stderr.write('copying %s to %s\n' % (url, target))
+            with atomic(target) as temporary:
                 temporary.mkdir()
                 if url.endswith('.zip'):
                     _fetch_zip(url, temporary)
                 else:
                     copy(url, str(temporary))
-    inside = [path for path in place.iterdir() if not path.name.startswith('.')]
+    inside = [path for path in target.iterdir() if not path.name.startswith('.')]
     # A zip of one folder: the records are in that folder.
     is_wrapped = url.endswith('.zip') and len(inside) == 1 and inside[0].is_dir()
     if is_wrapped and inside[0].name not in ('train', 'test', 'val'):
         return str(inside[0])
-    return str(place)
+    return str(target)
 
 
 def _fetch_zip(url: str, folder: pathlib.Path) -> None:

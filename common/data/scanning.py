@@ -29,7 +29,7 @@ def scan(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[n
     with a warning. UserError if there are more, or if `distinct` files are equal.
     """
     work = functools.partial(_scan_all, files, skip_corrupt > 0, distinct)
-    frames, problems = _remembered(files, work) if skip_corrupt else work()
+    frames, problems = _cached(files, work) if skip_corrupt else work()
     if len(problems) > skip_corrupt:
         raise UserError(
             '%d corrupt records, more than --skip_corrupt %d allows; the first: %s'
@@ -59,7 +59,7 @@ def _scan_all(files: List[pathlib.Path], payloads: bool, distinct: bool) -> Foun
     return frames, problems
 
 
-def _remembered(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
+def _cached(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
     """scan_all(), or what it returned for these files before, as long as they have the same sizes
     and times. Of the processes of a machine one scans and the others wait for it.
 
@@ -70,17 +70,17 @@ def _remembered(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Fou
         status = path.stat()
         key.update(repr((str(path.resolve()), status.st_size, status.st_mtime_ns)).encode())
     cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-    place = cache / 'checked_records' / (key.hexdigest() + '.npz')
-    with _locked(place) as writable:
+    cache_file = cache / 'checked_records' / (key.hexdigest() + '.npz')
+    with _locked(cache_file) as writable:
         try:
-            with np.load(str(place)) as stored:
+            with np.load(str(cache_file)) as stored:
                 ends = np.cumsum(stored['counts'])[:-1]
                 return np.split(stored['frames'], ends), stored['problems'].tolist()
         except Exception:  # not there, or damaged
             frames, problems = scan_all()
         if writable:
             counts = np.array([len(part) for part in frames])
-            with contextlib.suppress(OSError), atomic(place) as temporary:
+            with contextlib.suppress(OSError), atomic(cache_file) as temporary:
                 np.savez(
                     str(temporary),
                     counts=counts,
@@ -91,12 +91,12 @@ def _remembered(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Fou
 
 
 @contextlib.contextmanager
-def _locked(place: pathlib.Path) -> Iterator[bool]:
+def _locked(cache_file: pathlib.Path) -> Iterator[bool]:
     """Waits for other processes that scan the same; False where there is no place for a lock."""
     with contextlib.ExitStack() as stack:
         try:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = stack.enter_context(open(str(place.with_suffix('.lock')), 'w'))
+            cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = stack.enter_context(open(str(cache_file.with_suffix('.lock')), 'w'))
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             yield False

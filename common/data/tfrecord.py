@@ -184,21 +184,21 @@ def locate(payload: bytes, values: Dict[str, bytes]) -> Dict[str, int]:
 
     values: features of the payload, by parse_example.
     """
-    places = {}
+    offsets = {}
     try:
         ((_, *features),) = _fields(payload, 0, len(payload))  # Example.features
         for _, *entry in _fields(payload, *features):  # Features.feature, a map
-            parts = {number: place for number, *place in _fields(payload, *entry)}
+            parts = {number: span for number, *span in _fields(payload, *entry)}
             name = payload[slice(*parts[1])].decode()
             if name in values:
                 ((_, *values_of),) = _fields(payload, *parts[2])  # Feature.bytes_list
-                ((_, places[name], _),) = _fields(payload, *values_of)  # BytesList.value
+                ((_, offsets[name], _),) = _fields(payload, *values_of)  # BytesList.value
     except (LookupError, ValueError):
         return {}
     found = all(
-        name in places and payload.startswith(values[name], places[name]) for name in values
+        name in offsets and payload.startswith(values[name], offsets[name]) for name in values
     )
-    return places if found else {}
+    return offsets if found else {}
 
 
 def _fields(message: bytes, at: int, end: int) -> Iterator[Tuple[int, int, int]]:

@@ -91,10 +91,10 @@ class NPU(Device):
         longest = int(np.gcd.reduce(np.asarray(list(intervals.values()), np.int64)))
         loop = cfg.iterations_per_loop or (longest if cfg.enable_data_pre_proc else 1)
         if longest % loop:
-            culprit = next(name for name, steps in intervals.items() if steps % loop)
+            name = next(name for name, steps in intervals.items() if steps % loop)
             raise UserError(
                 'iterations_per_loop: %d does not divide %s (%d steps); the largest that divides'
-                ' every interval is %d' % (loop, culprit, intervals[culprit], longest)
+                ' every interval is %d' % (loop, name, intervals[name], longest)
             )
         if loop == 1 and not cfg.iterations_per_loop:
             reason = '%s have no common divisor' % ', '.join(

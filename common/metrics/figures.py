@@ -25,7 +25,7 @@ FIGURES: Dict[str, Figure] = {
 }
 
 
-def of(key: str) -> Figure:
+def figure(key: str) -> Figure:
     """The figure of a key; one that is unknown prints under its own name."""
     return FIGURES.get(key, Figure(key, ''))
 
@@ -36,7 +36,7 @@ def score(present: Container[str]) -> str:
 
 
 def is_fraction(key: str) -> bool:
-    return of(key).unit == PERCENT
+    return figure(key).unit == PERCENT
 
 
 def number(value: Any) -> float:
@@ -56,4 +56,4 @@ def text(key: str, value: Any) -> str:
         return 'NaN' if math.isnan(value) else str(value)
     if is_fraction(key):
         return '%.2f %%' % (value if value > 1 else 100 * value)
-    return of(key).form % value
+    return figure(key).form % value

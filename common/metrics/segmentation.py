@@ -67,7 +67,7 @@ def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]]
     pictures = Pictures(cfg, folder, is_chief)
 
     def add_up(batch: Dict[str, np.ndarray]) -> Sums:
-        total = _nothing(cfg.num_classes)
+        total = _zero_sums(cfg.num_classes)
         for image in np.flatnonzero(batch['mask'] > 0):
             found = {key: value[image] for key, value in batch.items()}
             scores.require_finite(found['finite'], 'record %d of %s' % (found['id'], folder.path))
@@ -85,7 +85,7 @@ def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> 
 
     features: 'label', 'mask' and, for the error about logits that are not finite, 'id'.
     """
-    total = _nothing(cfg.num_classes)
+    total = _zero_sums(cfg.num_classes)
     for image in np.flatnonzero(features['mask'] > 0):
         values, label = logits[image], features['label'][image]
         number = features['id'][image] if 'id' in features else image
@@ -110,7 +110,7 @@ def _cross_entropy(logits: np.ndarray, label: np.ndarray, ignore: int) -> float:
     return float((np.log(exponentials) + highest - true)[valid].mean()) if valid.any() else 0.0
 
 
-def _nothing(classes: int) -> Sums:
+def _zero_sums(classes: int) -> Sums:
     return {
         'images': np.int64(0),
         'pixels': np.int64(0),

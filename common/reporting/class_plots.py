@@ -82,6 +82,6 @@ def bars(run: RunFolder, key: str) -> Figure:
         note(axes, text, (mean, 1), (0, 4), xycoords=top, color=ORANGE, ha='center')
     axes.set_xlim(0, 1.05)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=''))
-    axes.set_xlabel('%s (%%)' % figures.of(key).name)
+    axes.set_xlabel('%s (%%)' % figures.figure(key).name)
     axes.tick_params(axis='y', length=0)
     return figure

@@ -55,7 +55,7 @@ def evaluation(run: RunFolder) -> Figure:
     """The main figure of the evaluations, and their loss beside the training loss."""
     x, score, loss = run.x('eval'), run.column('eval', run.score), run.column('eval', 'loss')
     train_x, train_loss = run.x('train'), _smoothed(run.column('train', 'loss'))
-    name = figures.of(run.score).name
+    name = figures.figure(run.score).name
     figure, (top, bottom) = _panels([3, 2], run.unit)
     top.plot(x, score, color=BLUE, marker=_marker(x, 40))
     top.set_title('Evaluation %s' % name)
@@ -67,7 +67,7 @@ def evaluation(run: RunFolder) -> Figure:
         late = x[best] >= np.mean(np.concatenate([x, train_x]))
         text = 'best %.2f %%, %s %g' % (100 * score[best], run.unit, round(x[best], 2))
         note(top, text, at, (0, 9), color=ORANGE, ha='right' if late else 'left')
-    _say_if_empty(top, score)
+    _mark_if_empty(top, score)
     bottom.plot(train_x, train_loss, color=GREY)
     bottom.plot(x, loss, color=BLUE, marker=_marker(x, 40))
     bottom.set_title('Loss')
@@ -117,7 +117,7 @@ def comparison(runs: Dict[str, RunFolder]) -> Figure:
         panels[-2].plot(x, _smoothed(run.column('train', 'loss')), **how)
         panels[-1].plot(x, run.column('train', 'learning_rate'), **how)
     for axes, score in zip(panels, scores):
-        name = figures.of(score).name
+        name = figures.figure(score).name
         axes.set_title('Evaluation %s' % name)
         _percent_axis(axes, name)
     panels[-2].set_title('Training loss')
@@ -172,10 +172,10 @@ def _from_zero(axes: Axes, values: np.ndarray) -> None:
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() >= 0 and finite.max() > 0:
         axes.set_ylim(0, 1.08 * finite.max())
-    _say_if_empty(axes, values)
+    _mark_if_empty(axes, values)
 
 
-def _say_if_empty(axes: Axes, values: np.ndarray) -> None:
+def _mark_if_empty(axes: Axes, values: np.ndarray) -> None:
     if not np.isfinite(values).any():
         axes.set_yticks([])
         axes.text(0.5, 0.5, 'no finite value', transform=axes.transAxes, ha='center', color=GREY)

@@ -41,7 +41,7 @@ def training(run: RunFolder) -> Dict[str, str]:
     if np.isfinite(score).any():
         best = int(np.nanargmax(score))
         step, text = run.rows['eval'][best]['step'], figures.text(run.score, score[best])
-        label = 'best %s while training' % figures.of(run.score).name
+        label = 'best %s while training' % figures.figure(run.score).name
         facts[label] = '%s at step %d' % (text, step)
     if len(sessions) > 1:
         steps = ', '.join(str(row.get('resumed_from', '?')) for row in sessions[1:])

@@ -123,7 +123,7 @@ def _pictures(run: RunFolder) -> List[str]:
     if run.confusion.size:
         drawings.append(('confusion', 'confusion matrix', class_plots.confusion))
     for key in run.per_class:
-        alt = '%s of each class' % figures.of(key).name
+        alt = '%s of each class' % figures.figure(key).name
         drawings.append((key, alt, class_plots.bars))
     links = []
     for name, alt, draw in drawings:
@@ -167,7 +167,7 @@ def _confused(run: RunFolder) -> str:
 
 def _classes(run: RunFolder) -> str:
     """Every class, with all that is known of it."""
-    columns = {figures.of(key).name: values for key, values in run.per_class.items()}
+    columns = {figures.figure(key).name: values for key, values in run.per_class.items()}
     if run.confusion.size:
         for name, values in (('recall', scores.recall), ('precision', scores.precision)):
             columns[name] = dict(zip(run.classes, values(run.confusion)))
@@ -194,7 +194,9 @@ def figure_table(heading: str, rows: Dict[str, Row], only: Optional[Container[st
     columns = [key for key in figures.FIGURES if key in usable]
     columns += sorted(map(str, usable - set(columns)))
     body = [[label, *(_text(row, key) for key in columns)] for label, row in rows.items()]
-    return table(heading, ['', *(figures.of(key).name for key in columns)], body if columns else [])
+    return table(
+        heading, ['', *(figures.figure(key).name for key in columns)], body if columns else []
+    )
 
 
 def _text(row: Row, key: str) -> str:

@@ -67,7 +67,7 @@ def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
         rows.append(['lowest to highest', '', *limits])
     for source, values in runs[0].published().items():
         rows.append(['published: %s' % source, '', *(figures.text(k, values.get(k)) for k in keys)])
-    header = ['', 'runs', *(figures.of(key).name for key in keys)]
+    header = ['', 'runs', *(figures.figure(key).name for key in keys)]
     session = runs[0].session
     ended = [run for run in runs if run.rows['end']]
     minutes = [np.nansum(run.column('end', 'seconds')) / 60 for run in ended]

@@ -109,7 +109,7 @@ class RunFolder:
             kind, now = row['kind'], row.get('time', last)
             self.ended = kind == 'end' or self.ended and kind != 'run'
             if kind == 'run':
-                self._forget_after(row.get('resumed_from', 0))
+                self._drop_rows_after(row.get('resumed_from', 0))
             elif last is not None:
                 elapsed += now - last  # the pause before a session does not count
             last = now
@@ -120,7 +120,7 @@ class RunFolder:
             self.notes.append('%d line(s) of %s cannot be read and are left out.' % (broken, name))
         self._note_divergence()
 
-    def _forget_after(self, step: int) -> None:
+    def _drop_rows_after(self, step: int) -> None:
         """Drops the rows after the checkpoint that a session resumed from: it repeats them."""
         for kind in ('train', 'eval'):
             self.rows[kind] = [row for row in self.rows[kind] if row['step'] <= step]

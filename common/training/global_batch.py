@@ -5,7 +5,7 @@ from typing import Any, List, Tuple
 
 from common.errors import UserError
 
-_WAYS_OUT = 'or give --allow_other_batch True, or --scale_learning_rate linear'
+_OVERRIDES = 'or give --allow_other_batch True, or --scale_learning_rate linear'
 
 
 def share(cfg: Any, ranks: int) -> Tuple[Any, List[str]]:
@@ -33,14 +33,14 @@ def share(cfg: Any, ranks: int) -> Tuple[Any, List[str]]:
     if rest:
         raise UserError(
             "global_batch: the recipe's %d images cannot be shared by %d devices; legal numbers of"
-            ' devices are %s; %s' % (wanted, ranks, _divisors(wanted), _WAYS_OUT)
+            ' devices are %s; %s' % (wanted, ranks, _divisors(wanted), _OVERRIDES)
         )
     batch_size = min(cfg.batch_size, images)
     if cfg.accumulate > 1 or images % batch_size:
         raise UserError(
             "batch_size: %d x --accumulate %d x %d devices are not the recipe's global batch of %d;"
             ' leave --accumulate out and give a batch_size of %s; %s'
-            % (cfg.batch_size, cfg.accumulate, ranks, wanted, _divisors(images), _WAYS_OUT)
+            % (cfg.batch_size, cfg.accumulate, ranks, wanted, _divisors(images), _OVERRIDES)
         )
     accumulate = images // batch_size
     return dataclasses.replace(cfg, batch_size=batch_size, accumulate=accumulate), []

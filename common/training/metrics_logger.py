@@ -50,7 +50,7 @@ class MetricsLogger:
         self._log = open(os.path.join(folder, 'log.txt'), 'a')
         self._events = tf.summary.FileWriter(folder)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Writes one line to the console and to log.txt."""
         if self._is_chief:
             tqdm.tqdm.write(text, file=sys.stdout)

@@ -42,19 +42,19 @@ class Progress(tf.train.SessionRunHook):
         plan: Plan,
         *,
         interval: int,
-        shows_bar: bool,
+        show_bar: bool,
         model_dir: str,
         start: int = 0,
         loop: int = 1,
     ):
         """interval: steps between log lines; start: first step; loop: steps per session.run."""
         self._logger, self._meter, self._plan, self._interval = logger, meter, plan, interval
-        self._shows_bar, self._model_dir, self._loop = shows_bar, model_dir, loop
+        self._show_bar, self._model_dir, self._loop = show_bar, model_dir, loop
         self.step = start
         self._recent, self._warm, self._skipped, self._bar = ThroughputMeter(), False, 0, None
 
     def after_create_session(self, session, coord):
-        if self._shows_bar and sys.stderr.isatty():
+        if self._show_bar and sys.stderr.isatty():
             self._bar = tqdm.tqdm(
                 total=self._plan.total, unit='step', dynamic_ncols=True, leave=False
             )
@@ -98,7 +98,7 @@ class Progress(tf.train.SessionRunHook):
         )
         if self._skipped:
             text += ', %d steps skipped by loss scaling' % self._skipped
-        self._logger.say(text)
+        self._logger.log(text)
         self._logger.record(
             'train',
             step=self.step,

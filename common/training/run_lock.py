@@ -27,7 +27,7 @@ def locked(folder: str) -> Iterator[None]:
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     own = _identity(os.getpid())
-    while not _take(path, own):
+    while not _acquire(path, own):
         holder = _holder(path)
         if not _is_gone(holder):
             raise UserError(
@@ -55,7 +55,7 @@ def _identity(pid: int) -> Dict[str, Any]:
     return {'host': socket.gethostname(), 'pid': pid, 'started': started, 'since': since}
 
 
-def _take(path: pathlib.Path, own: Dict[str, Any]) -> bool:
+def _acquire(path: pathlib.Path, own: Dict[str, Any]) -> bool:
     try:
         with open(str(path), 'x') as file:
             file.write(json.dumps(own))

@@ -88,5 +88,5 @@ class StopOnSignal(tf.train.SessionRunHook):
     def end(self, session):
         """Agrees on a signal that came too late for the last step's message."""
         if self._device.size > 1:
-            wishes = self._exchange.gather(session, bytes([self.signal or 0]))
-            self.signal = self.signal or max(wish[0] for wish in wishes) or None
+            signals = self._exchange.gather(session, bytes([self.signal or 0]))
+            self.signal = self.signal or max(sent[0] for sent in signals) or None

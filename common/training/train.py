@@ -59,7 +59,7 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
         plan = run.plan
         loop = device.steps_per_loop(cfg, plan.intervals(cfg.log_interval, step))
         if loop > 1:
-            run.logger.say('%d steps per call of the device' % loop)
+            run.logger.log('%d steps per call of the device' % loop)
         while step < plan.total:
             if plan.evaluation_due(step, run.logger.evaluated):
                 _evaluate(run, step)
@@ -82,40 +82,40 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
     data = {task.train_split: resume.fingerprint(folder)}
     if eval_folder:
         data[task.eval_split] = resume.fingerprint(eval_folder)
-    start, warm = resume.Start(), None
-    said: Dict[str, Any] = {}
+    start, warm_start = resume.Start(), None
+    agreed: Dict[str, Any] = {}
     if device.is_chief:
         try:
             stack.enter_context(locked(cfg.output_path))
             start = resume.find_start(task, cfg, plan.total, data)
             if cfg.model_path and not start.step:
-                warm = restore.plan_restore(task, cfg, cfg.model_path, training=True)
-            said = {'step': start.step, 'done': start.done, 'evaluated': start.evaluated}
+                warm_start = restore.plan_restore(task, cfg, cfg.model_path, training=True)
+            agreed = {'step': start.step, 'done': start.done, 'evaluated': start.evaluated}
         except UserError as error:
-            said = {'error': str(error)}
-    said = agreement.agree(device, cfg, data, said)
+            agreed = {'error': str(error)}
+    agreed = agreement.agree(device, cfg, data, agreed)
     if device.is_chief and not start.done:
         resume.prepare_folder(cfg, start)
-    logger = MetricsLogger(cfg.output_path, device.is_chief, said['step'], said['evaluated'])
-    if said['done']:
-        logger.say(
+    logger = MetricsLogger(cfg.output_path, device.is_chief, agreed['step'], agreed['evaluated'])
+    if agreed['done']:
+        logger.log(
             '%s: training is complete (step %d of %d); to train again, give another --output_path'
-            ' or --restart True' % (cfg.output_path, said['step'], plan.total)
+            ' or --restart True' % (cfg.output_path, agreed['step'], plan.total)
         )
-        return None, said['step']
+        return None, agreed['step']
     if device.is_chief:
         config.save(cfg, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
-    run = Run(task, cfg, device, plan, folder, eval_folder, logger, ThroughputMeter(), warm)
-    _announce(run, said['step'], data, notes, start.notes)
-    return run, said['step']
+    run = Run(task, cfg, device, plan, folder, eval_folder, logger, ThroughputMeter(), warm_start)
+    _log_start(run, agreed['step'], data, notes, start.notes)
+    return run, agreed['step']
 
 
-def _announce(run: Run, step: int, data: Dict[str, str], warnings, notes) -> None:
+def _log_start(run: Run, step: int, data: Dict[str, str], warnings, notes) -> None:
     plan, device, logger = run.plan, run.device, run.logger
     variables = restore.network_variables(run.task, run.cfg, training=True)
     trained = [shape for name, shape in variables.items() if 'moving_' not in name]
     parameters = sum(int(np.prod(shape)) for shape in trained)
-    logger.say(
+    logger.log(
         '%s  device=%s x %d  global batch %d  %d steps/epoch  %d steps  %.2f M parameters'
         % (
             config.summary(run.cfg),
@@ -128,11 +128,11 @@ def _announce(run: Run, step: int, data: Dict[str, str], warnings, notes) -> Non
         )
     )
     software = host.describe()
-    logger.say(', '.join('%s %s' % item for item in software.items()))
+    logger.log(', '.join('%s %s' % item for item in software.items()))
     for note in ['warning: ' + warning for warning in warnings] + list(notes):
-        logger.say(note)
+        logger.log(note)
     if run.warm_start:
-        logger.say(run.warm_start.report)
+        logger.log(run.warm_start.report)
     logger.record(
         'run',
         model=run.task.name,
@@ -152,10 +152,10 @@ def _announce(run: Run, step: int, data: Dict[str, str], warnings, notes) -> Non
         logger.picture('training images', images, step)
 
 
-def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int) -> int:
-    """Trains from step `start` to `goal` and returns the step reached; a signal ends the process.
+def _train_until(run: Run, stop: StopOnSignal, start: int, end: int, loop: int) -> int:
+    """Trains from step `start` to `end` and returns the step reached; a signal ends the process.
 
-    loop: steps per session.run; the last call may go a few steps beyond the goal.
+    loop: steps per session.run; the last call may go a few steps beyond the end.
     """
     task, cfg, device, plan = run.task, run.cfg, run.device, run.plan
     progress = Progress(
@@ -163,7 +163,7 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int)
         run.meter,
         plan,
         interval=cfg.log_interval,
-        shows_bar=device.is_chief,
+        show_bar=device.is_chief,
         model_dir=cfg.output_path,
         start=start,
         loop=loop,
@@ -171,20 +171,20 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int)
 
     def input_fn():
         batch = cfg.batch_size * cfg.accumulate
-        place = dict(rank=device.rank, size=device.size, start_step=start)
-        return pipeline.dataset(task, run.folder, cfg, batch, True, seed=cfg.seed, **place)
+        shard = dict(rank=device.rank, size=device.size, start_step=start)
+        return pipeline.dataset(task, run.folder, cfg, batch, True, seed=cfg.seed, **shard)
 
     newest = checkpoint.latest(cfg.output_path) if device.is_chief else None
     with stop.deferred(), temporary_folder('rank') as scratch, translated(task, cfg, newest):
         model_dir = cfg.output_path if device.is_chief else str(scratch)
         estimator = device.estimator(_model_fn(run, start), cfg, model_dir, plan.save_every, loop)
         # Whole calls of the device; `steps` counts from the step that rank 0 has sent.
-        steps = -(-(goal - start) // loop) * loop
+        steps = -(-(end - start) // loop) * loop
         estimator.train(
             input_fn, steps=steps, hooks=device.broadcast_hooks(True) + [progress, stop]
         )
     if stop.signal:
-        run.logger.say(
+        run.logger.log(
             'stopped by signal %d; the same command resumes at step %d'
             % (stop.signal, progress.step)
         )
@@ -194,14 +194,14 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, goal: int, loop: int)
 
 def _model_fn(run: Run, start: int) -> Callable:
     """Returns the training graph's function; a warm start sets initial values at step 0."""
-    warm = run.warm_start if not start else None
+    warm_start = run.warm_start if not start else None
     return model_fn.build(
         run.task,
         run.cfg,
         run.device,
         total_steps=run.plan.total,
         steps_per_epoch=run.plan.steps_per_epoch,
-        initialize=(lambda: restore.initialize_from(warm)) if warm else None,
+        initialize=(lambda: restore.initialize_from(warm_start)) if warm_start else None,
     )
 
 
@@ -209,7 +209,7 @@ def _evaluate(run: Run, step: int) -> Dict[str, Any]:
     """Evaluates the newest checkpoint, keeps a copy of the best and records the figures."""
     newest = checkpoint.latest(run.cfg.output_path) if run.device.is_chief else None
     result = evaluate.evaluate(run.task, run.cfg, run.device, newest, run.eval_folder)
-    run.logger.say('step %d: %s' % (step, run.task.metric.eval_line(run.task.name, result)))
+    run.logger.log('step %d: %s' % (step, run.task.metric.eval_line(run.task.name, result)))
     if run.device.is_chief:
         _keep_best(run, result)
         if run.logger.evaluated < step:
@@ -259,7 +259,7 @@ def _finish(run: Run, step: int, began: float) -> None:
     if run.device.is_chief:
         newest = checkpoint.latest(run.cfg.output_path)
         restore.export(restore.plan_restore(run.task, run.cfg, newest, training=True), final)
-        run.logger.say('final checkpoint: %s (weights only)' % final)
+        run.logger.log('final checkpoint: %s (weights only)' % final)
     speed = run.meter.steps_per_second
     run.logger.record(
         'end',

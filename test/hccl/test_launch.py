@@ -395,10 +395,10 @@ def test_no_horovod(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'executable', str(tmp_path / 'python'))
     monkeypatch.setenv('PATH', str(tmp_path))
     with pytest.raises(UserError, match=r'no horovodrun beside .*: run \./setup\.sh --horovod'):
-        with horovod_ranks.places(2, tmp_path):
+        with horovod_ranks.environments(2, tmp_path):
             pass
     (tmp_path / 'horovodrun').write_text('#!/bin/sh\necho "gloo is not built"\nexit 1\n')
     (tmp_path / 'horovodrun').chmod(0o755)
     with pytest.raises(UserError, match='horovodrun did not start 2 processes: gloo is not built'):
-        with horovod_ranks.places(2, tmp_path):
+        with horovod_ranks.environments(2, tmp_path):
             pass

@@ -19,7 +19,7 @@ def account(
     """
     missing = [name for name in wanted if name not in state]
     left = [name for name in state if name not in wanted]
-    misshapen = [
+    wrong_shape = [
         '%s is %s instead of %s' % (name, list(state[name].shape), list(shape))
         for name, shape in wanted.items()
         if name in state and state[name].shape != tuple(shape)
@@ -29,7 +29,7 @@ def account(
         faults.append('missing ' + some(missing))
     if left:
         faults.append('left over ' + some(left))
-    faults += ['; '.join(misshapen[:5])] if misshapen else []
+    faults += ['; '.join(wrong_shape[:5])] if wrong_shape else []
     if faults:
         raise UserError('%s: %s' % (what, '; '.join(faults)))
     return {name: np.asarray(state[name], np.float32) for name in wanted}

@@ -46,14 +46,14 @@ def test_a_picture_is_an_image_of_tensorboard(tmp_path):
 
 def test_what_is_said_is_printed_and_logged(tmp_path, capsys):
     for text in ('first', 'second'):
-        MetricsLogger(str(tmp_path), True).say(text)
+        MetricsLogger(str(tmp_path), True).log(text)
     assert (tmp_path / 'log.txt').read_text() == 'first\nsecond\n'
     assert capsys.readouterr().out == 'first\nsecond\n'
 
 
 def test_other_ranks_are_silent(tmp_path, capsys):
     logger = MetricsLogger(str(tmp_path / 'run'), False)
-    logger.say('text')
+    logger.log('text')
     logger.record('train', step=1, loss=1.0)
     assert not (tmp_path / 'run').exists() and capsys.readouterr().out == ''
 

@@ -29,7 +29,7 @@ def progress(folder, meter=None, interval=2):
         meter or ThroughputMeter(),
         plan,
         interval=interval,
-        shows_bar=False,
+        show_bar=False,
         model_dir=str(folder),
     )
 

@@ -59,7 +59,7 @@ progress = Progress(
     ThroughputMeter(),
     Plan(8, 4, 26, 1, [], False),
     interval=1,
-    shows_bar=False,
+    show_bar=False,
     model_dir=folder,
     start=20,
 )
