@@ -255,7 +255,7 @@ def test_own_folder_that_is_damaged(tmp_path, capsys, write):
 
     last.write_bytes(whole)
     flip(last, 0)  # the length of the file's first record: all of its records are lost
-    lost = len([id for id in range(23) if records.Folder.open(path).place(id)[0] == last])
+    lost = len([id for id in range(23) if records.Folder.open(path).location(id)[0] == last])
     refusal(path, 'found %d records, dataset.json says 23' % (23 - lost), skip_corrupt=lost - 1)
     assert records.Folder.open(path, skip_corrupt=lost).count == 23 - lost
 
