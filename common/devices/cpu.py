@@ -1,6 +1,5 @@
 """CPU: the default everywhere. float32."""
 
-import ctypes
 import os
 from typing import Dict
 
@@ -8,22 +7,6 @@ from common import host
 from common.devices import dilated_conv
 from common.devices.hvd import HorovodDevice
 from common.errors import UserError
-
-# Parameters of glibc's mallopt and their values: memory that a step has freed stays with the
-# process, and all threads take it from one heap. Else the kernel clears the same pages again in
-# every step, which takes up to a quarter of the time of an Xception. MALLOC_... in the environment
-# and another allocator (LD_PRELOAD) win.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-_MALLOC = {_M_TRIM_THRESHOLD: -1, _M_MMAP_MAX: 0, _M_ARENA_MAX: 1}
-
-
-def keep_freed_memory() -> None:
-    """Tells the C library to keep what is freed, unless the user has told it otherwise."""
-    chosen = [name for name in os.environ if name.startswith(('MALLOC_', 'GLIBC_TUNABLES'))]
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt and not chosen and not os.environ.get('LD_PRELOAD'):
-        for parameter, value in _MALLOC.items():
-            mallopt(parameter, value)
 
 
 def _mkl_settings(threads: int) -> Dict[str, str]:
@@ -44,7 +27,6 @@ class CPU(HorovodDevice):
 
     def __init__(self):
         super().__init__()
-        keep_freed_memory()
         if host.is_mkl():
             for name, value in _mkl_settings(self._threads).items():
                 os.environ.setdefault(name, value)
