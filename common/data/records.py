@@ -22,7 +22,7 @@ from common.files import parse_json
 
 FORMAT_VERSION = 1
 _OPTIONAL = {'name': str, 'split': str, 'classes': list, 'label_offset': int}  # in dataset.json
-_PREPARE_AGAIN = 'remove the folder and prepare it again'
+_REDO = 'remove the folder and prepare it again'
 
 
 def split_path(data_path, split: str) -> pathlib.Path:
@@ -125,9 +125,7 @@ class Folder:
         # A scan that meets a damaged length cannot tell how many records are lost with it.
         if metadata and not 0 <= metadata['count'] - count <= skip_corrupt:
             found = 'found %d records, dataset.json says %d' % (count, metadata['count'])
-            raise UserError(
-                '%s: %s, --skip_corrupt %d; %s' % (path, found, skip_corrupt, _PREPARE_AGAIN)
-            )
+            raise UserError('%s: %s, --skip_corrupt %d; %s' % (path, found, skip_corrupt, _REDO))
         if not count:
             raise UserError('%s: holds no readable record' % path)
         return cls(path, metadata, files, frames)
@@ -241,7 +239,7 @@ def _metadata(path: pathlib.Path) -> Dict:
     else:
         _check_shards(path, {name: size for name, (size, _) in shards.items()})
         return metadata
-    raise UserError('%s: found %s; %s' % (file, found, _PREPARE_AGAIN))
+    raise UserError('%s: found %s; %s' % (file, found, _REDO))
 
 
 def _plain(content: Dict, key: str, kind: type) -> Any:
@@ -261,14 +259,14 @@ def _check_shards(path: pathlib.Path, sizes: Dict[str, int]) -> None:
     if missing:
         raise UserError(
             '%s: %d of its files are missing: %s; copy them here, or %s'
-            % (path / 'dataset.json', len(missing), some(missing), _PREPARE_AGAIN)
+            % (path / 'dataset.json', len(missing), some(missing), _REDO)
         )
     for name, expected in sizes.items():
         found = (path / name).stat().st_size
         if found != expected:
             raise UserError(
                 '%s: found %d bytes, dataset.json says %d (an incomplete copy?); copy it again,'
-                ' or %s' % (path / name, found, expected, _PREPARE_AGAIN)
+                ' or %s' % (path / name, found, expected, _REDO)
             )
 
 
