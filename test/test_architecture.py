@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import subprocess
 
 import pytest
 
@@ -123,3 +124,11 @@ def test_files_functions_and_lines_are_short(top):
             if isinstance(node, ast.FunctionDef) and length(node, lines) > FUNCTION_LINES
         ]
     assert not too_long
+
+
+def test_the_top_level_holds_what_belongs_there():
+    listed = subprocess.run(['git', 'ls-files'], cwd=str(ROOT), stdout=subprocess.PIPE)
+    if listed.returncode:
+        pytest.skip('not a git checkout')
+    folders = {line.split('/')[0] for line in listed.stdout.decode().splitlines() if '/' in line}
+    assert folders == {*TOPS, '.ci', 'docs', 'test'}

@@ -47,7 +47,8 @@ def work(name, seed, numbers, folder):
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     warnings.simplefilter('ignore')
-    case = groups()[name](folder)
+    case = groups()[name](folder.resolve())
+    os.chdir(tempfile.mkdtemp(prefix='campaign-relative-'))  # relative paths lead there
     for number in numbers:
         report.write('%d\n' % number)
         report.flush()
