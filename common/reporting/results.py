@@ -80,7 +80,7 @@ def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
         'device-hours a run': spread([session.get('ranks', 1) * time / 60 for time in minutes]),
         'training images/s': spread(speed),
         'seeds': ', '.join(_link(run, base) for run in runs),
-        'pictures': ', '.join(_pictures(runs[0], base)),
+        'pictures': ', '.join(next(filter(None, (_pictures(run, base) for run in runs)), [])),
     }
     return [
         table(_name(runs), header, rows),
