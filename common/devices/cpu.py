@@ -30,6 +30,7 @@ class CPU(HorovodDevice):
         if host.is_mkl():
             for name, value in _mkl_settings(self._threads).items():
                 os.environ.setdefault(name, value)
+        self.open_first_session()
 
     def wrap_optimizer(self, optimizer, cfg):
         if cfg.precision == 'mixed':

@@ -24,6 +24,7 @@ class GPU(HorovodDevice):
                 ' 10.0 and cuDNN 7.6, look at CUDA_VISIBLE_DEVICES, or give --device cpu'
             )
         super().__init__()
+        self.open_first_session()
 
     def session_config(self, training: bool = False):
         config = super().session_config(training)

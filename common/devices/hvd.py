@@ -5,7 +5,7 @@ process.
 import contextlib
 import os
 import re
-from typing import Iterator, List
+from typing import Dict, Iterator, List
 
 import tensorflow as tf
 
@@ -48,14 +48,22 @@ class HorovodDevice(Device):
             self.local_rank, local_size = hvd.local_rank(), hvd.local_size()
         self._threads = max(1, host.cores() // local_size)
 
+    def open_first_session(self) -> None:
+        """Sets the number of threads, which the first session of a process decides for all. GPUs
+        are left to the first that trains.
+        """
+        tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}, **self._pools())).close()
+
+    def _pools(self) -> Dict[str, int]:
+        return {
+            'intra_op_parallelism_threads': self._threads,
+            # An op that blocks, such as an iterator's start, may wait for another in this pool.
+            'inter_op_parallelism_threads': max(2, self._threads),
+        }
+
     def session_config(self, training: bool = False) -> tf.ConfigProto:
         """Returns a configuration that shares the cores between the processes of this machine."""
-        return tf.ConfigProto(
-            intra_op_parallelism_threads=self._threads,
-            # An op that blocks, such as an iterator's start, may wait for another in this pool.
-            inter_op_parallelism_threads=max(2, self._threads),
-            allow_soft_placement=True,
-        )
+        return tf.ConfigProto(allow_soft_placement=True, **self._pools())
 
     def estimator(self, model_fn, cfg, model_dir, save_steps=None, steps_per_loop=1):
         def with_saver(features, labels, mode):
