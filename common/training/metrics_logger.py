@@ -48,7 +48,8 @@ class MetricsLogger:
         with atomic(self._path) as temporary:
             temporary.write_text(''.join(json.dumps(row) + '\n' for row in rows))
         self._log = open(os.path.join(folder, 'log.txt'), 'a')
-        self._events = tf.summary.FileWriter(folder)
+        # The Estimator's own writer names its file by the second too; one file of both is damaged.
+        self._events = tf.summary.FileWriter(folder, filename_suffix='.metrics')
 
     def log(self, text: str) -> None:
         """Writes one line to the console and to log.txt."""

@@ -44,6 +44,18 @@ def test_a_picture_is_an_image_of_tensorboard(tmp_path):
     np.testing.assert_array_equal(stored[..., ::-1], picture)
 
 
+def test_a_writer_of_the_estimator_in_the_same_second_harms_nothing(tmp_path):
+    logger, other = MetricsLogger(str(tmp_path), True), tf.summary.FileWriter(str(tmp_path))
+    for step in range(3):
+        logger.record('train', step=step, loss=0.5)
+        other.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
+        other.flush()
+    events = [
+        list(tf.compat.v1.train.summary_iterator(str(path))) for path in tmp_path.glob('events*')
+    ]
+    assert [len(file) for file in events] == [4, 4]  # the version of the format, and three
+
+
 def test_what_is_said_is_printed_and_logged(tmp_path, capsys):
     for text in ('first', 'second'):
         MetricsLogger(str(tmp_path), True).log(text)
