@@ -218,6 +218,18 @@ def test_settings_of_the_mkl_build_unless_the_user_has_set_them(
     assert os.environ == dict(expected, **given)
 
 
+@pytest.mark.parametrize('name, calls', [('OTHER', 3), ('MALLOC_ARENA_MAX', 0), ('LD_PRELOAD', 0)])
+def test_freed_memory_is_kept_unless_the_user_has_chosen(name, calls, monkeypatch):
+    monkeypatch.setattr(os, 'environ', {name: '1'})
+    made = []
+    library = types.SimpleNamespace(mallopt=lambda *pair: made.append(pair))
+    monkeypatch.setattr(cpu.ctypes, 'CDLL', lambda name: library)
+    cpu.CPU()
+    assert len(made) == calls
+    monkeypatch.setattr(cpu.ctypes, 'CDLL', lambda name: types.SimpleNamespace())  # another libc
+    cpu.CPU()
+
+
 # Dropout
 
 
