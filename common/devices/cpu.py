@@ -9,7 +9,6 @@ from common.devices import dilated_conv
 from common.devices.hvd import HorovodDevice
 from common.errors import UserError
 
-
 # Parameters of glibc's mallopt and their values: memory that a step has freed stays with the
 # process, and all threads take it from one heap. Else the kernel clears the same pages again in
 # every step, which takes up to a third of the CPU time of an Xception.
