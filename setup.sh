@@ -113,10 +113,13 @@ if [[ -n $mkl ]]; then
             "'rm -r .venv && ./setup.sh' installs the stock build"
     pins+=(requirements-mkl.txt)
 fi
-if [[ ! -L .venv ]]; then  # a link leads to the environment of another copy
+all_made() { is_made setup.stamp "${pins[@]}" && { [[ -z $horovod ]] || is_made horovod.stamp "${pins[@]}" requirements-horovod.txt; }; }
+if [[ ! -L .venv ]] && ! all_made; then  # a link leads to the environment of another copy
+    [[ -w . ]] || fail "no write permission in $PWD, where .venv belongs: clone into a folder of your own"
     exec 9>.setup.lock
     flock 9
     is_made setup.stamp "${pins[@]}" || make_venv
-    [[ -z $horovod ]] || is_made horovod.stamp "${pins[@]}" requirements-horovod.txt || install_horovod
+    all_made || install_horovod
 fi
-printf 'setup: ready: .venv/bin/python (%s%s)\n' "$(.venv/bin/python -V)" "${mkl:+, MKL build of TensorFlow}"
+version=$(.venv/bin/python -V) || fail "the environment that $PWD/.venv leads to does not run, see above: 'rm .venv' and call again makes one"
+printf 'setup: ready: .venv/bin/python (%s%s)\n' "$version" "${mkl:+, MKL build of TensorFlow}"

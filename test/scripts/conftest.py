@@ -80,6 +80,7 @@ class Copy:
             'FAKE_PYTHON': str(self.python('spare/python')),
             'ASCEND_TOOLKIT_HOME': str(tmp_path / 'no CANN'),
         }
+        self.as_user = []
         self.program('uname', '#!/bin/sh\necho ${SYSTEM:-Linux x86_64}\n')
 
     def program(self, path, text):
@@ -98,7 +99,7 @@ class Copy:
     def start(self, script='setup.sh', *arguments, **env):
         self.calls_file.write_text('')
         return subprocess.Popen(
-            [str(self.path / script), *arguments],
+            [*self.as_user, str(self.path / script), *arguments],
             env=dict(self.env, **env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

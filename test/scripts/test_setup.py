@@ -3,9 +3,11 @@ the last test, which lets a real uv unpack a Python. No network.
 """
 
 import fcntl
+import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 
@@ -165,6 +167,27 @@ def test_link_to_another_environment_is_left_alone(installed, tmp_path):
     (installed.path / '.venv').symlink_to(tmp_path / 'shared')
     change_pins(installed)
     assert installed.run('setup.sh', '--horovod')[0] == 0 and not installed.installs()
+
+
+def test_link_to_an_environment_that_does_not_run_is_an_error(copy, tmp_path):
+    (copy.path / '.venv').symlink_to(tmp_path / 'of another user')
+    assert "'rm .venv'" in copy.fails()
+
+
+def test_folder_without_write_permission(installed):
+    """An environment that is there serves; one that is missing is an error."""
+    if not os.geteuid():  # root is not held by permissions unless it gives up that capability
+        setpriv = str(shutil.which('setpriv'))
+        installed.as_user = [setpriv, '--bounding-set', '-dac_override']
+        if subprocess.call(['env', *installed.as_user, 'true'], stderr=subprocess.DEVNULL):
+            pytest.skip('root keeps its capabilities here')
+    installed.path.chmod(0o555)
+    assert installed.run()[0] == 0
+    installed.path.chmod(0o755)
+    shutil.rmtree(str(installed.path / '.venv'))
+    installed.path.chmod(0o555)
+    assert 'no write permission in %s' % installed.path in installed.fails()
+    installed.path.chmod(0o755)
 
 
 def test_mistakes_are_said_before_anything_is_installed(copy):
