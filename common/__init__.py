@@ -17,12 +17,23 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 
 
 def _excepthook(kind, error, traceback):
-    """Ends with status 130 and without a traceback for Ctrl-C, also while modules are imported."""
+    """Ends with status 130 for Ctrl-C, also while modules are imported, and with one line where
+    this Python lacks a package or has another TensorFlow.
+    """
     if issubclass(kind, KeyboardInterrupt):
         sys.stderr.write('interrupted\n')
         sys.stderr.flush()
         atexit._run_exitfuncs()  # the interpreter itself would end with status 1
         os._exit(130)
+    version = getattr(sys.modules.get('tensorflow'), '__version__', '1.15')
+    if not version.startswith('1.15'):
+        error, kind = 'TensorFlow is %s, not 1.15' % version, ModuleNotFoundError
+    if issubclass(kind, ModuleNotFoundError):
+        sys.stderr.write(
+            'error: %s: %s; ./setup.sh makes .venv/bin/python, which has all that is needed, and'
+            ' python -m common.doctor says what is missing\n' % (sys.executable, error)
+        )
+        return
     sys.__excepthook__(kind, error, traceback)
 
 

@@ -67,7 +67,7 @@ def _ask(code: str) -> Tuple[bool, str]:
 def _package(name: str, wanted: str) -> Finding:
     code = 'import %s as package; print(package.__version__)' % name
     if name == 'tensorflow':  # and which build of it
-        code = 'from common import host; print(host.describe()["tensorflow"])'
+        code = 'import tensorflow; from common import host; print(host.describe()["tensorflow"])'
     works, found = _ask(code)
     fix = './setup.sh installs the pinned version'
     if name == 'tensorflow' and platform.machine() == 'aarch64':

@@ -34,7 +34,7 @@ def is_mkl() -> bool:
     """Returns whether this TensorFlow is built with Intel's MKL-DNN (./setup.sh --mkl)."""
     from tensorflow.python import pywrap_tensorflow
 
-    return pywrap_tensorflow.IsMklEnabled()
+    return getattr(pywrap_tensorflow, 'IsMklEnabled', bool)()  # TensorFlow 2 has no such question
 
 
 def describe() -> Dict[str, str]:

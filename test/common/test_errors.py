@@ -1,6 +1,7 @@
 """What a command says of a mistake in its words."""
 
 import importlib
+import os
 import pathlib
 import signal
 import subprocess
@@ -93,6 +94,25 @@ def test_an_error_of_the_machine_is_one_line(error, line, capsys):
 def test_a_fault_of_the_program_keeps_its_traceback(error, capsys):
     with pytest.raises(type(error)):
         ends(error, capsys)
+
+
+@pytest.mark.parametrize(
+    'code, words',
+    [
+        ('import common, package_that_is_missing', "No module named 'package_that_is_missing'"),
+        ('import common, tensorflow; tensorflow.train.Optimizer', 'TensorFlow is 2.8.4, not 1.15'),
+    ],
+)
+def test_a_python_without_our_packages_is_one_line(code, words, tmp_path):
+    (tmp_path / 'tensorflow.py').write_text("__version__ = '2.8.4'\ntrain = None\n")
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        stderr=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH='%s:%s' % (ROOT, tmp_path)),
+    )
+    (line,) = done.stderr.decode().splitlines()
+    assert words in line and sys.executable in line and './setup.sh' in line
+    assert done.returncode == 1
 
 
 def test_sigterm_removes_what_is_half_done(tmp_path):
