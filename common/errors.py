@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import threading
-from typing import Iterable, Iterator, Optional, Union
+from typing import Iterable, Iterator, List, Optional, Union
 
 
 class UserError(Exception):
@@ -74,7 +74,7 @@ def entry_point(main):
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
-            with _terminable():
+            with _stoppable():
                 return main(*args, **kwargs)
         except BrokenPipeError:  # whoever read the output has left, as `head` does
             sys.exit(1)
@@ -82,6 +82,8 @@ def entry_point(main):
             sys.stderr.write('interrupted\n')
             sys.exit(130)
         except Exception as error:
+            if _received:  # C code makes another error of the one that ends the process
+                sys.exit(128 + _received[0])
             text = explanation(error)
             if text is None:
                 raise
@@ -119,20 +121,33 @@ _SYSTEM_ERRORS = ('DataLossError', 'FailedPreconditionError', 'NotFoundError')
 _SYSTEM_ERRORS += ('PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError')
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_received: List[int] = []  # the signal that ends this command
+
+
+def stop(number, _frame=None) -> None:
+    """Ends the command upon a signal, which it handles, by an exception; a second one kills."""
+    for second in _SIGNALS:
+        signal.signal(second, signal.SIG_DFL)
+    _received.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Within it SIGTERM is an exception, unless there is a handler already; a second one kills."""
+def _stoppable() -> Iterator[None]:
+    """Within it `stop` handles the signals, unless they are handled or ignored already."""
+    free = (signal.SIG_DFL, signal.default_int_handler)
     here = threading.current_thread() is threading.main_thread()
-    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number, _frame):
-        signal.signal(number, signal.SIG_DFL)
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS} if here else {}
+    handlers = {number: handler for number, handler in handlers.items() if handler in free}
+    if handlers:
+        _received.clear()
+    for number in handlers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

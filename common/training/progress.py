@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from typing import Optional
 
 import tensorflow as tf
 import tqdm
@@ -24,9 +25,9 @@ class ThroughputMeter:
         self.steps += steps
 
     @property
-    def steps_per_second(self) -> float:
-        """0 before anything was measured."""
-        return self.steps / self.seconds if self.seconds else 0.0
+    def steps_per_second(self) -> Optional[float]:
+        """None before anything was measured."""
+        return self.steps / self.seconds if self.seconds else None
 
 
 class Progress(tf.train.SessionRunHook):
@@ -84,17 +85,15 @@ class Progress(tf.train.SessionRunHook):
     def _log(self, loss: float, learning_rate: float) -> None:
         plan, speed = self._plan, self._recent.steps_per_second
         left = max(0, plan.total - self.step)  # a device that loops may end a few steps late
+        images = round(speed * plan.global_batch, 2) if speed else None
         eta = left / speed if speed else 0.0
-        images = speed * plan.global_batch
-        text = 'epoch: %d step: %d, loss is %.7f, %.1f img/s, lr %.6g, ETA %d:%02d:%02d' % (
+        text = 'epoch: %d step: %d, loss is %.7f, %s img/s, lr %.6g, ETA %s' % (
             (self.step - 1) // plan.steps_per_epoch + 1,
             (self.step - 1) % plan.steps_per_epoch + 1,
             loss,
-            images,
+            '%.1f' % images if speed else '-',
             learning_rate,
-            eta // 3600,
-            eta % 3600 // 60,
-            eta % 60,
+            '%d:%02d:%02d' % (eta // 3600, eta % 3600 // 60, eta % 60) if speed else '-',
         )
         if self._skipped:
             text += ', %d steps skipped by loss scaling' % self._skipped
@@ -105,7 +104,7 @@ class Progress(tf.train.SessionRunHook):
             epoch=plan.epoch(self.step),
             loss=loss,
             learning_rate=learning_rate,
-            images_per_second=round(images, 2),
+            images_per_second=images,
             **({'skipped_steps': self._skipped} if self._skipped else {}),
         )
         self._recent, self._skipped = ThroughputMeter(), 0

@@ -2,11 +2,11 @@
 
 import contextlib
 import signal
-import sys
 from typing import Iterator, Optional
 
 import tensorflow as tf
 
+from common import errors
 from common.devices.base import Device
 from common.devices.exchange import Exchange
 from common.training.model_fn import LOSS
@@ -35,11 +35,11 @@ class StopOnSignal(tf.train.SessionRunHook):
             signal.signal(number, handler)
 
     def _handle(self, number, _frame):
-        self.signal = self.signal or number
+        if not self._deferred:
+            errors.stop(number)
+        self.signal = number
         for second in self._previous:
             signal.signal(second, signal.SIG_DFL)
-        if not self._deferred:
-            sys.exit(128 + number)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:

@@ -48,14 +48,15 @@ def work(name, seed, numbers, folder):
         os.dup2(nowhere.fileno(), 2)
     warnings.simplefilter('ignore')
     case = groups()[name](folder.resolve())
-    os.chdir(tempfile.mkdtemp(prefix='campaign-relative-'))  # relative paths lead there
+    os.chdir(tempfile.mkdtemp(prefix='relative-', dir=str(folder)))  # relative paths lead there
     for number in numbers:
         report.write('%d\n' % number)
         report.flush()
         with tempfile.TemporaryDirectory(prefix='case-') as place:
             choice = random.Random('%d %s %d' % (seed, name, number))
-            report.write(json.dumps(judge(case, choice, pathlib.Path(place))) + '\n')
-            report.flush()
+            judged = judge(case, choice, pathlib.Path(place))
+        report.write(json.dumps(judged) + '\n')
+        report.flush()
 
 
 def outcomes(name, seed, numbers, folder):
@@ -86,7 +87,7 @@ def outcomes(name, seed, numbers, folder):
                     if current is None and ready:
                         raise SystemExit('%s: the worker does not start' % name)
                     what = 'CRASH' if ready else 'HANG'
-                    yield left.popleft(), what, 'status %s' % worker.poll()
+                    yield left.popleft(), what, 'status %s' % (worker.wait() if ready else 'none')
                     break
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, 9)

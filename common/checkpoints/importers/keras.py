@@ -2,10 +2,12 @@
 tf.keras.
 """
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import re
-from typing import Dict, List, Union
+from typing import Any, Dict, List, Union
 
 import h5py
 import numpy as np
@@ -35,13 +37,32 @@ def read(path: Union[str, os.PathLike]) -> Dict[str, Dict[str, np.ndarray]]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError('%s: no such file' % path)
+    # In a process of its own, which a damaged file may crash inside the HDF5 library.
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context('fork')
+    context.Process(target=_send, args=(sender, path), daemon=True).start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        found = UserError('%s is damaged: the HDF5 library crashes on it' % path)
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def _send(sender: multiprocessing.connection.Connection, path: pathlib.Path) -> None:
+    """Sends what a file holds, or the UserError."""
+    found: Any
     try:
         with h5py.File(str(path), 'r') as file:
-            return _layers(path, file['model_weights'] if 'model_weights' in file else file)
+            found = _layers(path, file['model_weights'] if 'model_weights' in file else file)
+    except UserError as error:
+        found = error
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # HDF5 raises any
-        raise UserError(
-            '%s is not an HDF5 file, or is damaged: %s' % (path, ' '.join(str(error).split()))
-        )
+        text = '%s is not an HDF5 file, or is damaged: %s'
+        found = UserError(text % (path, ' '.join(str(error).split())))
+    sender.send(found)
 
 
 def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.ndarray]]:

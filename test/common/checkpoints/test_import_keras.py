@@ -3,6 +3,8 @@ checkpoint that computes the same.
 """
 
 import collections
+import os
+import signal
 import unittest.mock
 
 import h5py
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.checkpoints.importers import keras
 from common.checkpoints.importers.keras import read
 from common.errors import UserError
 from common.import_weights import main
@@ -307,3 +310,12 @@ def test_damaged_files_are_one_line(tmp_path, small):
         del file['top']
     with pytest.raises(UserError, match='weights.h5 is not an HDF5 file, or is damaged: .*top'):
         read(path)
+
+
+def test_a_file_that_crashes_the_library_is_one_line(tmp_path, monkeypatch):
+    """Some damaged files do; here any file does."""
+    (tmp_path / 'x.h5').write_bytes(b'')
+    crash = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+    monkeypatch.setattr(keras.h5py, 'File', crash)
+    with pytest.raises(UserError, match='x.h5 is damaged: the HDF5 library crashes on it'):
+        read(tmp_path / 'x.h5')

@@ -263,17 +263,20 @@ def test_an_error_before_there_is_a_folder_stays_that_error(store):
 
 
 def test_results_are_copied_out_after_sigterm(store, tmp_path):
-    """Before and after training, where nothing else handles the signal."""
     rank = process(
         tmp_path,
         """
         import pathlib, time
+        from common import errors
         from common.configuration import settings
-        with modelarts.transfer(settings.Config(train_url='obs://bucket/run'), 0) as cfg:
-            pathlib.Path(cfg.output_path).mkdir(parents=True)
-            pathlib.Path(cfg.output_path, 'log.txt').write_text('so far')
-            print('ready', flush=True)
-            time.sleep(60)
+        @errors.entry_point
+        def command():
+            with modelarts.transfer(settings.Config(train_url='obs://bucket/run'), 0) as cfg:
+                pathlib.Path(cfg.output_path).mkdir(parents=True)
+                pathlib.Path(cfg.output_path, 'log.txt').write_text('so far')
+                print('ready', flush=True)
+                time.sleep(60)
+        command()
     """,
     )
     assert rank.stdout.readline() == 'ready\n'

@@ -71,6 +71,15 @@ def test_lines_of_progress(toy, rows, tmp_path, capsys, monkeypatch):
     assert (clock.steps, clock.seconds) == (4, 7.0)
 
 
+def test_a_session_s_first_step_has_no_speed(toy, rows, tmp_path, capsys):
+    train = toy([0.5], rate=0.1)
+    with tf.train.MonitoredSession(hooks=[progress(tmp_path, interval=1)]) as session:
+        session.run(train)
+    said = 'epoch: 1 step: 1, loss is 0.5000000, - img/s, lr 0.1, ETA -\n'
+    assert capsys.readouterr().out == said
+    assert rows(tmp_path)[0]['images_per_second'] is None
+
+
 def test_steps_that_loss_scaling_skips_are_counted(graph, rows, tmp_path, capsys):
     """Of four runs the second and third do not count; the images of all of them do."""
     step = tf.train.get_or_create_global_step()
