@@ -92,7 +92,7 @@ def eval_rate(
     """Returns the images per second of this rank's inference on what input_fn gives, with initial
     weights.
     """
-    with device.session() as session:
+    with device.session(cfg) as session:
         features = tf.data.make_one_shot_iterator(input_fn()).get_next()
         logits = task.build(task.data.normalize(features['image'], cfg), cfg).op
         session.run(tf.global_variables_initializer())

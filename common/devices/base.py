@@ -60,8 +60,11 @@ class Device(abc.ABC):
         """Returns int32 [size, n] of all ranks' int32 [n], inside the graph."""
 
     @abc.abstractmethod
-    def session(self) -> ContextManager[tf.Session]:
-        """A session of a new graph in which ranks can exchange values; not inside another."""
+    def session(self, cfg=None) -> ContextManager[tf.Session]:
+        """A session of a new graph in which ranks can exchange values; not inside another.
+
+        cfg: whose precision a network in it has; None for a session without a network.
+        """
 
     def peer_ended(self, error: Exception) -> bool:
         """Whether an error is only the echo of another rank's end."""

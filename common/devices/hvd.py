@@ -112,6 +112,6 @@ class HorovodDevice(Device):
         return self._hvd.allgather(tf.expand_dims(words, 0), name=name)
 
     @contextlib.contextmanager
-    def session(self) -> Iterator[tf.Session]:
+    def session(self, cfg=None) -> Iterator[tf.Session]:
         with tf.Graph().as_default(), tf.Session(config=self.session_config()) as session:
             yield session

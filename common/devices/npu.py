@@ -220,12 +220,18 @@ class NPU(Device):
         return npu_ops.dropout(x, 1.0 - rate)
 
     @contextlib.contextmanager
-    def session(self) -> Iterator[tf.Session]:
+    def session(self, cfg=None) -> Iterator[tf.Session]:
         """A session between initialize_system and shutdown_system; training does it by itself."""
         from npu_bridge.estimator import npu_ops
 
+        config = session_config(cfg)
+        if cfg is None:
+            # The adapter keeps it for the whole process (NpuAttrs::init_options_ of npu_attrs.cc),
+            # so that a training with precision_mode_v2 would have both.
+            (entry,) = config.graph_options.rewrite_options.custom_optimizers
+            del entry.parameter_map['precision_mode']
         gc.collect()  # the deletion of an earlier, closed session would shut this one's device down
-        with tf.Graph().as_default(), tf.Session(config=session_config()) as session:
+        with tf.Graph().as_default(), tf.Session(config=config) as session:
             session.run(npu_ops.initialize_system())
             try:
                 yield session

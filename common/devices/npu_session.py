@@ -127,12 +127,27 @@ def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str
             'precision_mode_v2 %s is precision_mode %s on this adapter\n'
             % (mode, arguments['precision_mode'])
         )
+    if 'precision_mode' in known:  # NPURunConfig, not DumpConfig
+        _check_words(arguments, known)
     if 'jit_compile' in arguments and 'jit_compile' in known:
         if isinstance(known['jit_compile'].default, bool):  # r1.10.0 and r1.11.0
             compiled = arguments.pop('jit_compile')
             if compiled != 'auto':
                 arguments['jit_compile'] = compiled == 'true'
     return arguments
+
+
+def _check_words(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """UserError for what the C++ of an older adapter refuses although its Python takes it."""
+    mode = arguments.get('precision_mode')
+    if 'modify_mixlist' in arguments and 'precision_mode_v2' not in known:
+        if mode != 'allow_mix_precision':
+            raise UserError(
+                'modify_mixlist: before r1.13.0 the adapter takes it with --precision_mode'
+                ' allow_mix_precision alone, found %s' % mode
+            )
+    if arguments.get('aoe_mode') == 'mdat' and 'topo_sorting_mode' not in known:
+        raise UserError('aoe_mode mdat: this adapter is older than r1.10.0; give 1, 2 or 4')
 
 
 def host_config() -> tf.ConfigProto:

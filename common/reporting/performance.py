@@ -47,7 +47,7 @@ def limits(task: Task, cfg: Any, device: Device) -> Dict[str, float]:
     size, count = 1536, 1 << 27
     source, target = np.ones(count), np.ones(count)
     copied = 2 * source.nbytes / _fastest(lambda: np.copyto(target, source))
-    with tf.Graph().as_default(), device.session() as session:
+    with tf.Graph().as_default(), device.session(cfg) as session:
         shapes = [1, 32, 48, size], [1, 1, size, size]
         # A 1x1 convolution is a matrix product.
         images, kernel = (tf.Variable(tf.ones(shape)) for shape in shapes)

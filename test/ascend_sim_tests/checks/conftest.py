@@ -18,7 +18,7 @@ def server(tmp_path, monkeypatch):
     """A server of its own for every check: no locks, no rank table, nothing initialised."""
     import npu_bridge  # noqa: F401  patches tf.Session
     import tensorflow.compat.v1 as tf
-    from ascend_sim import device, overflow, session
+    from ascend_sim import device, options, overflow, session
 
     for name in list(os.environ):
         if re.match(r'(RANK_|DEVICE_|ASCEND_|CM_|HCCL_|HOROVOD_|POD_NAME|TF_CONFIG)', name):
@@ -34,6 +34,7 @@ def server(tmp_path, monkeypatch):
     device._users.clear()
     device._starters.clear()
     device.split.clear()
+    options._kept.clear()
 
 
 @pytest.fixture

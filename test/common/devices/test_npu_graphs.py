@@ -21,6 +21,14 @@ OPTIONS = [
 ]
 
 
+# GE_OPS_WHITELIST of dp_tf_to_ge_conversion_pass.cc (GetSplitEdges): on a 910A the adapter takes
+# such stages at a dataset's end, with their functions, to the device's AI CPU.
+TAKEN = (
+    'MapDataset ParallelMapDataset BatchDataset BatchDatasetV2 MapAndBatchDataset'
+    ' MapAndBatchDatasetV2'
+).split()
+
+
 def test_every_training_step_is_one_graph_for_the_device(launch, recipe, data, tmp_path):
     """No Python, feeds, strings, summaries or unknown shapes in what the train op, loss and rate
     need; and the stand-in's own check.
@@ -41,6 +49,7 @@ def test_every_training_step_is_one_graph_for_the_device(launch, recipe, data, t
             options,
             graph,
         )
+        assert graph['last_stage'].endswith('Dataset') and graph['last_stage'] not in TAKEN, options
         assert graph['applies'] == graph['variables'] > 10 and graph['names'], options
         assert bool(graph['drops']) == ('dropout' in options), options
 

@@ -1,5 +1,6 @@
 """What the TF adapter is told: precision, and the ConfigProto of a training loop of one's own."""
 
+import contextlib
 import inspect
 import json
 import sys
@@ -73,11 +74,13 @@ def constructor(**defaults):
 
 
 r1_5_0 = constructor()
+r1_10_0 = constructor(topo_sorting_mode=None, jit_compile=True)
 r1_11_0 = constructor(op_precision_mode=None, customize_dtypes=None, jit_compile=False)
 r1_13_0 = constructor(
     op_precision_mode=None,
     customize_dtypes=None,
     deterministic=0,
+    topo_sorting_mode=None,
     precision_mode_v2=None,
     jit_compile='auto',
 )
@@ -237,6 +240,37 @@ def test_a_precision_that_an_older_adapter_lacks_is_refused(adapter):
     adapter(r1_11_0)
     with pytest.raises(UserError, match='precision_mode_v2 mixed_bfloat16: .*older than r1.13.0'):
         npu_session.session_config(parsed('--precision_mode_v2', 'mixed_bfloat16'))
+
+
+@pytest.mark.parametrize(
+    'made, flags, message',
+    [
+        # SetNpuOptimizerAttr of npu_attrs.cc, r1.12.0: '... precision_mode is assigned to
+        # 'allow_mix_precision'.'; r1.13.0 names 'allow_mix_precision_fp16' and '_bf16' too.
+        (
+            r1_10_0,
+            ['--modify_mixlist', 'mixlist', '--precision_mode', 'allow_mix_precision_fp16'],
+            'modify_mixlist: before r1.13.0 .*found allow_mix_precision_fp16',
+        ),
+        (r1_10_0, ['--modify_mixlist', 'mixlist', '--precision_mode_v2', 'mixed_float16'], None),
+        (
+            r1_13_0,
+            ['--modify_mixlist', 'mixlist', '--precision_mode', 'allow_mix_precision_fp16'],
+            None,
+        ),
+        # CheckAoeMode: {'1', '2', '3', '4'} to r1.9.0, with 'mdat' from r1.10.0.
+        (r1_5_0, ['--aoe_mode', 'mdat'], 'aoe_mode mdat: .* older than r1.10.0; give 1, 2 or 4'),
+        (r1_5_0, ['--aoe_mode', '2'], None),
+        (r1_10_0, ['--aoe_mode', 'mdat'], None),
+    ],
+)
+def test_words_that_an_older_adapter_refuses(made, flags, message, adapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mixlist').write_text('{}')
+    adapter(made)
+    expected = pytest.raises(UserError, match=message) if message else contextlib.nullcontext()
+    with expected:
+        npu_session.session_config(parsed(*flags))
 
 
 def test_jit_compile_is_a_bool_to_some_adapters(adapter):

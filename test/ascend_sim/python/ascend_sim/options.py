@@ -29,6 +29,7 @@ _IMPLEMENTATIONS = (
     'high_precision_for_all',
     'high_performance_for_all',
 )
+_kept = {}  # precision of all sessions of the process, as NpuAttrs::init_options_ holds it
 _OFF = rewriter_config_pb2.RewriterConfig.OFF
 
 
@@ -107,6 +108,13 @@ def _precision(params: _Map) -> None:
         if mode is not None and mode_v2 is not None:
             raise errors.internal(
                 "'precision_mode' and 'precision_mode_v2' can not be assigned at the same time."
+            )
+        given = {'precision_mode': mode, 'precision_mode_v2': mode_v2}
+        _kept.update({name: value for name, value in given.items() if value})
+        if len(_kept) == 2:
+            raise errors.internal(
+                'GE gets both precision_mode and precision_mode_v2, one of them from an earlier'
+                ' session of this process: %s' % sorted(_kept.values())
             )
     if 'bf' in (mode_v2 or mode or '') and environment.CHIP == '910A':
         raise errors.internal('%s is not supported by Ascend910A' % (mode_v2 or mode))

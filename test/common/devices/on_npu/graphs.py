@@ -38,6 +38,9 @@ for words in json.loads(sys.argv[3]):
                 ops.add(op)
                 stack += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
         own = [op for op in ops if marks.kind(op) is None]
+        last_stage = iterator.initializer.inputs[0].op
+        while last_stage.type in ('ModelDataset', 'OptimizeDataset'):
+            last_stage = last_stage.inputs[0].op
         graph_check.check([spec.train_op], 4)
         found.append(
             dict(
@@ -70,6 +73,7 @@ for words in json.loads(sys.argv[3]):
                 applies=sum('Apply' in op.type for op in own),
                 variables=len(tf.trainable_variables()),
                 drops=sum(marks.kind(op) == b'DropOutGenMask' for op in ops),
+                last_stage=last_stage.type,
                 names=len({op.name for op in ops}) == len(ops),
             )
         )

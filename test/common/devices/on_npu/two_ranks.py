@@ -26,7 +26,19 @@ with device.session() as session:
         ),
     )
 # Ranks of different seeds; rank 0 goes on from a checkpoint.
-cfg = models.parse(TASK, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)])
+cfg = models.parse(
+    TASK,
+    [
+        '--config',
+        recipe,
+        '--data_path',
+        data,
+        '--seed',
+        str(device.rank),
+        '--precision_mode_v2',
+        'mixed_float16',
+    ],
+)
 result, seen = dict(sums, place=[device.rank, device.size]), []
 
 
