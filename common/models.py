@@ -20,7 +20,17 @@ def find(name: str) -> Task:
         raise UserError(
             '--model %s is unknown; legal: %s%s' % (name, ', '.join(names), suggest(name, names))
         )
-    return importlib.import_module(name + '_tf.task').TASK
+    try:
+        module = importlib.import_module(name + '_tf.task')
+    except ModuleNotFoundError as error:
+        if error.name != name + '_tf.task':
+            raise
+        module = None
+    task = getattr(module, 'TASK', None)
+    if task is None:
+        raise UserError('%s_tf: no task.py with a TASK; CONTRIBUTING.md describes it' % name)
+    task.check()
+    return task
 
 
 def configure(name: str, argv: Sequence[str]) -> Tuple[Task, Any]:

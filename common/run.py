@@ -22,6 +22,7 @@ COMMANDS = {'--predict': predict_command.run, '--show_batch': show_batch.run}
 def main(task: Task, argv: Optional[Sequence[str]] = None) -> None:
     """Runs what the flags say: training, evaluation, --predict or --show_batch."""
     argv = sys.argv[1:] if argv is None else argv
+    task.check()
     command = config.command_of(argv)
     if command:
         return COMMANDS[command](task, argv)

@@ -1,50 +1,59 @@
-"""What a model hands over: constants and modules of functions.
+"""What a model hands over: a Task, which names its configuration and its modules of functions.
 
 A configuration `cfg` (a configuration.settings.Config) travels beside the task and is passed to
-every function. The functions that a module must offer are written down here;
-test/common/test_task.py checks them.
+every function. PROTOCOL says what each module must offer. Where the model supports it, there are
+also:
 
-data: reads the records of one data set and prepares the images.
-    DRAWS                             uniform numbers in [0, 1) that augmentation takes per record
-    parse(batch, folder, cfg, training)
-                                      on the host: a batch of data.sampling.batches -> features
-                                      {'image': uint8 [B,H,W,C], 'label', 'mask': float32 [B], ...}
-    augment(features, cfg)            on the device, in training: image float32 in 0..255
-    normalize(images, cfg)            0..255, uint8 or float [B,H,W,C] -> the float32 input
-    class_names(metadata, cfg)        names by a dataset.json's content; [] if it does not say
-  and, where the model supports it:
-    decode(data, cfg)                 an image file's bytes -> uint8 [H,W,C] as evaluation sees it
-    baselines(folder, cfg)            {name: () -> tf.data.Dataset}, pipelines to benchmark against
-
-model: one published graph.
-    build(images, cfg, training=False, dropout=None, batch_norm=None)
-                                      normalised float32 images -> what metric.loss takes; without
-                                      training the logits, made by the op task.offline.output_name.
-                                      dropout(x, rate, index of the layer) -> x;
-                                      batch_norm(x, name, decay, epsilon, training) -> x
-
-metric: what is optimised and what is measured.
-    BEST                              the figure by which the best checkpoint is kept
-    loss(outputs, features, cfg)      float32 scalar, the mean over the batch
-    counts(logits, features, cfg)     {name: tensor} that evaluation fetches for each batch
-                                      ('finite' [B]; of label maps 'prediction' uint8 [B,H,W])
-    accumulator(cfg, folder, is_chief)
-                                      what turns those of a batch into sums, {name: array}
-    offline_counts(logits, features, cfg)
-                                      the same sums in NumPy, of logits that another engine made
-    figures(sums, cfg)                {'images': .., 'loss': .., 'top1': .., ...}
-    eval_line(name, figures)          the line that evaluation prints, in the published port's form
-
-checkpoints: whose variables are these, and which flags fit them?
-    classifier_scopes(cfg)            scopes that --reinit_head may initialise anew
-    describe(shapes)                  what a checkpoint holds, see checkpoints.description; None if
-                                      unknown
-  and from_torch(state), from_keras(layers) for the weights that can be imported.
+data.decode(data, cfg)                an image file's bytes -> uint8 [H,W,C] as evaluation sees it
+data.baselines(folder, cfg)           {name: () -> tf.data.Dataset}, pipelines to benchmark against
+checkpoints.from_torch(state), from_keras(layers)
+                                      the weights that can be imported
 """
 
 import dataclasses
+import inspect
 import types
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from common.errors import UserError
+
+# {what of a Task: its members}; a function with the names of its arguments.
+PROTOCOL = {
+    # The fields of a recipe and what follows from them.
+    'config': ('num_classes', 'input_shape'),
+    # Reads the records of one data set and prepares the images.
+    'data': (
+        'DRAWS',  # uniform numbers in [0, 1) that augmentation takes per record
+        # On the host: a batch of data.sampling.batches -> features
+        # {'image': uint8 [B,H,W,C], 'label', 'mask': float32 [B], ...}.
+        'parse(batch, folder, cfg, training)',
+        'augment(features, cfg)',  # on the device, in training: image float32 in 0..255
+        'normalize(images, cfg)',  # 0..255, uint8 or float [B,H,W,C] -> the float32 input
+        'class_names(metadata, cfg)',  # by a dataset.json's content; [] if it does not say
+    ),
+    # One published graph: normalised float32 images -> what metric.loss takes; without training the
+    # logits, made by the op task.offline.output_name. dropout(x, rate, index of the layer) -> x;
+    # batch_norm(x, name, decay, epsilon, training) -> x. The last three default to False, None and
+    # None.
+    'models': ('build(images, cfg, training, dropout, batch_norm)',),
+    # What is optimised and what is measured.
+    'metric': (
+        'BEST',  # the figure by which the best checkpoint is kept
+        'loss(outputs, features, cfg)',  # float32 scalar, the mean over the batch
+        # {name: tensor} that evaluation fetches for each batch ('finite' [B]; of label maps
+        # 'prediction' uint8 [B,H,W]).
+        'counts(logits, features, cfg)',
+        'accumulator(cfg, folder, is_chief)',  # turns those of a batch into sums, {name: array}
+        'offline_counts(logits, features, cfg)',  # the same in NumPy, of another engine's logits
+        'figures(sums, cfg)',  # {'images': .., 'loss': .., 'top1': .., ...}
+        'eval_line(name, figures)',  # that evaluation prints, in the published port's form
+    ),
+    # Whose variables are these, and which flags fit them?
+    'checkpoints': (
+        'classifier_scopes(cfg)',  # scopes that --reinit_head may initialise anew
+        'describe(shapes)',  # what a checkpoint holds, a checkpoints.description, or None
+    ),
+}
 
 Normalization = Optional[Tuple[List[float], List[float]]]
 
@@ -98,8 +107,32 @@ class Task:
         return self.config.model
 
     def build(self, images: Any, cfg: Any, **options: Any) -> Any:
-        """Builds the graph of the configured variant; see `model` above."""
+        """Builds the graph of the configured variant; see PROTOCOL."""
         return self.models[getattr(cfg, 'variant', 'paper')].build(images, cfg, **options)
+
+    def check(self) -> None:
+        """Raises UserError if the model lacks something that PROTOCOL names."""
+        for part, members in PROTOCOL.items():
+            found = getattr(self, part)
+            for place in found.values() if part == 'models' else [found]:
+                for member in members:
+                    if not _has(place, member):
+                        module = getattr(place, '__module__', getattr(place, '__name__', part))
+                        raise UserError(
+                            '%s_tf: %s has no %s; common/task.py says what a model must offer'
+                            % (self.name, module, member)
+                        )
+
+
+def _has(place: Any, member: str) -> bool:
+    name, _, arguments = member.rstrip(')').partition('(')
+    if not arguments:
+        return hasattr(place, name)
+    try:
+        inspect.signature(getattr(place, name)).bind(**dict.fromkeys(arguments.split(', ')))
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 Features = Dict[str, Any]
