@@ -28,6 +28,7 @@ import tensorflow as tf
 
 from common import devices, host, models
 from common.configuration import config
+from common.configuration.fields import warn_without_effect
 from common.data import pipeline
 from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
@@ -241,6 +242,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         print(json.dumps(dict(model=model, **npu_graph.measure(task, cfg, args.ranks)), indent=2))
         return
     device = devices.select(cfg.device)
+    if device.is_chief:
+        warn_without_effect(cfg, device.name)
     with translated(task, cfg):
         rates, peaks = measure(
             task, cfg, device, args.what, args.rounds, args.round_steps, args.peer_python

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from common import devices, models
 from common.configuration import config
+from common.configuration.fields import warn_without_effect
 from common.data import modelarts, pipeline
 from common.errors import UserError, entry_point
 from common.evaluation import evaluate, predict_command, show_batch
@@ -56,6 +57,8 @@ def _evaluate(task: Task, cfg: Any, device: devices.Device) -> None:
             '--model_path: evaluation needs a checkpoint; to train, give --do_train True'
         )
     folder = pipeline.open_split(task, cfg, task.eval_split)
+    if device.is_chief:
+        warn_without_effect(cfg, device.name)
     result = evaluate.evaluate(task, cfg, device, cfg.model_path, folder)
     if device.is_chief:
         output = cfg.output_path or os.path.dirname(result['checkpoint'])

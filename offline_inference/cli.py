@@ -7,6 +7,7 @@ import sys
 from typing import Any, Optional, Sequence, Tuple
 
 from common import errors, models
+from common.configuration.fields import warn_without_effect
 from common.configuration.settings import Config
 from common.errors import UserError
 from common.task import Task
@@ -45,6 +46,7 @@ class Parser(errors.Parser):
         given = [task.config.aliases.get(flag, flag) for flag in flags]
         if 'batch_size' not in given:
             cfg = dataclasses.replace(cfg, batch_size=cfg.eval_batch_size)
+        warn_without_effect(cfg, 'gpu' if cfg.device == 'gpu' else 'cpu')
         return args, task, cfg, 'data_path' in given
 
 

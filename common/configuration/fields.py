@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import sys
 from typing import Any, Container, Dict, List, Optional, Sequence, Type, Union, get_type_hints
 
 import pydantic
@@ -53,8 +54,10 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def without_effect(cfg: Any) -> List[str]:
-    """Returns a sentence for each field that was set and has no effect in this configuration."""
+def without_effect(cfg: Any, device: str) -> List[str]:
+    """Returns sentences that name the fields which were set and have no effect in this
+    configuration, or on 'cpu', 'gpu' or 'npu'.
+    """
     defaults, notes = type(cfg)(), []
     for field in dataclasses.fields(cfg):
         if getattr(cfg, field.name) == getattr(defaults, field.name):
@@ -63,7 +66,13 @@ def without_effect(cfg: Any) -> List[str]:
             if getattr(cfg, other) not in values:
                 found = getattr(cfg, other)
                 notes.append('%s has no effect with %s %s' % (field.name, other, found))
-    return notes
+    return notes + cfg.ignored_on(device)
+
+
+def warn_without_effect(cfg: Any, device: str) -> None:
+    """Prints them, of a run that has no log."""
+    for note in without_effect(cfg, device):
+        sys.stderr.write('warning: %s\n' % note)
 
 
 def types_of(config_class: type) -> Dict[str, Any]:

@@ -56,12 +56,15 @@ class Config(NPUOptions):
         False,
         'initialise the classifier anew where its shape differs from --model_path',
         model_path=NOT_ZERO,
+        do_train=(True,),
     )
     skip_corrupt: NonNegativeInt = option(
         0, 'leave out at most N corrupt records instead of stopping at the first'
     )
     restart: bool = option(
-        False, 'True moves an earlier run in --output_path aside and starts at step 0'
+        False,
+        'True moves an earlier run in --output_path aside and starts at step 0',
+        do_train=(True,),
     )
     device: Literal['auto', 'cpu', 'gpu', 'npu'] = option(
         'auto', 'auto: npu where npu_bridge imports, else gpu where there is one, else cpu'

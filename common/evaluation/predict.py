@@ -23,6 +23,7 @@ import tqdm
 
 from common import devices
 from common.checkpoints import restore
+from common.configuration.fields import warn_without_effect
 from common.data import images, records
 from common.errors import UserError
 from common.evaluation import evaluate
@@ -52,6 +53,7 @@ def run(
     device = devices.select(cfg.device)
     if device.size > 1:
         raise UserError('--predict runs on one device; start it without a launcher')
+    warn_without_effect(cfg, device.name)
     plan = restore.plan_restore(task, cfg, cfg.model_path)
     pairs = _decoded(task, cfg, [pathlib.Path(file) for file in files], skipped)
     first = next(pairs, None)

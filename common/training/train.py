@@ -1,6 +1,7 @@
 """Trains, and evaluates while training. What is periodic is a hook; what a model is, its Task."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sys
@@ -77,8 +78,7 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
     evaluates = records.has_split(cfg.data_path, task.eval_split)
     eval_folder = pipeline.open_split(task, cfg, task.eval_split) if evaluates else None
     plan = plans.make(cfg, folder.count, device.size, evaluates)
-    notes = notes + without_effect(cfg) + cfg.ignored_on(device.name)
-    notes += cfg.training_notes(device.size)
+    notes = notes + without_effect(cfg, device.name) + cfg.training_notes(device.size)
     data = {task.train_split: resume.fingerprint(folder)}
     if eval_folder:
         data[task.eval_split] = resume.fingerprint(eval_folder)
@@ -104,7 +104,8 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
         )
         return None, agreed['step']
     if device.is_chief:
-        config.save(cfg, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
+        again = dataclasses.replace(cfg, restart=False)  # whoever starts from it resumes
+        config.save(again, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
     run = Run(task, cfg, device, plan, folder, eval_folder, logger, ThroughputMeter(), warm_start)
     _log_start(run, agreed['step'], data, notes, start.notes)
     return run, agreed['step']

@@ -48,7 +48,7 @@ def recipes(sources):
         kind = config.read_yaml(recipe)['model']
         damage_file(recipe, random)
         cfg = config.parse(task_of(kind).config, ['--config', str(recipe)])
-        without_effect(cfg)
+        without_effect(cfg, 'cpu')
         cfg.training_notes(1)
         planned = plan.make(cfg, 100000, 1, True)
         schedule.learning_rate(cfg, 0, planned.total, planned.steps_per_epoch)

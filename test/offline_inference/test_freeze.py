@@ -227,7 +227,7 @@ def test_mistakes_are_explained(known, recipe, tmp_path, fails):
     assert not list(tmp_path.iterdir())
 
 
-def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path):
+def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path, capsys):
     """The config.yaml of a run says do_train; ResNeSt's batch for training is none for whole
     photographs.
     """
@@ -252,9 +252,9 @@ def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path):
     )  # the published port's --data_path
     assert (cfg.batch_size, cfg.data_path, has_data) == (1, 'x', True)
     assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[2].batch_size == 3
-    assert (
-        parse('--model', 'wideresnet', '--config', recipe(), '--device', 'gpu')[2].device == 'gpu'
-    )
+    words = ['--model', 'wideresnet', '--config', recipe(), '--deterministic', 1, '--device']
+    assert parse(*words, 'gpu')[2].device == 'gpu'
+    assert 'warning: deterministic: no effect with device gpu' in capsys.readouterr().err
 
 
 def test_proof_takes_fewer_images_if_they_are_large(known, frozen, reference, monkeypatch):

@@ -376,6 +376,8 @@ def test_flags_of_other_commands_are_not_refused_before_they_start(monkeypatch, 
         ),
         (['--focal_gamma', '3'], ['focal_gamma has no effect with loss cross_entropy']),
         (['--focal_gamma', '3', '--loss', 'focal'], []),
+        (['--restart', 'True'], ['restart has no effect with do_train False']),
+        (['--deterministic', '1'], ['deterministic: no effect with device cpu']),
         (['--warmup_factor', '0.5'], ['warmup_factor has no effect with warmup_epochs 0.0']),
         (['--warmup_factor', '0.5', '--warmup_epochs', '1'], []),
         (['--power', '2', '--schedule', 'cosine'], ['power has no effect with schedule cosine']),
@@ -386,7 +388,7 @@ def test_flags_of_other_commands_are_not_refused_before_they_start(monkeypatch, 
     ],
 )
 def test_options_without_effect_are_reported(words, notes):
-    assert fields.without_effect(parse(*words)) == notes
+    assert fields.without_effect(parse(*words), 'cpu') == notes
 
 
 @pytest.mark.parametrize(

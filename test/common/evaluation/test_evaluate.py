@@ -104,12 +104,14 @@ def test_evaluation_without_output_path_writes_beside_the_checkpoint(
     run, recipe, data, copy, capsys
 ):
     (copy / 'eval.json').unlink()
-    run('--config', recipe(), '--data_path', data, '--model_path', copy / 'wideresnet.ckpt')
+    changed = recipe(deterministic=1, restart=True)
+    run('--config', changed, '--data_path', data, '--model_path', copy / 'wideresnet.ckpt')
     result = json.loads((copy / 'eval.json').read_text())
-    assert (
-        'wideresnet eval  loss=%.5f   acc=%.4f\n' % (result['loss'], result['top1'])
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr()
+    line = 'wideresnet eval  loss=%.5f   acc=%.4f\n' % (result['loss'], result['top1'])
+    assert line in said.out
+    for note in ('restart has no effect with do_train False', 'deterministic: no effect with dev'):
+        assert 'warning: ' + note in said.err
 
 
 def test_evaluation_needs_a_checkpoint(fails, recipe, data):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from common.checkpoints import checkpoint
 
@@ -72,6 +73,7 @@ def test_restart_moves_the_run_aside(run, flags, copy):
     assert content(copy / 'earlier-1') == before
     assert [row['step'] for row in rows(copy, 'train')] == [1]
     assert rows(copy, 'run')[0]['resumed_from'] == 0
+    assert not yaml.safe_load((copy / 'config.yaml').read_text())['restart']
 
 
 @pytest.mark.parametrize('change', [('--depth', '16'), ('--schedule', 'piecewise')])
