@@ -17,12 +17,10 @@ import dataclasses
 import functools
 import json
 import pathlib
-import resource
-import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence
 
 import tensorflow as tf
 
@@ -40,7 +38,6 @@ from common.training.progress import ThroughputMeter
 
 PEER = pathlib.Path(__file__).resolve().parent.parent / 'test/peers/pytorch.py'
 WARM_UP = 3  # training steps that are not timed: compilation, filling the read-ahead
-Rates = Dict[str, List[float]]  # images/s of each round, by what was measured
 
 
 class _Stopwatch(tf.train.SessionRunHook):
@@ -142,11 +139,9 @@ def measure(
     rounds: int,
     steps: int,
     peer: Optional[str] = None,
-) -> Tuple[Rates, List[int]]:
+) -> Dict[str, Any]:
     """Measures what `what` names: the pipeline beside the task's baselines, training on real and on
-    synthetic batches beside a peer, inference. What is compared alternates.
-
-    Returns the rates and the peak of this process's memory in MB after each round.
+    synthetic batches beside a peer, inference. Returns what `performance.alternate` does.
     """
     folder = pipeline.open_split(task, cfg, task.train_split)
 
@@ -168,30 +163,11 @@ def measure(
     if what in ('eval', 'all'):
         evaluated = functools.partial(real, cfg.batch_size, training=False)
         calls['eval'] = functools.partial(eval_rate, task, cfg, device, evaluated, steps)
-    rates: Rates = {name: [] for name in calls}
-    peaks = []
-    for _ in range(rounds):
-        for name, call in calls.items():
-            rates[name].append(call())
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-    return rates, peaks
-
-
-def summary(rates: Rates) -> Dict[str, Any]:
-    """Returns NAME_images_per_second, the median, with NAME_spread, [lowest, highest]; and the
-    median ratio of ours to each baseline, input_to_NAME, real_to_synthetic, synthetic_to_pytorch.
-    """
-    result: Dict[str, Any] = {}
-    for name, values in rates.items():
-        result[name + '_images_per_second'] = round(statistics.median(values), 1)
-        result[name + '_spread'] = [round(min(values), 1), round(max(values), 1)]
     beside = {'synthetic': 'real', 'pytorch': 'synthetic'}
-    for name in rates:
-        ours = None if name in ('input', 'real', 'eval') else beside.get(name, 'input')
-        if ours:
-            ratio = statistics.median(a / b for a, b in zip(rates[ours], rates[name]))
-            result['%s_to_%s' % (ours, name)] = round(ratio, 3)
-    return result
+    pairs = [
+        (beside.get(name, 'input'), name) for name in calls if name not in ('input', 'real', 'eval')
+    ]
+    return performance.alternate(calls, rounds, pairs)
 
 
 def _settings(cfg: Any, recipe: Any) -> str:
@@ -245,7 +221,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if device.is_chief:
         warn_without_effect(cfg, device.name)
     with translated(task, cfg):
-        rates, peaks = measure(
+        measured = measure(
             task, cfg, device, args.what, args.rounds, args.round_steps, args.peer_python
         )
     result = dict(
@@ -256,8 +232,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         ranks=device.size,
         batch_size=cfg.batch_size,
         rounds=args.rounds,
-        **summary(rates),
-        peak_memory_mb=peaks,
+        **measured,
     )
     if args.what == 'all':
         result.update(performance.limits(task, cfg, device))

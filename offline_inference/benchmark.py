@@ -2,16 +2,16 @@
 OpenVINO, measured in turns.
 
     python -m offline_inference.benchmark --model wideresnet --config C --model_path CKPT|none
-    --batch_size 8 [--rounds 3] [--round_steps 20]
+    --batch_size 8 [--rounds 3] [--round_steps 20] [--report FOLDER]
 
 Latency mode is one call at a time on all cores, throughput mode as many calls at a time as there
 are cores. Without a checkpoint the network has its initial weights.
 """
 
+import functools
 import json
 import multiprocessing.pool
 import pathlib
-import statistics
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -23,6 +23,7 @@ from common.checkpoints.restore import plan_restore
 from common.configuration.settings import Config
 from common.errors import UserError, entry_point
 from common.files import temporary_folder
+from common.reporting import performance
 from common.task import Task
 from offline_inference import freeze, openvino_engine, pb, to_onnx
 from offline_inference.cli import Parser
@@ -39,8 +40,8 @@ def rate(infer: Infer, images: np.ndarray, steps: int, streams: int = 1) -> floa
 
 
 def measure(task: Task, cfg: Config, rounds: int, steps: int) -> Dict[str, Any]:
-    """Medians over the rounds, in images/s, and of the ratios to TensorFlow's frozen graph; on
-    random images, whose values change nothing.
+    """Returns what `performance.alternate` does, for MODE_ENGINE on random images, whose values
+    change nothing; the pairs are each engine and TensorFlow's frozen graph.
     """
     to_onnx.software()
     with temporary_folder('benchmark') as folder:
@@ -52,20 +53,18 @@ def measure(task: Task, cfg: Config, rounds: int, steps: int) -> Dict[str, Any]:
         freeze.freeze(reference, frozen)
         to_onnx.convert(frozen, model, reference.output_name)
         images = np.random.RandomState(0).normal(size=reference.input_shape).astype(np.float32)
+        size = round(frozen.stat().st_size / 1e6, 2)
         result: Dict[str, Any] = {}
+        peaks: List[int] = []
         for mode, streams in (('latency', 1), ('throughput', host.cores())):
-            engines = _engines(reference, frozen, model, streams)
-            rates: Dict[str, List[float]] = {name: [] for name in engines}
-            for _ in range(rounds):
-                for name, infer in engines.items():
-                    rates[name].append(rate(infer, images, steps, streams))
-            for name, values in rates.items():
-                ratio = statistics.median(a / b for a, b in zip(values, rates['pb']))
-                key = '%s_%s' % (mode, name)
-                result[key + '_images_per_second'] = round(statistics.median(values), 1)
-                if name != 'pb':
-                    result[key + '_to_pb'] = round(ratio, 3)
-    return result
+            calls = {
+                '%s_%s' % (mode, name): functools.partial(rate, infer, images, steps, streams)
+                for name, infer in _engines(reference, frozen, model, streams).items()
+            }
+            pairs = [(name, mode + '_pb') for name in calls if name != mode + '_pb']
+            result.update(performance.alternate(calls, rounds, pairs))
+            peaks += result['peak_memory_mb']
+    return dict(result, peak_memory_mb=peaks, pb_mb=size)
 
 
 def _engines(
@@ -99,12 +98,20 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = Parser('benchmark', __doc__)
     parser.add_argument('--rounds', type=int, default=3, help='medians over N rounds are printed')
     parser.add_argument('--round_steps', type=int, default=20, help='batches in a round')
+    parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
     args, task, cfg, _ = parser.parse_model(argv)
     if args.rounds < 1 or args.round_steps < 1:
         raise UserError('--rounds and --round_steps: give whole numbers above 0')
-    result = measure(task, cfg, args.rounds, args.round_steps)
-    head = dict(model=task.name, batch_size=cfg.batch_size, cores=host.cores())
-    print(json.dumps(dict(head, **result), indent=2))
+    result = dict(
+        model=task.name,
+        settings='--batch_size %d' % cfg.batch_size,
+        what='inference',
+        rounds=args.rounds,
+        **measure(task, cfg, args.rounds, args.round_steps),
+    )
+    print(json.dumps(result, indent=2))
+    if args.report:
+        performance.write(result, task.name, args.report)
 
 
 if __name__ == '__main__':

@@ -3,11 +3,14 @@
 import json
 import os
 import pathlib
+import resource
+import statistics
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
+import tqdm
 
 from common import host
 from common.devices.base import Device
@@ -23,7 +26,8 @@ TRAINING_TO_FORWARD = 3
 _INTRODUCTION = """# Performance
 
 Written by `python -m common.benchmark table`; each section is one run of
-`python -m common.benchmark all --report FOLDER` (or `train`, `eval`). A figure is the median of the
+`python -m common.benchmark all --report FOLDER` (or `train`, `eval`) or of
+`python -m offline_inference.benchmark --report FOLDER`. A figure is the median of the
 rounds, the spread is the lowest and the highest. What stands side by side was measured in turns,
 and a ratio is the median of the ratios of the rounds. Where `load` is above the number of cores,
 other programs shared them: images/s are too low then, and ratios less certain.
@@ -31,7 +35,36 @@ other programs shared them: images/s are too low then, and ratios less certain.
 - input: the pipeline alone. port: that of the published port. decode: JPEG decoding alone.
 - real: training. synthetic: the same without input. pytorch: the same network and batch in PyTorch.
 - eval: inference with the training framework, input included.
+- latency, throughput: inference of the exported model, one batch at a time on all cores, or as
+  many batches at a time as there are cores. pb: the frozen graph in TensorFlow. onnx: ONNX Runtime.
 - limit: images/s of training at TensorFlow's peak of float32 matrix products."""
+
+
+def alternate(
+    calls: Dict[str, Callable[[], float]], rounds: int, pairs: Sequence[Tuple[str, str]]
+) -> Dict[str, Any]:
+    """Calls what measures images/s, each in turn in every round.
+
+    Returns NAME_images_per_second, the median, with NAME_spread, [lowest, highest]; A_to_B, the
+    median of the ratios, for each pair (A, B); and peak_memory_mb of this process after each round.
+    """
+    rates: Dict[str, List[float]] = {name: [] for name in calls}
+    peaks = []
+    with tqdm.tqdm(total=rounds * len(calls), unit='measurement', disable=None) as bar:
+        for _ in range(rounds):
+            for name, call in calls.items():
+                bar.set_description(name)
+                rates[name].append(call())
+                bar.update()
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    result: Dict[str, Any] = {}
+    for name, values in rates.items():
+        result[name + '_images_per_second'] = round(statistics.median(values), 1)
+        result[name + '_spread'] = [round(min(values), 1), round(max(values), 1)]
+    for ours, other in pairs:
+        ratio = statistics.median(a / b for a, b in zip(rates[ours], rates[other]))
+        result['%s_to_%s' % (ours, other)] = round(ratio, 3)
+    return dict(result, peak_memory_mb=peaks)
 
 
 def limits(task: Task, cfg: Any, device: Device) -> Dict[str, float]:

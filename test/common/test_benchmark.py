@@ -1,5 +1,6 @@
 """The benchmark's arithmetic, and what its commands print and write."""
 
+import functools
 import json
 
 import numpy as np
@@ -29,7 +30,16 @@ def test_medians_spread_and_ratios_within_the_rounds():
         'real': [10.0, 9.0, 8.0],
         'synthetic': [10.0, 10.0, 10.0],
     }
-    assert benchmark.summary(rates) == {
+    order = []
+
+    def call(name):
+        order.append(name)
+        return rates[name][order.count(name) - 1]
+
+    calls = {name: functools.partial(call, name) for name in rates}
+    found = performance.alternate(calls, 3, [('input', 'port'), ('real', 'synthetic')])
+    assert order == list(rates) * 3 and len(found.pop('peak_memory_mb')) == 3
+    assert found == {
         'input_images_per_second': 200.0,
         'input_spread': [100.0, 300.0],
         'port_images_per_second': 50.0,
