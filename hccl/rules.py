@@ -61,19 +61,21 @@ def is_json_name(path: str) -> bool:
 def _read_file(path: str, found: Violations) -> Optional[Dict[str, Any]]:
     if not is_json_name(path):
         words = 'path %s is not a valid .json file' % path
-        found.add(path, 'plog', words, "the path must end in '.json' and hold it only once")
+        found.add('', 'plog', words, "the path must end in '.json' and hold it only once")
     try:
         with open(path, encoding='utf-8') as file:
             document = parse_json(file.read())
     except OSError as error:
-        found.add(path, 'plog', 'open file %s failed' % path, error.strerror)
-        return None
+        raise UserError(
+            'rank table %s: %s; python -m hccl.rank_table generate makes one'
+            % (path, error.strerror)
+        )
     except ValueError as error:
-        found.add(path, 'EI0004', FORMAT, 'not JSON, %s (JSON has no comments)' % error)
+        found.add('', 'EI0004', FORMAT, 'not JSON, %s (JSON has no comments)' % error)
         return None
     if not isinstance(document, dict):
         kind = type(document).__name__
-        found.add(path, 'EI0004', FORMAT, 'expected {...}, found a %s' % kind)
+        found.add('', 'EI0004', FORMAT, 'expected {...}, found a %s' % kind)
         return None
     return document
 

@@ -488,14 +488,18 @@ def test_several_mistakes_are_all_found():
         ('a.json.json', json.dumps(concise()), 'is not a valid .json file'),
         ('table.json', '{"status": "completed", // ready\n}', 'EI0004 "Invalid ranktable format."'),
         ('table.json', '[]', 'EI0004 "Invalid ranktable format."'),
-        ('table.json', None, 'No such file'),
     ],
 )
 def test_files_that_hccl_cannot_read(tmp_path, name, text, words):
-    if text is not None:
-        (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text)
     lines = violations(tmp_path / name)
     assert len(lines) == 1 and words in lines[0]
+
+
+def test_a_missing_file_is_named_once(tmp_path):
+    message = '^rank table %s: No such file or directory; [^/]*$' % (tmp_path / 'table.json')
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / 'table.json')
 
 
 def test_ranks_of_a_cloud_table_follow_server_then_device(tmp_path):
