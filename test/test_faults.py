@@ -1,4 +1,4 @@
-"""Every row of the table "Faults" in README.md has tests."""
+"""Every row of the table "Faults" in README.md and every item of SECURITY.md has tests."""
 
 import pathlib
 import re
@@ -71,12 +71,52 @@ TESTS = {
     ],
 }
 
+CIFAR = 'wideresnet_tf/test_prepare_cifar.py::'
+MODELARTS = 'common/data/test_modelarts.py::'
+# The same of an item of SECURITY.md; [] for advice.
+SECURITY = {
+    'Data run no code': [
+        'test_security.py::test_a_recipe_runs_no_code',
+        'test_security.py::test_arrays_are_plain',
+        'common/test_import_weights.py::torch_holds',
+        CIFAR + 'test_an_archive_cannot_run_code',
+        CIFAR + 'test_an_archive_cannot_hold_objects',
+    ],
+    'Models are programs': [],
+    'Archives': [
+        CIFAR + 'test_wrong_md5',
+        MODELARTS + 'test_names_in_a_zip_cannot_leave_its_folder',
+        'test_security.py::test_what_the_product_never_calls',
+    ],
+    'No command': ['test_security.py::test_what_the_product_never_calls'],
+    'Names in data': ['common/reporting/test_html_page.py::test_names_are_text'],
+    'Copies and caches': [
+        MODELARTS + 'test_the_cache_is_private',
+        'test_security.py::test_the_cache_of_checked_records_is_private',
+    ],
+    '`setup.sh`': [
+        'scripts/test_setup.py::test_every_package_is_pinned_once',
+        'scripts/test_setup.py::test_download_of_python_is_verified',
+    ],
+    '`hccl.launch`': [],
+    'Nothing is sent': ['test_security.py::test_what_the_product_never_calls'],
+}
 
-def test_every_fault_has_tests():
-    page = (ROOT.parent / 'README.md').read_text()
-    rows = re.findall(r'^\| (.*?) \|', page.split('## Faults')[1].split('##')[0], re.M)[1:]
-    assert len(rows) == len(TESTS)
-    assert all(row.startswith(begin) for row, begin in zip(rows, TESTS))
-    for name in [name for names in TESTS.values() for name in names]:
+
+def require_tests(rows, tests):
+    """Fails unless the rows begin with the keys of `tests`, whose functions exist."""
+    assert len(rows) == len(tests)
+    assert all(row.startswith(begin) for row, begin in zip(rows, tests))
+    for name in [name for names in tests.values() for name in names]:
         file, function = name.split('::')
         assert 'def %s(' % function in (ROOT / file).read_text(), name
+
+
+def test_every_fault_has_tests():
+    page = (ROOT.parent / 'README.md').read_text().split('## Faults')[1].split('##')[0]
+    require_tests(re.findall(r'^\| (.*?) \|', page, re.M)[1:], TESTS)
+
+
+def test_every_item_of_security_has_tests():
+    page = (ROOT.parent / 'SECURITY.md').read_text()
+    require_tests(re.findall(r'^- (.*)', page, re.M), SECURITY)

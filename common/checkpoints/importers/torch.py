@@ -16,7 +16,7 @@ _WRAPPERS = ('params', 'state_dict', 'model')
 _WITHOUT_TORCH = """\
 %(path)s needs torch, which is not installed here; on a machine that has it, these lines make an
 .npz to use instead:
-  import numpy, torch; s = torch.load(%(path)r, map_location='cpu')
+  import numpy, torch; s = torch.load(%(path)r, map_location='cpu', weights_only=True)
   tensors = s.get('params', s.get('state_dict', s.get('model', s)))
   tensors = {**tensors, **s.get('stats', {})}
   numpy.savez(%(npz)r, **{name: t.detach().numpy() for name, t in tensors.items()})"""
