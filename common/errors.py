@@ -121,13 +121,13 @@ _SYSTEM_ERRORS = ('DataLossError', 'FailedPreconditionError', 'NotFoundError')
 _SYSTEM_ERRORS += ('PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError')
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: List[int] = []  # the signal that ends this command
 
 
 def stop(number, _frame=None) -> None:
     """Ends the command upon a signal, which it handles, by an exception; a second one kills."""
-    for second in _SIGNALS:
+    for second in SIGNALS:
         signal.signal(second, signal.SIG_DFL)
     _received.append(number)
     if number == signal.SIGINT:
@@ -136,11 +136,33 @@ def stop(number, _frame=None) -> None:
 
 
 @contextlib.contextmanager
+def signals_later() -> Iterator[None]:
+    """Puts off the signals that end this process. One that is started within it gets none either
+    until it unblocks them: while it imports they would end in tracebacks.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: List[int] = []
+    later = lambda number, _: received.append(number)  # noqa: E731
+    handlers = {number: signal.signal(number, later) for number in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in received:
+            os.kill(os.getpid(), number)
+
+
+@contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
     """Within it `stop` handles the signals, unless they are handled or ignored already."""
     free = (signal.SIG_DFL, signal.default_int_handler)
     here = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS} if here else {}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS} if here else {}
     handlers = {number: handler for number, handler in handlers.items() if handler in free}
     if handlers:
         _received.clear()

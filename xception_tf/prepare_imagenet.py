@@ -132,7 +132,7 @@ def gather(
     flags, source: pathlib.Path, splits: Sequence[str]
 ) -> Dict[str, Tuple[imagenet.Split, bool]]:
     """Returns those of the splits that the source has: (images, whether it is ImageNet). UserError
-    if none, or if ImageNet is not complete.
+    if none, unless the rest was prepared before, or if ImageNet is not complete.
     """
     if flags.holdout:
         parts = imagenet.hold_out(imagenet.class_folders(source), flags.holdout)
@@ -143,14 +143,17 @@ def gather(
         if not any(found.values()) and flags.split:
             found = {flags.split: (imagenet.class_folders(source), False)}
         if not any(found.values()):
+            what = '--source %s: holds neither %s nor %s' % (
+                source,
+                ' nor '.join(imagenet.ARCHIVES[split] for split in splits),
+                ' nor '.join(split + '/' for split in splits),
+            )
+            if len(splits) == 1 and not flags.split:  # the same command, a second time
+                sys.stderr.write('warning: %s\n' % what)
+                return {}
             raise UserError(
-                '--source %s: holds neither %s nor %s; name the folder that does, or, if it holds a'
-                ' folder for each class, give --holdout SHARE (of the images for val) or --split'
-                % (
-                    source,
-                    ' nor '.join(imagenet.ARCHIVES[split] for split in splits),
-                    ' nor '.join(split + '/' for split in splits),
-                )
+                what + '; name the folder that does, or, if it holds a folder for each class, give'
+                ' --holdout SHARE (of the images for val) or --split'
             )
     result = {
         split: (entry[0], entry[1] or imagenet.is_imagenet(entry[0]))

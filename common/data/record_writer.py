@@ -23,9 +23,7 @@ import tqdm
 from common import files, host
 from common.data import tfrecord
 from common.data.records import FORMAT_VERSION
-from common.errors import UserError, some
-
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
+from common.errors import SIGNALS, UserError, signals_later, some
 
 
 def write(
@@ -143,15 +141,12 @@ def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
             '%d items cannot be used, --skip_corrupt %d allows fewer: %s'
             % (len(problems), skip_corrupt, some(problems))
         )
-    for problem in problems:
-        sys.stderr.write('warning: left out: %s\n' % problem)
+    sys.stderr.writelines('warning: left out: %s\n' % problem for problem in problems)
     return notes
 
 
 def _describe(folder: pathlib.Path, content: Dict[str, Any], notes: Dict[str, Dict]) -> None:
-    """Writes index.npy and dataset.json, and removes what is not part of the result."""
-    for file in folder.glob('.*.tfrecord*'):  # notes, and what a killed process left
-        file.unlink()
+    """Writes index.npy and dataset.json, then removes what is not part of the result."""
     starts = [np.array(note['starts'], np.int64) for note in notes.values()]
     np.save(str(folder / 'index.npy'), np.concatenate(starts))
     shards = [
@@ -160,6 +155,8 @@ def _describe(folder: pathlib.Path, content: Dict[str, Any], notes: Dict[str, Di
     ]
     description = {**content, 'count': sum(map(len, starts)), 'shards': shards}
     (folder / 'dataset.json').write_text(json.dumps(description, indent=1) + '\n')
+    for file in folder.glob('.*.tfrecord*'):  # notes, and what a killed process left
+        file.unlink()
 
 
 # ---- in the workers ------------------------------------------------------------------------------
@@ -179,6 +176,14 @@ class _Job(NamedTuple):
     @property
     def note(self) -> pathlib.Path:
         return self.path.with_name('.' + self.path.name + '.json')
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the file is there and so is its note, which a power failure may have emptied."""
+        try:
+            return self.path.exists() and bool(files.parse_json(self.note.read_text()))
+        except (OSError, ValueError):
+            return False
 
 
 def _jobs(
@@ -206,7 +211,7 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     """Does what is left of the jobs, in processes, while a bar moves. A failure or Ctrl-C stops all
     of them.
     """
-    left = [job for job in jobs if not job.path.exists()]
+    left = [job for job in jobs if not job.is_done]
     total = sum(len(job.items) for job in jobs)
     finished = total - sum(len(job.items) for job in left)
     context = multiprocessing.get_context('spawn')  # a fork would copy the parent's threads' locks
@@ -221,7 +226,8 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
     with bar, pool:
         try:
-            pending = [pool.submit(_write_shard, job) for job in left]
+            with signals_later():
+                pending = [pool.submit(_write_shard, job) for job in left]
             while pending:
                 done, pending = concurrent.futures.wait(
                     pending, 0.2, concurrent.futures.FIRST_EXCEPTION
@@ -240,7 +246,8 @@ def _start_worker(shared, parent: Optional[int]) -> None:
     _shared = shared
     if parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the parent too, which says stop
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:  # it died before the call
             os._exit(1)
 

@@ -16,6 +16,8 @@ from damage import fresh
 from judge import Hang, Lost, Silent, check_end, require_kept, snapshot
 from sources import TRAINING, words
 
+from common.errors import UserError
+
 PATIENCE = 60  # seconds; a process that was asked to end, and one that nobody disturbs, x 5
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # What differs between two runs that are the same: when and how fast.
@@ -126,7 +128,10 @@ def group(make):
         def case(random, place):
             before = snapshot(sources)
             main, flags, result = make(sources, place)
-            disturbed(main, flags, place, random, duration)
+            try:
+                disturbed(main, flags, place, random, duration)
+            except UserError as error:
+                raise Lost('it does not go on: %s' % error)
             found = result()
             for name in expected:
                 if found.get(name) != expected[name]:

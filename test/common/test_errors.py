@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tensorflow as tf
@@ -113,6 +114,24 @@ def test_a_python_without_our_packages_is_one_line(code, words, tmp_path):
     (line,) = done.stderr.decode().splitlines()
     assert words in line and sys.executable in line and './setup.sh' in line
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize('number', errors.SIGNALS)
+def test_signals_wait_for_a_process_that_starts(number):
+    reached = []
+
+    @errors.entry_point
+    def main():
+        with errors.signals_later():
+            os.kill(os.getpid(), number)
+            code = 'import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))'
+            blocked = subprocess.check_output([sys.executable, '-c', code])
+            reached.append(blocked.decode().count('Signals.SIG'))
+        time.sleep(5)
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 128 + number and reached == [2]
 
 
 def test_sigterm_removes_what_is_half_done(tmp_path):

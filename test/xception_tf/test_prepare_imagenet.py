@@ -613,6 +613,11 @@ def test_a_prepared_split_stays(official, tmp_path, capsys):
     run(official, tmp_path / 'out', '--limit_per_class', 1)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')} == before
     assert 'train: already there (12 records), left as it is' in capsys.readouterr().err
+    shutil.rmtree(str(tmp_path / 'out' / 'val'))
+    (tmp_path / 'empty').mkdir()
+    run(tmp_path / 'empty', tmp_path / 'out')
+    assert 'empty: holds neither ILSVRC2012_img_val.tar nor val/\n' in capsys.readouterr().err
+    assert (tmp_path / 'out' / 'train').is_dir()
     write(tmp_path / 'other' / 'train', {'a.txt': b'mine'})
     with pytest.raises(SystemExit):
         run(official, tmp_path / 'other')

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from common.data import records
+from common.data import record_writer, records
 from common.errors import UserError
 
 SCHEMA = {
@@ -220,3 +220,23 @@ def test_what_is_kept_is_of_the_same_items(tmp_path, capsys, write):
         file.name: file.read_bytes() for file in other.iterdir()
     }
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ['other', 'train']
+
+
+def test_a_kill_before_the_folder_gets_its_name(tmp_path, write, monkeypatch):
+    """With the notes of its files gone, or emptied by a power failure."""
+    options, describe = dict(shards=5, restartable=True), record_writer._describe
+
+    def end(*args):
+        describe(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(record_writer, '_describe', end)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / 'train', 20, **options)
+    monkeypatch.undo()
+    note = tmp_path / '.train.unfinished' / '.train-00001-of-00005.tfrecord.json'
+    note.write_text('')
+    path, other = write(tmp_path / 'train', 20, **options), write(tmp_path / 'other', 20, **options)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {
+        file.name: file.read_bytes() for file in other.iterdir()
+    }
