@@ -180,7 +180,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             '%s: cannot make this folder for the logs (%s); give another with --log_dir'
             % (log_dir, error.strerror)
         )
-    say('%s (%s); logs: %s' % (device, why, log_dir / 'rank_*.log'))
+    say('%s (%s); logs: %s' % (device, why, log_dir / '*.log'))
     if device == 'npu':
         sys.exit(run(args.command, npu_ranks.local_ranks(args, devices, log_dir), log_dir))
     sys.exit(_run_with_horovod(args, device, devices, log_dir))
