@@ -2,6 +2,8 @@
 by make_training.py, which runs the publications' code, and test_training.py, which runs ours.
 """
 
+import json
+import re
 import zlib
 
 import numpy as np
@@ -42,3 +44,16 @@ def digest(name, before, after):
     update = (after.astype(np.float64) - before).ravel()
     vectors = _random(name + ' digest').normal(size=(3, update.size))
     return [float(np.linalg.norm(update))] + [float(x) for x in vectors.dot(update)]
+
+
+def updates(before, after):
+    return {name: digest(name, before[name], after[name]) for name in before}
+
+
+def store(path, result):
+    """Writes JSON with 7 significant digits, a list of numbers on one line."""
+    text = json.dumps(result, indent=0)
+    text = re.sub(r'-?\d+\.\d+(e-?\d+)?', lambda found: '%.7g' % float(found.group()), text)
+    text = re.sub(r'\[[^][]*\]', lambda found: ' '.join(found.group().split()), text)
+    with open(path, 'w') as file:
+        file.write(text + '\n')

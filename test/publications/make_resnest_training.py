@@ -9,7 +9,6 @@ statistics, `frozen` the stored ones. Weights travel under our names.
 """
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -139,54 +138,66 @@ def network(clone):
     return net, loss.SegmentationLosses(aux=True, aux_weight=0.2, nclass=CLASSES)
 
 
-def ours(name):
-    """Our names of one of their tensors: two for the halves of split attention."""
-    layer, leaf = name.replace('pretrained.', '', 1).rsplit('.', 1)
+def scope_of(layer):
+    """Our name of one of their layers, with %d for the halves of split attention."""
+    layer = layer.replace('pretrained.', '', 1)
     block = re.match(r'layer(\d)\.(\d)\.(.+)', layer)
     head = re.match(r'(head.*|auxlayer.*)\.(\d)$', layer)
     if block:
-        scope = 'stage%s/block%d/' % (block.group(1), int(block.group(2)) + 1)
-        scope += _BLOCK[block.group(3)]
-    elif head:
-        scope, number = _LAYERS[head.group(1)], int(head.group(2))
-        if number == 4:
-            scope = scope.replace('conv', 'logits')
-        elif number == (2 if scope == 'head/pool' else 1):
-            scope += '_bn'
-    else:
-        scope = _LAYERS[layer]
-    if not scope.endswith('_bn'):
-        leaf = {'weight': 'kernel'}.get(leaf, leaf)
-    else:
-        leaf = _LEAVES[leaf]
-    scopes = [scope % 1, scope % 2] if '%d' in scope else [scope]
-    return [scope + '/' + leaf for scope in scopes]
+        return block_scope(*block.groups())
+    if not head:
+        return _LAYERS[layer]
+    scope, number = _LAYERS[head.group(1)], int(head.group(2))
+    if number == 4:
+        return scope.replace('conv', 'logits')
+    return scope + '_bn' * (number == (2 if scope == 'head/pool' else 1))
+
+
+def block_scope(stage, block, layer):
+    return 'stage%s/block%d/%s' % (stage, int(block) + 1, _BLOCK[layer])
+
+
+class Weights:
+    """The tensors of a network of theirs under our names; scope_of as above."""
+
+    def __init__(self, net, scope_of):
+        self._tensors = {}
+        for name, tensor in net.state_dict().items():
+            layer, leaf = name.rsplit('.', 1)
+            if leaf != 'num_batches_tracked':
+                scope = scope_of(layer)
+                leaf = (_LEAVES if scope.endswith('_bn') else {'weight': 'kernel'}).get(leaf, leaf)
+                scopes = [scope % 1, scope % 2] if '%d' in scope else [scope]
+                self._tensors[tuple(scope + '/' + leaf for scope in scopes)] = tensor
+
+    def fill(self):
+        """Sets them to the values of draws.py."""
+        import torch
+
+        for names, tensor in self._tensors.items():
+            shape = list(tensor.shape)
+            shape[0] //= len(names)
+            if len(shape) == 4:
+                shape = [shape[2], shape[3], shape[1], shape[0]]
+            parts = [draws.weight(name, shape) for name in names]
+            parts = [p.transpose(3, 2, 0, 1) if p.ndim == 4 else p for p in parts]
+            tensor.copy_(torch.tensor(np.concatenate(parts).astype(np.float64)))
+
+    def read(self):
+        """{our name: array in TensorFlow's layout}"""
+        found = {}
+        for names, tensor in self._tensors.items():
+            for name, part in zip(names, np.split(tensor.numpy(), len(names))):
+                found[name] = (part.transpose(2, 3, 1, 0) if part.ndim == 4 else part).copy()
+        return found
 
 
 def steps(clone, frozen):
     import torch
 
     net, criterion = network(clone)
-    state = {n: t for n, t in net.state_dict().items() if not n.endswith('num_batches_tracked')}
-    with torch.no_grad():
-        for name, tensor in state.items():
-            names = ours(name)
-            shape = list(tensor.shape)
-            shape[0] //= len(names)
-            if len(shape) == 4:
-                shape = [shape[2], shape[3], shape[1], shape[0]]
-            parts = [draws.weight(our, shape) for our in names]
-            parts = [p.transpose(3, 2, 0, 1) if p.ndim == 4 else p for p in parts]
-            tensor.copy_(torch.tensor(np.concatenate(parts).astype(np.float64)))
-
-    def read():
-        found = {}
-        for name, tensor in state.items():
-            array, names = tensor.detach().numpy(), ours(name)
-            for our, part in zip(names, np.split(array, len(names))):
-                found[our] = (part.transpose(2, 3, 1, 0) if part.ndim == 4 else part).copy()
-        return found
-
+    state = Weights(net, scope_of)
+    state.fill()
     rate = 0.01  # the groups of train_dist.py
     groups = [
         {'params': net.pretrained.parameters(), 'lr': rate},
@@ -195,7 +206,7 @@ def steps(clone, frozen):
     ]
     optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=1e-4)
     net.train(not frozen)
-    before, losses = read(), []
+    before, losses = state.read(), []
     for step, rate in enumerate(FROZEN_RATES if frozen else RATES):
         for group, factor in zip(optimizer.param_groups, (1, 10, 10)):  # LR_Scheduler_Head
             group['lr'] = rate * factor
@@ -206,11 +217,7 @@ def steps(clone, frozen):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    after = read()
-    return {
-        'losses': losses,
-        'updates': {name: draws.digest(name, before[name], after[name]) for name in before},
-    }
+    return {'losses': losses, 'updates': draws.updates(before, state.read())}
 
 
 def main():
@@ -219,8 +226,7 @@ def main():
     parser.add_argument('--output', default=os.path.dirname(os.path.abspath(__file__)))
     options = parser.parse_args()
     result = {'trained': steps(options.clone, False), 'frozen': steps(options.clone, True)}
-    with open(os.path.join(options.output, 'resnest_authors_training.json'), 'w') as file:
-        json.dump(result, file, indent=1)
+    draws.store(os.path.join(options.output, 'resnest_authors_training.json'), result)
 
 
 if __name__ == '__main__':

@@ -14,7 +14,6 @@ under our names, so that the file needs no translation.
 """
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -303,8 +302,7 @@ def main():
     parser.add_argument('--output', default=os.path.dirname(os.path.abspath(__file__)))
     options = parser.parse_args()
     result = globals()[options.name](options.clone)
-    with open(os.path.join(options.output, options.name + '_training.json'), 'w') as file:
-        json.dump(result, file, indent=0)
+    draws.store(os.path.join(options.output, options.name + '_training.json'), result)
 
 
 if __name__ == '__main__':

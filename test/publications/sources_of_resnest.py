@@ -126,6 +126,8 @@ def mmsegmentation(depth):
         ' corners, half a pixel off)',
         'colours': 'colours are rounded where theirs are truncated, and saturation and hue change'
         ' in one conversion to HSV',
+        'initial values': 'without ImageNet weights the last batch norm of a block begins at gamma'
+        ' 1 (theirs 0)',
     }
     if depth == 50:
         del values['published miou']
