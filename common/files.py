@@ -120,6 +120,17 @@ def _sync(path: pathlib.Path) -> None:
             os.close(descriptor)
 
 
+def require_no_pattern(name: str, path: str) -> None:
+    """Raises UserError for the path of a checkpoint that TensorFlow, which looks for its files by
+    pattern, would not find again. name: the flag or key.
+    """
+    if re.search(r'\[.*\]|\\', path, re.S):
+        raise UserError(
+            '%s %s: TensorFlow takes [...] and \\ in the path of a checkpoint for a pattern; give'
+            ' a path without them' % (name, path)
+        )
+
+
 def checksum(path: Union[str, os.PathLike], algorithm: str = 'sha256') -> str:
     """Hexadecimal digest of a file, read piece by piece."""
     digest = hashlib.new(algorithm)

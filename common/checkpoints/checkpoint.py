@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError, suggest
-from common.files import atomic, temporary_folder
+from common.files import atomic, require_no_pattern, temporary_folder
 
 PathLike = Union[str, pathlib.Path]
 _FILE_SUFFIX = re.compile(r'\.(index|meta|data-\d{5}-of-\d{5})$')
@@ -52,6 +52,7 @@ class Checkpoint:
 def _prefix(path: str) -> str:
     """Returns the prefix that --model_path means; UserError if no checkpoint is there."""
     prefix = _FILE_SUFFIX.sub('', path)
+    require_no_pattern('--model_path', path)
     if pathlib.Path(prefix).is_dir():
         newest = latest(prefix)
         if not newest:
@@ -125,6 +126,7 @@ def latest(folder: PathLike) -> Optional[str]:
 
 def require_prefix(path: str, example: str) -> None:
     """UserError if --output `path` is a folder instead of a checkpoint's prefix."""
+    require_no_pattern('--output', path)
     if os.path.isdir(path) or path.endswith(os.sep):
         raise UserError(
             '--output %s is a folder; name a checkpoint in it, such as %s'

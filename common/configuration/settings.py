@@ -17,6 +17,7 @@ from common.configuration.fields import (
     option,
 )
 from common.errors import UserError
+from common.files import require_no_pattern
 
 ConfigType = TypeVar('ConfigType', bound='Config')
 
@@ -227,6 +228,8 @@ class Config(NPUOptions):
             raise UserError('boundaries: %s must ascend, all above 0' % self.boundaries)
         if any(factor < 0 for factor in self.factors):
             raise UserError('factors: %s is not legal; give numbers, 0 or more' % self.factors)
+        if self.do_train:
+            require_no_pattern('output_path', self.output_path or '')
         self.check_npu()
         for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
             if getattr(self, name) >= 1:

@@ -6,6 +6,8 @@ import pathlib
 import sys
 from typing import Any, Dict
 
+import cv2
+
 from common import host
 from common.configuration import config
 from common.devices.base import Device
@@ -22,7 +24,9 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     fields = dataclasses.asdict(cfg).items()
     facts = {key: repr(value) for key, value in fields if key not in config.LOCAL}
     facts.update({'data: ' + split: digest for split, digest in data.items()})
-    facts.update({'code': code_digest(), 'tensorflow': host.describe()['tensorflow']})
+    software = host.describe()
+    facts.update({key: software[key] for key in ('python', 'tensorflow', 'numpy')})
+    facts.update({'code': code_digest(), 'opencv': cv2.__version__})
     everyone = gather_objects(device, {'facts': facts, 'start': start})
     if everyone[0]['start'].get('error'):
         if device.is_chief:

@@ -8,8 +8,6 @@ import socket
 import time
 from typing import Any, Dict, Iterator
 
-import psutil
-
 from common.errors import UserError
 from common.files import parse_json
 
@@ -50,9 +48,20 @@ def locked(folder: str) -> Iterator[None]:
 
 
 def _identity(pid: int) -> Dict[str, Any]:
-    started = psutil.Process(pid).create_time()
-    since = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(started))
-    return {'host': socket.gethostname(), 'pid': pid, 'started': started, 'since': since}
+    since = time.strftime('%Y-%m-%d %H:%M:%S')
+    return {'host': socket.gethostname(), 'pid': pid, 'started': _started(pid), 'since': since}
+
+
+def _started(pid: int) -> str:
+    """Returns when a process was started, in ticks of its boot: clocks of the day may be set.
+    ProcessLookupError for one that has ended, also if nobody has asked for its status.
+    """
+    boot = pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    # Field 22; the second, the program's name in brackets, may hold blanks.
+    fields = pathlib.Path('/proc/%d/stat' % pid).read_text().rpartition(')')[2].split()
+    if fields[0] in 'ZX':
+        raise ProcessLookupError
+    return '%s %s' % (boot, fields[19])
 
 
 def _acquire(path: pathlib.Path, own: Dict[str, Any]) -> bool:
@@ -90,6 +99,6 @@ def _is_gone(holder: Dict[str, Any]) -> bool:
     if holder.get('host') != socket.gethostname():
         return False
     try:
-        return abs(psutil.Process(holder['pid']).create_time() - holder['started']) > 1
-    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
+        return _started(holder['pid']) != holder['started']
+    except (OSError, KeyError, TypeError, ValueError):
         return True

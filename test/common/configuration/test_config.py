@@ -399,6 +399,11 @@ def test_options_without_effect_are_reported(words, notes):
             'batch_size: 99999999999 is not legal; give at most 65536',
         ),
         (['--data_path', 'a\0b'], 'data_path: .* is not legal; give a text'),
+        (
+            ['--do_train', 'True', '--output_path', 'a[1]/b'],
+            r'output_path a\[1\]/b: TensorFlow takes',
+        ),
+        (['--do_train', 'True', '--output_path', 'a\\b'], 'for a pattern; give a path without'),
         (['--output_path', ' '], "output_path: '' is not legal .an unset shell variable"),
     ],
 )

@@ -34,7 +34,9 @@ def test_equal_ranks_agree_and_get_the_start_of_rank_0(others, configured):
     assert agreement.agree(None, cfg, DATA, {'step': 7}) == {'step': 7}
 
 
-@pytest.mark.parametrize('key', ['seed', 'learning_rate', 'data: train', 'code', 'tensorflow'])
+@pytest.mark.parametrize(
+    'key', ['seed', 'learning_rate', 'data: train', 'code', 'tensorflow', 'numpy', 'opencv']
+)
 def test_a_difference_names_rank_key_and_both_values(others, configured, key):
     others(lambda other: other['facts'].update({key: 'another'}))
     _, cfg = configured()

@@ -36,16 +36,17 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path):
                 pass
     finally:
         process.kill()
-        process.wait()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     with run_lock.locked(str(tmp_path)):  # the holder was killed: its lock is taken over
         assert json.loads((tmp_path / run_lock.NAME).read_text())['pid'] == os.getpid()
+    process.wait()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_number_that_was_given_out_again_holds_nothing(tmp_path):
     lock = tmp_path / run_lock.NAME
     own = run_lock._identity(os.getpid())
-    lock.write_text(json.dumps(dict(own, started=own['started'] - 100)))
+    lock.write_text(json.dumps(dict(own, started=own['started'] + '0')))
     with run_lock.locked(str(tmp_path)):
         pass
 
