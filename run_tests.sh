@@ -9,6 +9,7 @@ CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")"
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m ruff check .
 .venv/bin/python .venv/bin/codespell  # the module's own -m drops the exit status
+.venv/bin/python -m mypy common hccl
 
 cores=$(env -u OMP_NUM_THREADS nproc)  # nproc takes OMP_NUM_THREADS for the number of cores
 # One thread for each worker, or they wait for each other.

@@ -174,7 +174,7 @@ def _libpython() -> Finding:
 
 def _tool(fix: str, *names: str) -> Finding:
     """A program on PATH; any of several will do."""
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = next((shutil.which(name) for name in names if shutil.which(name)), None)
     return _finding(names[0], path is not None, path or 'not on PATH', fix, MISSING)
 
 

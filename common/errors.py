@@ -59,11 +59,9 @@ def some(names: Iterable[Union[str, int]]) -> str:
     """The first five names or numbers in order, and how many more there are; "nothing" if there are
     none.
     """
-    names = [str(name) for name in sorted(names)]
-    return (
-        ', '.join(names[:5]) + (' and %d more' % (len(names) - 5) if len(names) > 5 else '')
-        or 'nothing'
-    )
+    words = [str(name) for name in sorted(names)]
+    more = ' and %d more' % (len(words) - 5) if len(words) > 5 else ''
+    return ', '.join(words[:5]) + more or 'nothing'
 
 
 def entry_point(main):
@@ -105,7 +103,9 @@ def explanation(error: Exception) -> Optional[str]:
         where = '%s: ' % error.filename if error.filename else ''
         return where + (error.strerror or str(error))
     if hasattr(error, 'error_code'):
-        text = error.message.split('\n\t [[')[0]  # without the operation and its traceback
+        text = str(getattr(error, 'message', '')).split('\n\t [[')[
+            0
+        ]  # without the operation and its traceback
         if text.rpartition('; ')[2] in _OF_THE_SYSTEM:
             return text
         if type(error).__name__ in _SYSTEM_ERRORS:
@@ -117,8 +117,8 @@ def explanation(error: Exception) -> Optional[str]:
 # a name that is too long is InvalidArgumentError, of a file that is too large OutOfRangeError.
 _OF_THE_SYSTEM = {os.strerror(number) for number in errno.errorcode}
 # TensorFlow's, by name: to import it takes seconds.
-_SYSTEM_ERRORS = ('DataLossError', 'FailedPreconditionError', 'NotFoundError')
-_SYSTEM_ERRORS += ('PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError')
+_SYSTEM_ERRORS = {'DataLossError', 'FailedPreconditionError', 'NotFoundError'}
+_SYSTEM_ERRORS |= {'PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError'}
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

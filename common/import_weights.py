@@ -23,7 +23,7 @@ def table(variables: Dict[str, np.ndarray]) -> str:
     """Returns tensors and parameters by top-level scope; batch norm's statistics are not
     parameters.
     """
-    rows = collections.OrderedDict()
+    rows: Dict[str, List[int]] = collections.OrderedDict()
     for name, value in variables.items():
         row = rows.setdefault(name.split('/')[0], [0, 0])
         row[0] += 1

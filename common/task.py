@@ -87,7 +87,7 @@ class Task:
     train_split, eval_split: folders below --data_path.
     """
 
-    config: type
+    config: Any
     data: types.ModuleType
     models: Mapping[str, types.ModuleType]
     metric: types.ModuleType

@@ -58,7 +58,7 @@ def run(
     """
     # Blocked and waited for, so that no handler interrupts anything and none is missed. Those
     # ignored (nohup) stay ignored.
-    watched = {signal.SIGCHLD} | {
+    watched: Set[int] = {signal.SIGCHLD} | {
         number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
     }
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)

@@ -214,13 +214,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         ranks = sum(len(server['device']) for server in table['server_list'])
         output = args.output or 'hccl_%ds_%dp.json' % (len(table['server_list']), ranks)
     else:
-        devices = parse_devices(args.devices)
+        numbers = parse_devices(args.devices)
         table = generate(
-            devices, args.server_ip, args.device_ips and args.device_ips.split(','), args.chip
+            numbers, args.server_ip, args.device_ips and args.device_ips.split(','), args.chip
         )
         output = args.output or 'hccl_%dp_%s_%s.json' % (
-            len(devices),
-            ''.join(map(str, devices)),
+            len(numbers),
+            ''.join(map(str, numbers)),
             table['server_list'][0]['server_id'],
         )
     write(table, output)

@@ -155,7 +155,8 @@ def _device_addresses(device: Fields, found: Violations, is_needed: bool) -> str
 
 def _check_together(found: Violations, chip: str) -> None:
     """What no device breaks alone: repeated numbers, gaps in the ranks, links of the 910A."""
-    devices, servers = found.devices, {}
+    devices = found.devices
+    servers: Dict[str, List[Device]] = {}
     for device in devices:
         servers.setdefault(device.server_id, []).append(device)
     for own in servers.values():

@@ -29,7 +29,7 @@ def variable_shapes(build: Callable[[], Any]) -> Dict[str, List[int]]:
         return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
 
 
-def network_variables(task: Task, cfg: Any, training: bool = False) -> Dict[str, List[int]]:
+def network_variables(task: Task, cfg: Any, training: bool = False) -> Shapes:
     """Returns {name: shape} of the network's weights and batch-norm statistics, in creation order.
 
     training: with those that only training has, such as an auxiliary head's.

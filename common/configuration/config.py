@@ -10,19 +10,21 @@ import dataclasses
 import pathlib
 import sys
 import textwrap
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, Union
 
 import yaml
 
 from common.configuration.fields import Text, legal_values, types_of, validated
+from common.configuration.settings import ConfigType
 from common.errors import UserError, entry_point, suggest
 from common.files import atomic
 
-ConfigType = TypeVar('ConfigType')
 COMMANDS = ('--predict', '--show_batch')  # of a run script, beside training and evaluation
 # Fields that may differ between the ranks and the sessions of a run: paths, and what to do.
-LOCAL = ('do_train', 'restart', 'published', 'model_path')
-LOCAL += ('data_path', 'output_path', 'data_url', 'train_url')
+LOCAL = (
+    *('do_train', 'restart', 'published', 'model_path'),
+    *('data_path', 'output_path', 'data_url', 'train_url'),
+)
 
 
 def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
@@ -45,7 +47,7 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
 
 
 @entry_point
-def check_flags(config_class: type) -> None:
+def check_flags(config_class: Type[ConfigType]) -> None:
     """Ends the process with one line if the command line is wrong, before TensorFlow is imported.
 
     COMMANDS have flags of their own, which are checked later.
@@ -184,7 +186,7 @@ def _is_flag(word: str) -> bool:
         return word.startswith('-') and len(word) > 1
 
 
-def print_help(config_class: type, topic: str) -> None:
+def print_help(config_class: Type[ConfigType], topic: str) -> None:
     """Prints the flags of the groups whose heading begins with `topic` ('all': of every group,
     'npu': of Ascend's); without one how to start the command, its main flags and the groups.
     """
@@ -220,7 +222,7 @@ Look:      {0} --config RECIPE --data_path DATA --show_batch 16
 the recipe. --predict --help and --show_batch --help describe these two."""
 
 
-def _print_flag(config_class: type, field: dataclasses.Field) -> None:
+def _print_flag(config_class: Type[ConfigType], field: dataclasses.Field) -> None:
     published = [flag for flag, name in config_class.aliases.items() if name == field.name]
     default = getattr(config_class(), field.name)
     values = ' | '.join(legal_values(types_of(config_class)[field.name]))

@@ -4,16 +4,29 @@ import dataclasses
 import functools
 import math
 import sys
-from typing import Any, Container, Dict, List, Optional, Sequence, Type, Union, get_type_hints
+from typing import Any, Container, Dict, List, Optional, Sequence, Union, get_type_hints
 
 import pydantic
 from typing_extensions import Literal
 
+
 # The types of fields. Numbers of YAML 1.1 and of the command line may be texts, such as 1e-4.
-PositiveInt = pydantic.conint(strict=True, gt=0)
-NonNegativeInt = pydantic.conint(strict=True, ge=0)
-PositiveFloat = pydantic.confloat(gt=0)
-NonNegativeFloat = pydantic.confloat(ge=0)
+class PositiveInt(pydantic.ConstrainedInt):
+    strict, gt = True, 0
+
+
+class NonNegativeInt(pydantic.ConstrainedInt):
+    strict, ge = True, 0
+
+
+class PositiveFloat(pydantic.ConstrainedFloat):
+    gt = 0
+
+
+class NonNegativeFloat(pydantic.ConstrainedFloat):
+    ge = 0
+
+
 Bool, Text = pydantic.StrictBool, pydantic.StrictStr
 _WORDS = {
     PositiveInt: 'a whole number above 0',
@@ -84,7 +97,7 @@ def types_of(config_class: type) -> Dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=None)
-def _model(hint: Any) -> Type[pydantic.BaseModel]:
+def _model(hint: Any) -> Any:
     return pydantic.create_model('Field', value=(hint, ...))
 
 

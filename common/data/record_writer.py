@@ -215,10 +215,14 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     total = sum(len(job.items) for job in jobs)
     finished = total - sum(len(job.items) for job in left)
     context = multiprocessing.get_context('spawn')  # a fork would copy the parent's threads' locks
-    written, stop = shared = context.Value('q', finished), context.Event()
+    written: Any = context.Value('q', finished)
+    stop = context.Event()
+    shared = written, stop
     workers = min(workers, len(left)) or 1
     if workers == 1:
-        pool = concurrent.futures.ThreadPoolExecutor(1, '', _start_worker, (shared, None))
+        pool: concurrent.futures.Executor = concurrent.futures.ThreadPoolExecutor(
+            1, '', _start_worker, (shared, None)
+        )
     else:
         pool = concurrent.futures.ProcessPoolExecutor(
             workers, context, _start_worker, (shared, os.getpid())
@@ -227,7 +231,7 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     with bar, pool:
         try:
             with signals_later():
-                pending = [pool.submit(_write_shard, job) for job in left]
+                pending = {pool.submit(_write_shard, job) for job in left}
             while pending:
                 done, pending = concurrent.futures.wait(
                     pending, 0.2, concurrent.futures.FIRST_EXCEPTION

@@ -202,7 +202,7 @@ def user_error(exception: BaseException) -> Optional[UserError]:
     if isinstance(exception, UserError):
         return exception
     line = re.search(r'\bUserError: (.+)', str(exception))
-    return line and UserError(line.group(1))
+    return UserError(line.group(1)) if line else None
 
 
 # ---- opening -------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def _metadata(path: pathlib.Path) -> Dict:
     raise UserError('%s: found %s; %s' % (file, found, _REDO))
 
 
-def _plain(content: Dict, key: str, kind: type) -> Any:
+def _plain(content: Dict, key: str, kind: Any) -> Any:
     """content[key]. TypeError or ValueError if it is not what the writer gives."""
     value = content[key]
     if type(value) is not kind:

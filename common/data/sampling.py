@@ -82,7 +82,7 @@ def batches(
         ids = permutation(epoch)[positions] if training else np.where(mask, positions, 0)
         return ids, uniform(seed, epoch, ids, draws), mask.astype(np.float32)
 
-    outputs = {
+    outputs: Dict[str, Tuple[tf.DType, Sequence]] = {
         'id': (tf.int64, [batch_size]),
         'draws': (tf.float32, [batch_size, draws]),
         'mask': (tf.float32, [batch_size]),

@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 import sys
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import tqdm
@@ -43,7 +43,8 @@ def scan(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[n
 
 
 def _scan_all(files: List[pathlib.Path], payloads: bool, distinct: bool) -> Found:
-    frames, problems, seen = [], [], {}
+    frames, problems = [], []
+    seen: Dict[str, pathlib.Path] = {}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         scans = pool.map(functools.partial(tfrecord.scan, payloads=payloads), files)
         bar = tqdm.tqdm(scans, 'checking', len(files), unit=' files', disable=None, delay=2)

@@ -163,7 +163,7 @@ def parse_example(payload: bytes, kinds: Dict[str, type]) -> Dict[str, Any]:
     if not whole:
         raise ValueError('it is not a tf.train.Example; another program wrote it')
     features = example.features.feature
-    values = {}
+    values: Dict[str, Any] = {}
     for name, kind in kinds.items():
         present = name in features and features[name].WhichOneof('kind')
         values[name] = None

@@ -54,15 +54,15 @@ def run(task: Task, argv: Sequence[str]) -> None:
         raise UserError('--class_names is for classifiers; %s labels pixels' % task.name)
     checkpoint = os.path.abspath(Checkpoint(cfg.model_path).path)
     output = pathlib.Path(cfg.output_path or os.path.dirname(checkpoint))
-    files, skipped = find(options.predict), {}
+    files = find(options.predict)
+    skipped: Dict[str, str] = {}
     names = [] if predict.is_dense(cfg) else predict.class_names(task, cfg, options.class_names)
     found = predict.run(task, cfg, files, skipped)
     if predict.is_dense(cfg):
         results, written = _write_labels(cfg, found, output), output / 'contact_sheet.png'
     else:
         results, written = _write_classes(found, names, output), output / 'predictions.csv'
-    content = {'model': task.name, 'checkpoint': checkpoint}
-    content.update(predictions=results, skipped=skipped)
+    content = dict(model=task.name, checkpoint=checkpoint, predictions=results, skipped=skipped)
     write_json(output / 'predictions.json', content)
     summary = '%d of %d images: %s, %s'
     print(summary % (len(results), len(files), output / 'predictions.json', written))
@@ -97,7 +97,9 @@ def _write_classes(
     found: Sequence[predict.Result], names: Sequence[str], output: pathlib.Path
 ) -> List[Dict[str, Any]]:
     """Prints the likeliest classes and writes predictions.csv, a line for each image and rank."""
-    results = [{'file': str(file), 'top': predict.ranking(logits, names)} for file, logits in found]
+    results: List[Dict[str, Any]] = [
+        {'file': str(file), 'top': predict.ranking(logits, names)} for file, logits in found
+    ]
     with atomic(output / 'predictions.csv') as temporary, open(
         str(temporary), 'w', newline='', encoding='utf-8'
     ) as table:
@@ -116,7 +118,8 @@ def _write_labels(
     cfg: Any, found: Sequence[predict.Result], output: pathlib.Path
 ) -> List[Dict[str, Any]]:
     """Writes the pictures of each image; returns the share of the pixels of each class."""
-    results, cells, taken = [], [], set()
+    results, taken = [], set()
+    cells: List[np.ndarray] = []
     for file, prediction in found:
         image = images.decode(file.read_bytes())
         size = image.shape[1::-1]

@@ -10,6 +10,7 @@ rising index; the true class is in the top k if its rank is below k. Top 1 is th
 argmax.
 """
 
+import functools
 import os
 from typing import Callable, Dict
 
@@ -85,7 +86,7 @@ def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]]
                 -float(batch['loss'][image]),
                 'record_%06d' % batch['id'][image],
                 caption % (names[true], names[predicted], batch['loss'][image]),
-                lambda image=image: _enlarged(batch['image'][image]),
+                functools.partial(_enlarged, batch['image'][image]),
             )
         return total
 

@@ -150,7 +150,7 @@ def flops(op: tf.Operation) -> int:
 def count(graph: tf.Graph, cfg: Any) -> Dict[str, Any]:
     """Returns what `main` prints of a training step."""
     ops = device_ops(graph)
-    by_engine = collections.defaultdict(collections.Counter)
+    by_engine: Dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     for op in ops:
         by_engine[engine(op)][device_type(op)] += 1
     core = [op for op in ops if engine(op) == 'ai_core']

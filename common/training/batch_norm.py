@@ -2,7 +2,7 @@
 ranks' images.
 """
 
-from typing import Callable, Optional
+from typing import Callable, List, Optional
 
 import tensorflow as tf
 
@@ -52,7 +52,7 @@ def synchronised(device: Device) -> BatchNorm:
     """
     if device.size == 1:
         return local
-    last = []
+    last: List[tf.Tensor] = []
 
     def allreduce_sum(tensor, name):
         # HCCL pairs what the ranks send by order alone, and some layers do not wait for each other.

@@ -16,22 +16,27 @@ def test_run_tests_checks_the_source_first_and_goes_on_without_horovod(installed
     status, out, err = installed.run('run_tests.sh', '-k', 'two words', OMP_NUM_THREADS='1')
     assert status == 0 and 'needs g++ and make' in err and 'skipped' in out
     steps = [re.match(r'python (?:-m |\.venv/bin/)(\w+)', call) for call in installed.calls]
-    assert [step.group(1) for step in steps if step] == ['ruff', 'ruff', 'codespell', 'pytest']
+    names = [step.group(1) for step in steps if step]
+    assert names == ['ruff', 'ruff', 'codespell', 'mypy', 'pytest']
     cores = min(4, len(os.sched_getaffinity(0)))
     expected = r'python -m pytest -n %d .*-k two words\|PYTHONPATH=%s$'
     assert re.match(expected % (cores, re.escape(str(installed.path))), installed.calls[-1])
 
 
-@pytest.mark.parametrize('broken', ['ruff format', 'ruff check', 'codespell', '-m pytest'])
+@pytest.mark.parametrize('broken', ['ruff format', 'ruff check', 'codespell', 'mypy', '-m pytest'])
 def test_run_tests_fails_where_a_check_or_a_test_does(installed, broken):
     assert installed.run('run_tests.sh', FAIL_AT=broken, FAIL_STATUS='5')[0] == 5
     assert broken in installed.calls[-1]
 
 
-@pytest.mark.parametrize('line', ['ruff format', 'ruff check', 'codespell'])
+@pytest.mark.parametrize('line', ['ruff format', 'ruff check', 'codespell', 'mypy'])
 def test_a_check_of_the_source_ends_in_a_status(line, tmp_path):
     command = next(x for x in (ROOT / 'run_tests.sh').read_text().splitlines() if line in x)
-    (tmp_path / 'words.py').write_text('import os  # ' + 'recieve' + chr(10) + 'x =  1' + chr(10))
+    for folder in ('common', 'hccl'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / '__init__.py').write_text(
+            'x: int =  "%s"\nimport os\n' % ('reci' + 'eve')
+        )
     (tmp_path / '.venv/bin').mkdir(parents=True)
     for name in ('python', 'codespell'):
         (tmp_path / '.venv/bin' / name).symlink_to(pathlib.Path(sys.prefix, 'bin', name))
