@@ -153,8 +153,8 @@ def signals_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in received:
-            os.kill(os.getpid(), number)
+        for missed in received:
+            os.kill(os.getpid(), missed)
 
 
 @contextlib.contextmanager
