@@ -26,7 +26,7 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     facts.update({'data: ' + split: digest for split, digest in data.items()})
     software = host.describe()
     facts.update({key: software[key] for key in ('python', 'tensorflow', 'numpy')})
-    facts.update({'code': code_digest(), 'opencv': cv2.__version__})
+    facts.update({'code': code_digest(), 'opencv': cv2.getVersionString()})
     everyone = gather_objects(device, {'facts': facts, 'start': start})
     if everyone[0]['start'].get('error'):
         if device.is_chief:
