@@ -103,9 +103,8 @@ def explanation(error: Exception) -> Optional[str]:
         where = '%s: ' % error.filename if error.filename else ''
         return where + (error.strerror or str(error))
     if hasattr(error, 'error_code'):
-        text = str(getattr(error, 'message', '')).split('\n\t [[')[
-            0
-        ]  # without the operation and its traceback
+        message = str(getattr(error, 'message', ''))
+        text = message.split('\n\t [[')[0]  # without the operation and its traceback
         if text.rpartition('; ')[2] in _OF_THE_SYSTEM:
             return text
         if type(error).__name__ in _SYSTEM_ERRORS:
