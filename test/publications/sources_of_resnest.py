@@ -172,7 +172,9 @@ def port():
             'learning_rate': "the rate is that of the port's README, 1e-5, which its code ignores"
             ' for 1e-4',
             'augmentation': 'mirroring and colours are drawn for each image; the port draws both'
-            ' once for the whole run, has no hue and does not cut colours off at 0 and 255',
+            ' once for the whole run, changes saturation before contrast and contrast about the'
+            ' mean colour, has no hue and does not cut colours off at 0 and 255',
+            'shuffling': "all records are shuffled, the port's within 120",
             'length': 'an epoch is all images: its code takes 260 off the steps of each, and'
             ' leaves none of 12 images',
             'published': 'the figures are of 100 of the 500 images: its evaluation loops over'
