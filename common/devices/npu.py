@@ -19,6 +19,7 @@ from common.ascend import options as npu_options
 from common.devices.base import Device
 from common.devices.npu_session import (
     adapter_options,
+    check_kernels,
     dump_options,
     host_config,
     is_mixed,
@@ -134,19 +135,15 @@ class NPU(Device):
                 ),
             )
         )
-        return NPUEstimator(
-            model_fn=(
-                self._with_split(model_fn, cfg) if cfg.hccl_split and self.size > 1 else model_fn
-            ),
-            config=config,
-        )
+        return NPUEstimator(model_fn=self._before_session(model_fn, cfg), config=config)
 
-    def _with_split(self, model_fn, cfg):
-        """Tells HCCL the gradient segments once the variables exist, before the session does."""
+    def _before_session(self, model_fn, cfg):
+        """Checks the graph, and tells HCCL the gradient segments now that the variables exist."""
 
-        def with_split(features, labels, mode):
+        def built(features, labels, mode):
             spec = model_fn(features, labels, mode)
-            if mode == tf.estimator.ModeKeys.TRAIN:
+            check_kernels(tf.get_default_graph())
+            if mode == tf.estimator.ModeKeys.TRAIN and cfg.hccl_split and self.size > 1:
                 from hccl.split.api import set_split_strategy_by_idx, set_split_strategy_by_size
 
                 sizes = [
@@ -163,7 +160,7 @@ class NPU(Device):
                     sys.stderr.write('gradient segments: %s of %d gradients\n' % (text, len(sizes)))
             return spec
 
-        return with_split
+        return built
 
     def wrap_optimizer(self, optimizer: tf.train.Optimizer, cfg) -> tf.train.Optimizer:
         from npu_bridge.estimator.npu.npu_loss_scale_manager import (

@@ -150,6 +150,20 @@ def _check_words(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> None
         raise UserError('aoe_mode mdat: this adapter is older than r1.10.0; give 1, 2 or 4')
 
 
+def check_kernels(graph: tf.Graph) -> None:
+    """UserError for an operator that the device would refuse when it compiles the graph.
+
+    CANN replaces the sparse cross entropy by others, but not for labels of shape [2048]
+    (check_supported of tbe/impl/one_hot_d.py), and it has no kernel of its own.
+    """
+    for op in graph.get_operations():
+        if op.type == 'SparseSoftmaxCrossEntropyWithLogits' and op.inputs[1].shape == [2048]:
+            raise UserError(
+                'a loss of exactly 2048 labels (images, or pixels of all images) has no kernel on'
+                ' the device; give another --batch_size or other sizes of images'
+            )
+
+
 def host_config() -> tf.ConfigProto:
     """ConfigProto of a session whose options the adapter writes itself.
 

@@ -7,6 +7,7 @@ import sys
 import types
 
 import pytest
+import tensorflow as tf
 
 from common.configuration import config
 from common.configuration.settings import Config
@@ -298,6 +299,16 @@ def test_overflow_dumps_and_the_other_precision(tmp_path):
         and 'dump_step' not in found
     )
     assert found['precision_mode_v2'] == ('s', b'mixed_float16') and 'precision_mode' not in found
+
+
+@pytest.mark.parametrize('shape, legal', [([2048], False), ([2047], True), ([2, 32, 32], False)])
+def test_a_loss_that_the_device_cannot_compile_is_refused(shape, legal):
+    """ops/built-in/tbe/impl/one_hot_d.py of CANN, check_supported: not for (2048,)."""
+    with tf.Graph().as_default() as graph:
+        labels, logits = tf.zeros(shape, tf.int32), tf.zeros(shape + [3])
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    with contextlib.nullcontext() if legal else pytest.raises(UserError, match='exactly 2048'):
+        npu_session.check_kernels(graph)
 
 
 def test_a_session_with_illegal_options_is_refused():
