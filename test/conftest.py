@@ -18,6 +18,9 @@ import tensorflow as tf
 import yaml
 from tensorflow.python.util import deprecation
 
+sys.path.append(str(pathlib.Path(__file__).parent))
+import forked_python  # noqa: E402
+
 # Without it, every call of a deprecated function is inspected for a notice that nobody reads.
 deprecation._PRINT_DEPRECATION_WARNINGS = False
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -189,16 +192,26 @@ def run():
 def start():
     """start(flag, ..., cwd=folder, launcher=words): the command as a process of its own, see
     `Command`.
+
+    forked=False: Python is started for it; otherwise the command is a fork, see forked_python.py.
     """
     started = []
 
-    def call(*flags, cwd=None, launcher=(), script=ROOT / 'wideresnet_tf' / 'run_wideresnet.py'):
-        started.append(Command(list(launcher) + [sys.executable, str(script)] + list(flags), cwd))
+    def call(
+        *flags,
+        cwd=None,
+        launcher=(),
+        script=ROOT / 'wideresnet_tf' / 'run_wideresnet.py',
+        forked=True,
+    ):
+        python = forked_python.WORDS if forked else [sys.executable]
+        started.append(Command([*launcher, *python, script, *flags], cwd))
         return started[-1]
 
-    yield call
-    for command in started:
-        command.abandon()
+    with forked_python.server():
+        yield call
+        for command in started:
+            command.abandon()
 
 
 @pytest.fixture(scope='session')

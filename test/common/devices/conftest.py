@@ -20,13 +20,13 @@ runpy.run_path({script!r}, run_name='__main__')
 
 @pytest.fixture(scope='module')
 def launch(start):
-    """launch(folder, flag, ..., devices='0-1', more=(), script=path, NAME=value): ranks of the
-    stand-in.
+    """launch(folder, flag, ..., devices='0-1', more=(), script=path, forked=True, NAME=value):
+    ranks of the stand-in.
 
     devices=None: one process without launcher; more: further words for the launcher.
     """
 
-    def call(folder, *flags, devices=None, more=(), script=RUN, **environment):
+    def call(folder, *flags, devices=None, more=(), script=RUN, forked=True, **environment):
         folder.mkdir(parents=True, exist_ok=True)
         variables = dict(
             ASCEND_SIM_DIR=folder / 'sim',
@@ -51,7 +51,8 @@ def launch(start):
                 *more,
                 '--',
             ]
-        return start(*flags, cwd=folder, launcher=words, script=wrapper if devices else script)
+        script = wrapper if devices else script
+        return start(*flags, cwd=folder, launcher=words, script=script, forked=forked)
 
     return call
 

@@ -92,22 +92,28 @@ def test_nodes_that_stand_for_one_op_are_one(graph):
 
 
 COUNT = """
-import json, sys
+import dataclasses, json, sys
 from common import models
 from common.configuration import config
 from common.reporting import npu_graph
+from resnest_tf import model_port
 # A deeper network of the same recipe repeats the ops of a shallow one.
 shallow = {'wideresnet': ['--depth', '10'], 'resnest': ['--depth', '14']}
+model_port._BLOCKS = model_port._BLOCKS[::3]  # this one has one depth
+measured = {}
 for path in sys.argv[1:]:
     recipe = config.read_yaml(path)
     flags = ['--config', path, '--data_path', 'nowhere', '--allow_other_batch', 'True']
-    if recipe.get('variant') != 'port':  # the port of ResNeSt has one depth
+    if (recipe['model'], recipe.get('variant')) != ('resnest', 'port'):
         flags += shallow.get(recipe['model'], [])
     if path.endswith('resnest14_scenes.yaml'):
         flags += ['--loss', 'ohem']  # no recipe has it
     task, cfg = models.configure(recipe['model'], flags)
+    cfg = dataclasses.replace(cfg, published={})
     ranks = 8 if path == sys.argv[1] else 1  # collectives are the same in every recipe
-    print(json.dumps([path, npu_graph.measure(task, cfg, ranks)]), flush=True)
+    if (repr(cfg), ranks) not in measured:  # two recipes may differ in depth alone
+        measured[repr(cfg), ranks] = npu_graph.measure(task, cfg, ranks)
+    print(json.dumps([path, measured[repr(cfg), ranks]]), flush=True)
 """
 # Operators of AI CPU that a step cannot do without, see common/ascend/op_engines.json.
 EXPLAINED = {'IteratorGetNext', 'DropOutGenMask'}

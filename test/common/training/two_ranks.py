@@ -6,6 +6,9 @@ import os
 import pathlib
 import sys
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
+import forked_python  # noqa: E402
+
 WITH_SIM = str(pathlib.Path(__file__).resolve().parents[2] / 'ascend_sim' / 'env.sh')
 
 device, folder, *command = sys.argv[1:]
@@ -23,4 +26,4 @@ words = [
     '--',
 ]
 environment = dict(os.environ, ASCEND_SIM_DIR=os.path.join(folder, 'sim'))
-os.execve(WITH_SIM, words + [sys.executable] + command, environment)
+os.execve(WITH_SIM, words + forked_python.WORDS + command, environment)
