@@ -32,7 +32,7 @@ PRELOADED = (
     'xception_tf.task',
 )
 # How variables begin that Python, its libraries or the C library read once.
-READ_AT_START = ('PYTHON', 'LD_', 'LC_', 'LANG', 'OMP_', 'KMP_', 'MKL_', 'TF_CPP_', 'MALLOC_')
+READ_AT_START = ('PYTHON', 'LD_PRELOAD', 'LC_', 'LANG', 'OMP_', 'KMP_', 'MKL_', 'TF_CPP_')
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 

@@ -107,7 +107,8 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
         again = dataclasses.replace(cfg, restart=False)  # whoever starts from it resumes
         config.save(again, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
     run = Run(task, cfg, device, plan, folder, eval_folder, logger, ThroughputMeter(), warm_start)
-    _log_start(run, agreed['step'], data, notes, start.notes)
+    if device.is_chief:  # it builds the network once to count, which other ranks need not
+        _log_start(run, agreed['step'], data, notes, start.notes)
     return run, agreed['step']
 
 
@@ -148,7 +149,7 @@ def _log_start(run: Run, step: int, data: Dict[str, str], warnings, notes) -> No
         warnings=warnings,
         software=software,
     )
-    if device.is_chief and not step:
+    if not step:
         images = show_batch.draw(run.task, run.cfg, run.folder, SHOWN)
         logger.picture('training images', images, step)
 
