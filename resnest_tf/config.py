@@ -15,7 +15,8 @@ from resnest_tf import cityscapes
 
 SMALLEST = 32  # pixels of a side: the backbone halves it five times at output stride 32
 
-# (2 x 36 + 2) rows of features, an eighth of the image, of 32 bytes a pixel fit in 1 MiB of L1.
+# (2 x 36 + 2) rows of features, an eighth of the image, of 32 bytes a pixel fit in 1 MiB of L1,
+# in the convolution and in the gradient of its kernel (CANN: conv2d_backprop_filter_d.py).
 WIDEST_ON_NPU = 8 * 442
 BATCH_NORM_IMAGES = 8  # that batch norm sees at a time in the published recipes
 
@@ -200,18 +201,19 @@ class ResNeStConfig(Config):
         self._check_evaluation()
 
     def check_device(self, device: str) -> None:
-        widest = max(self.eval_scales) * self.image_width
-        if device == 'npu' and self.eval_mode == 'whole' and widest > WIDEST_ON_NPU:
-            raise UserError(
-                'eval_scales: %g is not legal on an Ascend device for images %d pixels wide: a'
-                ' convolution of rate 36 would leave its L1 buffer; give at most %.2f, or'
-                ' --eval_mode slide'
-                % (
-                    max(self.eval_scales),
-                    self.image_width,
-                    int(100 * WIDEST_ON_NPU / self.image_width) / 100,
-                )
-            )
+        if device != 'npu':
+            return
+        why = 'on an Ascend device %s: a convolution of rate 36 would leave its L1 buffer'
+        names = ['crop_width'] * self.do_train
+        if self.eval_mode == 'slide':
+            names.append('slide_width' if self.slide_width else 'crop_width')
+        elif max(self.eval_scales) * self.image_width > WIDEST_ON_NPU:
+            scale = int(100 * WIDEST_ON_NPU / self.image_width) / 100
+            legal = 'at most %.2f for images %d pixels wide' % (scale, self.image_width)
+            self._refuse('eval_scales', why % legal + '; or give --eval_mode slide')
+        for name in names:
+            if getattr(self, name) > WIDEST_ON_NPU:
+                self._refuse(name, why % ('at most %d' % WIDEST_ON_NPU))
 
     def _refuse(self, name: str, rule: str) -> None:
         raise UserError('%s: %s is not legal; %s' % (name, getattr(self, name), rule))
