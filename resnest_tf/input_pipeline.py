@@ -174,7 +174,7 @@ def distort(pixels: np.ndarray, draws: Draws) -> np.ndarray:
 
     brightness +-32, contrast x 0.5 to 1.5, saturation x 0.5 to 1.5, hue -18 to 17 of 180 (2 degrees
     each); for one image in two contrast comes last instead. Each is done to one image in two: a
-    draw below 1/2 leaves it out. Every step rounds to 0..255.
+    draw below 1/2 leaves it out. Every step truncates to whole levels of 0..255.
     """
 
     def amount(draw: float, low: float, high: float, none: float) -> float:
@@ -193,7 +193,7 @@ def distort(pixels: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def _levels(values: np.ndarray) -> np.ndarray:
-    return np.rint(values).clip(0, 255)
+    return np.floor(values.clip(0, 255))
 
 
 def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -124,8 +124,7 @@ def mmsegmentation(depth):
         ' counted before the image is scaled',
         'labels': 'labels are scaled about the centres of pixels, as images are (theirs about'
         ' corners, half a pixel off)',
-        'colours': 'colours are rounded where theirs are truncated, and saturation and hue change'
-        ' in one conversion to HSV',
+        'colours': 'saturation and hue change in one conversion to HSV (theirs two)',
         'initial values': 'without ImageNet weights the last batch norm of a block begins at gamma'
         ' 1 (theirs 0)',
     }
@@ -173,7 +172,7 @@ def port():
             ' for 1e-4',
             'augmentation': 'mirroring and colours are drawn for each image; the port draws both'
             ' once for the whole run, changes saturation before contrast and contrast about the'
-            ' mean colour, has no hue and does not cut colours off at 0 and 255',
+            ' mean colour, has no hue and neither rounds colours nor cuts them off at 0 and 255',
             'shuffling': "all records are shuffled, the port's within 120",
             'length': 'an epoch is all images: its code takes 260 off the steps of each, and'
             ' leaves none of 12 images',
