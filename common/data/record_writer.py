@@ -2,8 +2,6 @@
 common/data/records.py reads them.
 """
 
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import ctypes
 import hashlib
@@ -15,6 +13,8 @@ import shutil
 import signal
 import sys
 import time
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -76,7 +76,7 @@ def write(
 def _explained(path: pathlib.Path, workers: int) -> Iterator[None]:
     try:
         yield
-    except concurrent.futures.process.BrokenProcessPool:
+    except BrokenProcessPool:
         raise UserError(
             '%s: a writing process died (out of memory?); free some, or use less than %d workers'
             % (path, workers)
@@ -220,22 +220,16 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     shared = written, stop
     workers = min(workers, len(left)) or 1
     if workers == 1:
-        pool: concurrent.futures.Executor = concurrent.futures.ThreadPoolExecutor(
-            1, '', _start_worker, (shared, None)
-        )
+        pool: futures.Executor = futures.ThreadPoolExecutor(1, '', _start_worker, (shared, None))
     else:
-        pool = concurrent.futures.ProcessPoolExecutor(
-            workers, context, _start_worker, (shared, os.getpid())
-        )
+        pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (shared, os.getpid()))
     bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
     with bar, pool:
         try:
             with signals_later():
                 pending = {pool.submit(_write_shard, job) for job in left}
             while pending:
-                done, pending = concurrent.futures.wait(
-                    pending, 0.2, concurrent.futures.FIRST_EXCEPTION
-                )
+                done, pending = futures.wait(pending, 0.2, futures.FIRST_EXCEPTION)
                 bar.update(written.value - bar.n)
                 for task in done:
                     task.result()  # raises what the worker raised
