@@ -1,4 +1,5 @@
-"""Runs training steps of mmsegmentation's own code and stores losses, updates, logits and crops:
+"""Runs training steps of mmsegmentation's own code and stores losses, updates, logits, crops and
+colours:
 
     python make_mmsegmentation_training.py CLONE [--output FOLDER]
 
@@ -40,6 +41,34 @@ def label_map(number):
         top, left = random.randint(48), random.randint(64)
         label[top : top + random.randint(4, 40), left : left + random.randint(4, 40)] = value
     return label, random.uniform(size=(11, 2))
+
+
+def coloured():
+    """A BGR image, uint8 [4, 4, 3], and rows of uniform numbers: of brightness, contrast, contrast
+    last, saturation and hue.
+    """
+    random = np.random.RandomState(3000)
+    return random.randint(0, 256, (4, 4, 3)).astype(np.uint8), random.uniform(size=(16, 5))
+
+
+class Drawn:
+    """The random numbers of their colour distortion, from a row of `coloured`: a number of 1/2 or
+    more switches a change on and says how much.
+    """
+
+    def __init__(self, row):
+        brightness, contrast, last, *numbers = row
+        numbers.insert(2 if last >= 0.5 else 0, contrast)
+        self._numbers = iter([brightness, 1 - last] + numbers)
+
+    def randint(self, low, high=None):
+        if high is not None:
+            return int(np.floor(self.uniform(low, high)))
+        self._number = next(self._numbers)
+        return int(self._number >= 0.5)
+
+    def uniform(self, low, high):
+        return low + (2 * self._number - 1) * (high - low)
 
 
 def modules(clone):
@@ -168,12 +197,25 @@ def crops(clone):
     return found
 
 
+def colours(clone):
+    """The image of `coloured` as each row of its numbers distorts it."""
+    _, _, _, datasets = modules(clone)
+    transform = datasets.PIPELINES.get('PhotoMetricDistortion')()
+    image, rows = coloured()
+    found = []
+    for row in rows:
+        with mock.patch(type(transform).__module__ + '.random', Drawn(row)):
+            found.append(transform({'img': image.copy()})['img'].tolist())
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('clone')
     parser.add_argument('--output', default=os.path.dirname(os.path.abspath(__file__)))
     options = parser.parse_args()
     result = dict(train(options.clone), crops=crops(options.clone))
+    result['colours'] = colours(options.clone)
     draws.store(os.path.join(options.output, 'mmsegmentation_training.json'), result)
 
 

@@ -1,5 +1,5 @@
 """Training steps against those of the ResNeSt authors' own code (make_resnest_training.py) and of
-mmsegmentation's, and the latter's logits and crops (make_mmsegmentation_training.py).
+mmsegmentation's, and the latter's logits, crops and colours (make_mmsegmentation_training.py).
 """
 
 import dataclasses
@@ -185,3 +185,16 @@ def test_crops_are_drawn_again_where_mmsegmentation_draws_again(monkeypatch):
         input_pipeline.random_crop(raster, input_pipeline.Draws(**one), cfg, pixels, classes)
         found.append(pixels[0, 0, :0:-1].tolist())
     assert found == stored('mmsegmentation')['crops']
+
+
+def test_colours_are_those_of_mmsegmentation():
+    image, rows = mmsegmentation.coloured()
+    for row, expected in zip(rows, stored('mmsegmentation')['colours']):
+        one = dict.fromkeys(input_pipeline.Draws._fields, 0.0)
+        one.update(zip(('brightness', 'contrast', 'contrast_last', 'saturation', 'hue'), row))
+        error = np.abs(
+            input_pipeline.distort(image, input_pipeline.Draws(**one)) - np.int32(expected)
+        )
+        both = one['saturation'] >= 0.5 and one['hue'] >= 0.5  # one conversion to HSV, theirs two
+        assert error.mean() < (1.0 if both else 0.05), one
+        assert error.max() <= (8 if both else 1), one
