@@ -87,7 +87,9 @@ def _read_flags(
 
 
 def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
-    """Returns the value of one flag: what its word is in YAML, or else the word itself."""
+    """Returns the value of one flag: its word, or else what that is in YAML, in which " #" begins a
+    comment and a line break is a blank.
+    """
     needed = 'a file' if name == 'config' else ' or '.join(legal_values(hint))
     flag = '--config' if name == 'config' else name
     if word is None or _is_flag(word):
@@ -98,10 +100,10 @@ def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
         raise UserError("%s: '' is not legal (an unset shell variable?); give %s" % (flag, needed))
     if name == 'config':
         return word
-    candidates = [None] if word == 'None' else []
+    candidates = [None, word] if word == 'None' else [word]
     with contextlib.suppress(Exception):  # PyYAML raises anything for a word such as 2020-02-30
         candidates.append(yaml.safe_load(word))
-    for candidate in candidates + [word]:
+    for candidate in candidates:
         try:
             return validated(hint, candidate)
         except ValueError:

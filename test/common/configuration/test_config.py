@@ -131,7 +131,22 @@ def test_none_as_python_prints_it(yaml_file):
 
 
 @pytest.mark.parametrize(
-    'text', ['123', '1e3', 'true', 'null', 'None', 'a=b', 'a: b', '[a]', 'with space', 'ä']
+    'text',
+    [
+        'run #2',
+        'a\nb',
+        "'x'",
+        '123',
+        '1e3',
+        'true',
+        'null',
+        'None',
+        'a=b',
+        'a: b',
+        '[a]',
+        'with space',
+        'ä',
+    ],
 )
 def test_paths_stay_as_they_are_written(text):
     assert parse('--data_path', text).data_path == text
