@@ -117,7 +117,7 @@ def group(make):
     """
 
     def setup(sources):
-        import tensorflow  # noqa: F401
+        import lenet_tf.task  # noqa: F401, before any signal
 
         home = pathlib.Path(tempfile.mkdtemp(prefix='undisturbed-'))
         main, flags, result = make(sources, home)
