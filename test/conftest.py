@@ -3,6 +3,7 @@ them.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -17,6 +18,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from tensorflow.python.util import deprecation
+from xdist.scheduler import LoadFileScheduling
 
 sys.path.append(str(pathlib.Path(__file__).parent))
 import forked_python  # noqa: E402
@@ -68,6 +70,25 @@ def write_port_records(path, images, fine, coarse=None):
             writer.write(
                 tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
             )
+
+
+@functools.lru_cache(maxsize=None)
+def is_slow(file):
+    return 'pytest.mark.slow' in (ROOT / file).read_text()
+
+
+class SlowFilesFirst(LoadFileScheduling):
+    """A file on one worker, and those with slow tests first, so that all workers end together."""
+
+    def _assign_work_unit(self, node):
+        slow = [file for file in self.workqueue if is_slow(file)]
+        if slow:
+            self.workqueue.move_to_end(slow[0], last=False)
+        super()._assign_work_unit(node)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return SlowFilesFirst(config, log) if config.getvalue('dist') == 'loadfile' else None
 
 
 class Command:

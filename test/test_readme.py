@@ -74,6 +74,7 @@ def test_flags_and_files_of_every_page_exist():
     assert checked > 60 and not [fault for fault in faults if fault[2]]
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_run_as_written(tmp_path):
     """Pasted into a shell one after the other, in a copy of the tree; the training is shortened."""
     for path in ROOT.iterdir():

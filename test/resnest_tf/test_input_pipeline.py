@@ -48,6 +48,7 @@ def cfg(**changes):
     )
 
 
+@functools.lru_cache(maxsize=None)
 def picture(height=128, width=256, seed=0):
     """uint8 BGR: smooth waves, another mix in each channel."""
     random = np.random.RandomState(seed)
@@ -56,7 +57,9 @@ def picture(height=128, width=256, seed=0):
         sum(np.sin(2 * np.pi * (a * y + b * x + c)) for a, b, c in random.uniform(-3, 3, (4, 3)))
         for _ in range(3)
     ]
-    return (127.5 + 30 * np.stack(waves, -1)).clip(0, 255).astype(np.uint8)
+    image = (127.5 + 30 * np.stack(waves, -1)).clip(0, 255).astype(np.uint8)
+    image.setflags(write=False)
+    return image
 
 
 def classes(height=128, width=256, seed=0):

@@ -2,6 +2,7 @@
 in NumPy.
 """
 
+import functools
 import io
 import json
 import pathlib
@@ -38,6 +39,7 @@ def cfg(**changes):
     )
 
 
+@functools.lru_cache(maxsize=None)
 def picture(height, width, seed=0):
     """uint8 [height, width, 3]: smooth waves, another mix in each channel."""
     random = np.random.RandomState(seed)
@@ -46,7 +48,9 @@ def picture(height, width, seed=0):
         sum(np.sin(2 * np.pi * (a * y + b * x + c)) for a, b, c in random.uniform(-3, 3, (4, 3)))
         for _ in range(3)
     ]
-    return (127.5 + 30 * np.stack(waves, -1)).clip(0, 255).astype(np.uint8)
+    image = (127.5 + 30 * np.stack(waves, -1)).clip(0, 255).astype(np.uint8)
+    image.setflags(write=False)
+    return image
 
 
 def encoded(pixels, kind='JPEG', mode='RGB', **options):
@@ -466,7 +470,7 @@ def test_large_crops_are_shrunk_without_aliasing(factor, kind, monkeypatch):
     interpolation would turn into bands.
     """
     side = SIZE * factor
-    pixels = picture(side + 48, side + 64, seed=3)  # the centre begins at multiples of 8
+    pixels = picture(side + 48, side + 64, seed=3).copy()  # the centre begins at multiples of 8
     pixels[::2] = np.minimum(pixels[::2] + 60, 255)
     draws = draws_for(area=0.0, aspect=0.5, top=0.5, left=0.5)
     share = side**2 / (pixels.shape[0] * pixels.shape[1])
