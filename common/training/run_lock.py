@@ -1,12 +1,13 @@
 """A lock on a run's folder, so that two runs never mix their weights."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
 import socket
 import time
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional, TextIO
 
 from common.errors import UserError
 from common.files import parse_json
@@ -19,15 +20,17 @@ def locked(folder: str) -> Iterator[None]:
     """Holds the lock of a folder; UserError if another process does.
 
     The lock is a file made with O_EXCL, which is atomic on NFS as well. It names host, process and
-    start. A holder on this host that is gone loses its lock; on another host nobody can tell.
+    start. A holder on this host that is gone loses its lock; on another host nobody can tell. While
+    it lives, the holder also has the file locked (flock): that tells among containers of one host.
     """
     path = pathlib.Path(folder, NAME)
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     own = _identity(os.getpid())
-    while not _acquire(path, own):
+    file = _acquire(path, own)
+    while file is None:
         holder = _holder(path)
-        if not _is_gone(holder):
+        if _is_flocked(path) or not _is_gone(holder):
             raise UserError(
                 '%s is in use by process %s on %s since %s (%s); give another --output_path, or, if'
                 ' that run has ended, remove the file'
@@ -37,9 +40,11 @@ def locked(folder: str) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             path.rename(stale)
             stale.unlink()
+        file = _acquire(path, own)
     try:
         yield
     finally:
+        file.close()
         if _read(path) == own:
             path.unlink()
         if is_new:  # a run that was refused leaves no trace
@@ -64,15 +69,27 @@ def _started(pid: int) -> str:
     return '%s %s' % (boot, fields[19])
 
 
-def _acquire(path: pathlib.Path, own: Dict[str, Any]) -> bool:
+def _acquire(path: pathlib.Path, own: Dict[str, Any]) -> Optional[TextIO]:
+    """Returns the new file, open; None if there is one."""
     try:
-        with open(str(path), 'x') as file:
-            file.write(json.dumps(own))
-            file.flush()
-            os.fsync(file.fileno())
-        return True
+        file = open(str(path), 'x')
     except FileExistsError:
-        return False
+        return None
+    with contextlib.suppress(OSError):  # not every file system can
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.write(json.dumps(own))
+    file.flush()
+    os.fsync(file.fileno())
+    return file
+
+
+def _is_flocked(path: pathlib.Path) -> bool:
+    try:
+        with open(str(path)) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
 
 
 def _read(path: pathlib.Path) -> Dict[str, Any]:

@@ -51,6 +51,22 @@ def test_a_process_number_that_was_given_out_again_holds_nothing(tmp_path):
         pass
 
 
+def test_a_holder_in_another_container_of_this_host_is_believed(tmp_path):
+    """Its process number means nothing here."""
+    process = holder(tmp_path)
+    lock = tmp_path / run_lock.NAME
+    lock.write_text(json.dumps(dict(json.loads(lock.read_text()), pid=2**22 + 1)))
+    try:
+        with pytest.raises(UserError, match='in use by process 4194305 on '):
+            with run_lock.locked(str(tmp_path)):
+                pass
+    finally:
+        process.kill()
+        process.wait()
+    with run_lock.locked(str(tmp_path)):
+        pass
+
+
 def test_a_holder_on_another_host_is_believed(tmp_path):
     lock = tmp_path / run_lock.NAME
     lock.write_text(json.dumps({'host': 'elsewhere', 'pid': 1, 'started': 0, 'since': 'then'}))
