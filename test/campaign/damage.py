@@ -132,5 +132,6 @@ def odd_place(folder, random):
             ('/proc/campaign', 'a file system without room for files'),
             (full, 'a folder that holds something'),
             (folder / 'a\nb', 'a name with a line break'),
+            (folder / 'run #2 [x]', 'a name that is a pattern'),
         ]
     )
