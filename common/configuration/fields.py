@@ -109,6 +109,8 @@ def validated(hint: Any, value: Any) -> Any:
         raise ValueError('a truth value is not a number')
     if isinstance(value, str) and (not value.strip() or '\0' in value):
         raise ValueError('neither a word nor a path')
+    if isinstance(value, str):
+        value.encode()  # a ValueError for bytes that are not UTF-8, which TensorFlow does not take
     return _model(hint)(value=value).value
 
 

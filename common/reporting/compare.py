@@ -39,7 +39,7 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
         parts += ['## Curves', '![curves of the runs](comparison.png)']
     text = '\n\n'.join(part for part in parts if part) + '\n'
     with atomic(page.with_suffix('.md')) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, 'utf-8', 'backslashreplace')
     html_page.write(page, text)
     return page
 

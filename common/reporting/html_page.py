@@ -53,4 +53,4 @@ def write(path: pathlib.Path, text: str) -> None:
     page = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>%s</title>'
     page += '<style>%s</style></head>\n<body>\n%s\n<script>%s</script>\n</body></html>\n'
     with atomic(path) as temporary:
-        temporary.write_text(page % (title, STYLE, body, SCRIPT), encoding='utf-8')
+        temporary.write_text(page % (title, STYLE, body, SCRIPT), 'utf-8', 'backslashreplace')

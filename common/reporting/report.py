@@ -43,7 +43,7 @@ def write(run_folder: Union[str, os.PathLike]) -> pathlib.Path:
     ]
     path = run.folder / 'report.md'
     with atomic(path) as temporary:
-        temporary.write_text(_joined(parts) + '\n', encoding='utf-8')
+        temporary.write_text(_joined(parts) + '\n', 'utf-8', 'backslashreplace')
     html_page.write(path.with_suffix('.html'), _joined(parts + [_classes(run)]))
     return path
 

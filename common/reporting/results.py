@@ -53,7 +53,7 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
     if not begin or not end:
         before, after = '# Results\n\n', '\n'
     with atomic(path) as temporary:
-        temporary.write_text(before + text + after, encoding='utf-8')
+        temporary.write_text(before + text + after, 'utf-8', 'backslashreplace')
     return path
 
 

@@ -414,6 +414,7 @@ def test_options_without_effect_are_reported(words, notes):
             'batch_size: 99999999999 is not legal; give at most 65536',
         ),
         (['--data_path', 'a\0b'], 'data_path: .* is not legal; give a text'),
+        (['--data_path', 'a\udcff'], r"data_path: 'a\\udcff' is not legal; give a text"),
         (
             ['--do_train', 'True', '--output_path', 'a[1]/b'],
             r'output_path a\[1\]/b: TensorFlow takes',

@@ -103,3 +103,10 @@ def test_a_report_that_cannot_be_written(tmp_path, capsys):
         command.main([str(tmp_path)])
     assert stop.value.code == 2
     assert capsys.readouterr().err == 'error: %s: File exists\n' % (tmp_path / 'plots')
+
+
+def test_half_a_character(tmp_path, text_only):
+    """JSON can hold one, UTF-8 cannot."""
+    (tmp_path / 'eval.json').write_text('{"top1": 0.5, "classes": ["\\ud800", "b"]}')
+    np.save(str(tmp_path / 'confusion.npy'), np.array([[3, 1], [0, 4]]))
+    assert '\\ud800' in report.write(tmp_path).read_text()
