@@ -87,6 +87,7 @@ class SlowFilesFirst(LoadFileScheduling):
         super()._assign_work_unit(node)
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist, too
 def pytest_xdist_make_scheduler(config, log):
     return SlowFilesFirst(config, log) if config.getvalue('dist') == 'loadfile' else None
 
