@@ -56,17 +56,18 @@ class _Stopwatch(tf.train.SessionRunHook):
 
 
 def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: int) -> float:
-    """Returns the images per second of a pipeline with nothing behind it; the first batches, which
-    were read ahead, are not counted.
+    """Returns the images per second of a pipeline with nothing behind it, over `steps` batches and
+    at least a second; the first batches, which were read ahead, are not counted.
     """
     with tf.Graph().as_default(), tf.Session() as session:
         batch = tf.data.make_one_shot_iterator(pipeline()).get_next()['label'].op
         for _ in range(10):
             session.run(batch)
-        start = time.perf_counter()
-        for _ in range(steps):
+        start, done, seconds = time.perf_counter(), 0, 0.0
+        while done < steps or seconds < 1:
             session.run(batch)
-        return steps * batch_size / (time.perf_counter() - start)
+            done, seconds = done + 1, time.perf_counter() - start
+        return done * batch_size / seconds
 
 
 def train_rate(
