@@ -1,12 +1,11 @@
 """The checkpoints of DeepLabV3-ResNeSt: which flags fit them, and how its authors name variables.
 
-Layouts are told apart by variable names alone; whatever else a training checkpoint holds (optimizer
-slots, averages, global_step) is ignored. A backbone is the paper's network without its heads: what
+Variable names alone tell layouts apart. A backbone is the paper's network without its heads: what
 `from_torch` makes of ImageNet weights.
 """
 
 import re
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -70,9 +69,9 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
 
     Args:
       state: conv1.0.weight, layer1.0.conv2.fc1.weight, ... (kernels OIHW). The classifier `fc` and
-      the counters `num_batches_tracked` have no place in a segmentation network and are left out.
+      the counters `num_batches_tracked` are left out.
     Returns:
-      Our variable names -> float32 arrays (kernels HWIO); the heads' are not among them.
+      Our variable names -> float32 arrays (kernels HWIO), without the heads'.
     Raises:
       UserError: naming the tensors, if any is missing, left over or of another shape.
     """
@@ -98,15 +97,11 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
     }
 
 
-def _depth(names: Iterable[str], block: str) -> Optional[int]:
-    """The depth whose stages have as many blocks as there are names that fit `block`, a pattern
-    with the stage's number left open.
-    """
-    names = list(names)
-    blocks = tuple(
-        sum(1 for name in names if re.fullmatch(block % stage, name)) for stage in (1, 2, 3, 4)
-    )
-    return next((depth for depth in backbone.BLOCKS if backbone.BLOCKS[depth] == blocks), None)
+def _depth(names: Collection[str], block: str) -> Optional[int]:
+    """The depth with as many blocks in each stage as names fit `block` with the stage's number."""
+    patterns = [re.compile(block % stage) for stage in (1, 2, 3, 4)]
+    found = tuple(len(list(filter(pattern.fullmatch, names))) for pattern in patterns)
+    return next((depth for depth, blocks in backbone.BLOCKS.items() if blocks == found), None)
 
 
 def _backbone_shapes(depth: int, width: float) -> Dict[str, List[int]]:

@@ -48,23 +48,15 @@ def listed(place: pathlib.Path) -> List[File]:
         with zipfile.ZipFile(str(place)) as archive:
             return [File(str(place), name) for name in archive.namelist() if not name.endswith('/')]
     except ZIP_ERRORS as error:
+        what = 'not a whole zip archive (%s)' % error
         with open(str(place), 'rb') as source:
-            is_page = source.read(100).lstrip()[:1] == b'<'
-        raise UserError(
-            '%s: %s; download it again'
-            % (
-                place,
-                'a web page, not a zip archive: the download needs a login'
-                if is_page
-                else 'not a whole zip archive (%s)' % error,
-            )
-        )
+            if source.read(100).lstrip()[:1] == b'<':
+                what = 'a web page, not a zip archive: the download needs a login'
+        raise UserError('%s: %s; download it again' % (place, what))
 
 
 def places(source: pathlib.Path) -> List[pathlib.Path]:
-    """Returns the zip files and extracted folders that --source means; a zip file, which is whole,
-    goes before the folder beside it.
-    """
+    """Returns the zip files and extracted folders of a --source; a zip goes before its folder."""
     if source.is_file() or source.name in ARCHIVES and source.is_dir():
         return [source]
     if not source.is_dir():
@@ -78,11 +70,10 @@ def places(source: pathlib.Path) -> List[pathlib.Path]:
     ]
     found = [place for place in found if place.exists()]
     if not found:
-        inside = [entry.name for entry in source.iterdir()]
+        inside = some(entry.name for entry in source.iterdir())
         raise UserError(
             '--source %s: holds neither %s nor %s nor %s/ nor %s/ (found: %s); name the folder that'
-            ' does, or the zip files'
-            % ((source,) + tuple(ARCHIVES.values()) + tuple(ARCHIVES) + (some(inside),))
+            ' does, or the zip files' % (source, *ARCHIVES.values(), *ARCHIVES, inside)
         )
     return found
 
@@ -91,34 +82,22 @@ def find(sources: Sequence[pathlib.Path]) -> Found:
     """Returns every image and every label file. UserError for a source of something else."""
     found: Found = {(kind, split): {} for kind in ARCHIVES for split in cityscapes.COUNTS}
     for place in [place for source in sources for place in places(source)]:
-        files = listed(place)
-        matches = [
-            (match, file)
-            for match, file in ((FILE.fullmatch(file.path), file) for file in files)
-            if match
-        ]
-        if not matches:
-            inside = (
-                {'/'.join(pathlib.PurePosixPath(file.path).parts[:2]) for file in files}
-                if place.is_file()
-                else ()
-            )
+        files = {file: FILE.fullmatch(file.path) for file in listed(place)}
+        if not any(files.values()):
+            inside = '%d other images' % len(files)
+            if files and place.is_file():
+                inside = some({'/'.join(file.path.split('/')[:2]) for file in files})
             raise UserError(
                 '%s: holds no SPLIT/CITY/*_leftImg8bit.png or *_gtFine_labelIds.png (found: %s); of'
                 ' the downloads of Cityscapes give %s'
-                % (
-                    place,
-                    some(inside) if inside else '%d other images' % len(files),
-                    ' and '.join(ARCHIVES.values()),
-                )
+                % (place, inside, ' and '.join(ARCHIVES.values()))
             )
-        for match, file in matches:
-            kind, split, _, name = match.groups()
-            if name in found[kind, split]:
-                raise UserError(
-                    '%s: is also in %s; name one of them' % (file, found[kind, split][name])
-                )
-            found[kind, split][name] = file
+        for file, match in files.items():
+            if match:
+                kind, split, _, name = match.groups()
+                other = found[kind, split].setdefault(name, file)
+                if other is not file:
+                    raise UserError('%s: is also in %s; name one of them' % (file, other))
     return found
 
 
@@ -126,10 +105,8 @@ def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, 
     """Returns the images of each split with their labels, sorted by name. UserError, or a warning,
     if Cityscapes has more or less.
     """
-    for kind in ARCHIVES:
-        if not any(found[kind, split] for split in cityscapes.COUNTS) and (
-            kind == IMAGES or set(splits) != {'test'}
-        ):
+    for kind in [IMAGES] if set(splits) == {'test'} else ARCHIVES:
+        if not any(found[kind, split] for split in cityscapes.COUNTS):
             raise UserError(
                 '--source: holds no %s/{train,val,test}; add %s' % (kind, ARCHIVES[kind])
             )
@@ -137,46 +114,32 @@ def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, 
     problems = []
     for split in splits:
         images = found[IMAGES, split]
-        labels = (
-            found[LABELS, split] if split != 'test' else dict.fromkeys(images)
-        )  # the labels that gtFine has for test are dummies
-        for these, others, what in (
-            (images, labels, 'images have no label'),
-            (labels, images, 'labels have no image'),
+        # The labels that gtFine has for test are dummies.
+        labels = dict.fromkeys(images) if split == 'test' else found[LABELS, split]
+        for alone, what in (
+            (set(images) - set(labels), 'images have no label'),
+            (set(labels) - set(images), 'labels have no image'),
         ):
-            alone = set(these) - set(others)
             problems += ['%d %s %s (%s)' % (len(alone), split, what, some(alone))] if alone else []
-        items[split] = [
-            (name, images[name], labels[name]) for name in sorted(set(images) & set(labels))
-        ]
-        more = len(items[split]) - cityscapes.COUNTS[split]
+        names = sorted(set(images) & set(labels))
+        items[split] = [(name, images[name], labels[name]) for name in names]
+        more = len(names) - cityscapes.COUNTS[split]
         if more:
+            what = 'images' if split == 'test' else 'images with labels'
+            which = 'too many' if more > 0 else 'missing'
             problems.append(
-                'found %d %s images%s, %d are %s'
-                % (
-                    len(items[split]),
-                    split,
-                    '' if split == 'test' else ' with labels',
-                    abs(more),
-                    'too many' if more > 0 else 'missing',
-                )
+                'found %d %s %s, %d are %s' % (len(names), split, what, abs(more), which)
             )
     if problems and not (allow_partial and any(items.values())):
-        raise UserError(
-            'not all of Cityscapes: %s; complete it%s'
-            % (
-                '; '.join(problems),
-                '' if allow_partial else ', or use what is there with --allow_partial',
-            )
-        )
-    for problem in problems:
-        sys.stderr.write('warning: %s\n' % problem)
+        hint = '' if allow_partial else ', or use what is there with --allow_partial'
+        raise UserError('not all of Cityscapes: %s; complete it%s' % ('; '.join(problems), hint))
+    sys.stderr.writelines('warning: %s\n' % problem for problem in problems)
     return {split: content for split, content in items.items() if content}
 
 
 @functools.lru_cache(maxsize=None)
 def opened(archive: str) -> zipfile.ZipFile:
-    """Opens an archive, once a process: it takes a while to read the list of 20000 members."""
+    """Opens an archive, once a process: reading the list of 20000 members takes a while."""
     return zipfile.ZipFile(archive)
 
 
@@ -193,11 +156,10 @@ def decode(file: File, is_label: bool) -> np.ndarray:
     UserError names a file that is not whole or of another kind.
     """
     try:
-        data = (
-            opened(file.archive).read(file.path)
-            if file.archive
-            else pathlib.Path(file.path).read_bytes()
-        )
+        if file.archive:
+            data = opened(file.archive).read(file.path)
+        else:
+            data = pathlib.Path(file.path).read_bytes()
     except (OSError, *ZIP_ERRORS) as error:
         raise unusable(file, 'it cannot be read: %s' % error)
     if data[:8] != b'\x89PNG\r\n\x1a\n' or len(data) < 33:
@@ -206,15 +168,11 @@ def decode(file: File, is_label: bool) -> np.ndarray:
         raise unusable(file, 'it is cut off')
     depth, kind = data[24], data[25]  # of the PNG header; OpenCV would scale 4 bits to 8
     if is_label and (depth, kind) != (8, 0):
-        raise unusable(
-            file,
-            'it has %d bits %s, where label ids have 8 bits grey'
-            % (depth, PNG_KINDS.get(kind, 'of an unknown kind')),
-        )
+        found = depth, PNG_KINDS.get(kind, 'of an unknown kind')
+        raise unusable(file, 'it has %d bits %s, where label ids have 8 bits grey' % found)
+    mode = cv2.IMREAD_UNCHANGED if is_label else cv2.IMREAD_COLOR
     try:
-        pixels = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if is_label else cv2.IMREAD_COLOR
-        )
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error as error:
         raise unusable(file, ' '.join(str(error).split()))
     if pixels is None:
@@ -228,15 +186,10 @@ def train_ids(file: File) -> np.ndarray:
     present = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
     wrong = [int(id) for id in present if id >= cityscapes.LABELS and id != IGNORE]
     if wrong:
-        raise unusable(
-            file,
-            'it holds the ids %s, where label ids are 0 to %d'
-            % (some(wrong), cityscapes.LABELS - 1),
-        )
+        why = 'it holds the ids %s, where label ids are 0 to %d'
+        raise unusable(file, why % (some(wrong), cityscapes.LABELS - 1))
     if IGNORE in present and all(present[:-1] < len(cityscapes.CLASSES)):
         # Label ids hardly ever include 255, and nearly always vegetation, sky or cars, above 20.
-        raise unusable(
-            file,
-            'it looks like train ids (255, and else nothing above 18), where label ids are needed',
-        )
+        why = 'it looks like train ids (255, and else nothing above 18), where label ids are needed'
+        raise unusable(file, why)
     return cityscapes.TRAIN_IDS[label]

@@ -39,7 +39,7 @@ class ResNeStConfig(Config):
     width: PositiveFloat = option(
         1.0, 'multiplies the number of filters; below 1 for small tasks and tests', most=16
     )
-    num_classes: PositiveInt = option(19, 'classes')
+    num_classes: PositiveInt = option(19, 'classes', least=2, most=255)
     variant: Literal['paper', 'mmsegmentation', 'port'] = option(
         'paper',
         "paper: the authors' network; mmsegmentation: with that library's head; port: the published"
@@ -50,18 +50,20 @@ class ResNeStConfig(Config):
         'height and width of the pooling window in pixels of the features, an eighth of the image;'
         ' []: the whole image',
     )
-    dropout_rate: NonNegativeFloat = option(0.0, 'before the classifiers')
+    dropout_rate: NonNegativeFloat = option(0.0, 'before the classifiers', below=1)
     head_rate_factor: PositiveFloat = option(
         1.0, "multiplies the learning rate of both heads (the authors' recipe: 10)"
     )
     aspp_dropout: NonNegativeFloat = option(
-        0.0, 'share of the channels dropped after ASPP (variant paper; the authors: 0.5)'
+        0.0, 'share of the channels dropped after ASPP (variant paper; the authors: 0.5)', below=1
     )
     sync_bn: Optional[bool] = option(
         None, 'batch norm over the images of all devices; None: if there is more than one'
     )
-    crop_height: PositiveInt = option(512, 'of the random crop', group='Training images', most=8192)
-    crop_width: PositiveInt = option(1024, 'of the random crop', most=8192)
+    crop_height: PositiveInt = option(
+        512, 'of the random crop', group='Training images', least=SMALLEST, most=8192
+    )
+    crop_width: PositiveInt = option(1024, 'of the random crop', least=SMALLEST, most=8192)
     min_scale: PositiveFloat = option(
         0.5, 'smallest factor that an image is scaled by before the crop'
     )
@@ -69,7 +71,9 @@ class ResNeStConfig(Config):
         2.0, 'largest factor that an image is scaled by before the crop', most=16
     )
     crop_max_share: PositiveFloat = option(
-        1.0, 'draw a crop again, up to 10 times, of which one class fills this share or more'
+        1.0,
+        'draw a crop again, up to 10 times, of which one class fills this share or more; 1: off',
+        most=1,
     )
     crop_fill: Literal['mean', 'black'] = option(
         'mean', 'colour beside an image that is smaller than the crop'
@@ -89,7 +93,10 @@ class ResNeStConfig(Config):
         'all', 'pixels whose number the mean loss divides by; the others add nothing'
     )
     ohem_threshold: PositiveFloat = option(
-        0.7, 'ohem: pixels whose class has at least this probability are easy', loss=('ohem',)
+        0.7,
+        'ohem: pixels whose class has at least this probability are easy',
+        most=1,
+        loss=('ohem',),
     )
     ohem_min_kept: PositiveInt = option(
         100000, 'ohem: at least so many pixels an image count, easy or not', loss=('ohem',)
@@ -98,22 +105,26 @@ class ResNeStConfig(Config):
         1024,
         'of the images that are evaluated, and of the exported model',
         group='Evaluation',
+        least=SMALLEST,
         most=8192,
     )
     image_width: PositiveInt = option(
-        2048, 'of the images that are evaluated, and of the exported model', most=8192
+        2048,
+        'of the images that are evaluated, and of the exported model',
+        least=SMALLEST,
+        most=8192,
     )
     eval_mode: Literal['whole', 'slide'] = option(
         'whole', 'slide: in overlapping windows of the size of a crop'
     )
     slide_height: Optional[PositiveInt] = option(
-        None, 'slide: height of a window; None: --crop_height', eval_mode=('slide',)
+        None, 'slide: height of a window; None: --crop_height', least=SMALLEST, eval_mode=('slide',)
     )
     slide_width: Optional[PositiveInt] = option(
-        None, 'slide: width of a window; None: --crop_width', eval_mode=('slide',)
+        None, 'slide: width of a window; None: --crop_width', least=SMALLEST, eval_mode=('slide',)
     )
     slide_stride: PositiveFloat = option(
-        2 / 3, 'slide: share of a window from one to the next', eval_mode=('slide',)
+        2 / 3, 'slide: share of a window from one to the next', most=1, eval_mode=('slide',)
     )
     eval_scales: List[float] = option(
         [1.0], 'average over the image at these scales, such as [0.5,0.75,1,1.25,1.5,1.75]', most=8
@@ -196,9 +207,30 @@ class ResNeStConfig(Config):
 
     def check(self) -> None:
         super().check()
-        self._check_network()
-        self._check_training()
-        self._check_evaluation()
+        if self.aspp_dropout and self.variant != 'paper':
+            self.refuse('aspp_dropout', 'give 0, or variant paper, which alone has it')
+        if self.variant == 'port' and self.depth != 50:
+            self.refuse('depth', "the port's network has depth 50; give 50, or variant paper")
+        if len(self.image_pooling) not in (0, 2) or any(side < 1 for side in self.image_pooling):
+            self.refuse(
+                'image_pooling',
+                'give [height, width] in pixels of the features, such as [33, 65], or [] for the'
+                ' whole image',
+            )
+        if self.variant == 'port' and self.image_pooling not in ([], [7, 7]):
+            self.refuse('image_pooling', 'variant port pools over [7, 7]; leave it out')
+        if self.min_scale > self.max_scale:
+            self.refuse('min_scale', 'it is above max_scale, %g' % self.max_scale)
+        if self.loss == 'ohem' and self.label_smoothing:
+            self.refuse('label_smoothing', 'loss ohem has none; give 0')
+        if self.head_rate_factor != 1 and self.optimizer not in ('momentum', 'sgd'):
+            self.refuse('head_rate_factor', 'give 1, or optimizer momentum or sgd')
+        shortest = min(self.image_height, self.image_width)
+        if not self.eval_scales or min(self.eval_scales) * shortest < SMALLEST:
+            self.refuse(
+                'eval_scales',
+                'give at least one, and none that makes a side shorter than %d pixels' % SMALLEST,
+            )
 
     def check_device(self, device: str) -> None:
         if device != 'npu':
@@ -210,55 +242,7 @@ class ResNeStConfig(Config):
         elif max(self.eval_scales) * self.image_width > WIDEST_ON_NPU:
             scale = int(100 * WIDEST_ON_NPU / self.image_width) / 100
             legal = 'at most %.2f for images %d pixels wide' % (scale, self.image_width)
-            self._refuse('eval_scales', why % legal + '; or give --eval_mode slide')
+            self.refuse('eval_scales', why % legal + '; or give --eval_mode slide')
         for name in names:
             if getattr(self, name) > WIDEST_ON_NPU:
-                self._refuse(name, why % ('at most %d' % WIDEST_ON_NPU))
-
-    def _refuse(self, name: str, rule: str) -> None:
-        raise UserError('%s: %s is not legal; %s' % (name, getattr(self, name), rule))
-
-    def _check_network(self) -> None:
-        if not 2 <= self.num_classes <= 255:
-            self._refuse('num_classes', '2 to 255, as 255 marks pixels that do not count')
-        for name in ('dropout_rate', 'aspp_dropout'):
-            if getattr(self, name) >= 1:
-                self._refuse(name, '0 <= %s < 1' % name)
-        if self.aspp_dropout and self.variant != 'paper':
-            self._refuse('aspp_dropout', 'give 0, or variant paper, which alone has it')
-        if self.variant == 'port' and self.depth != 50:
-            self._refuse('depth', "the port's network has depth 50; give 50, or variant paper")
-        if len(self.image_pooling) not in (0, 2) or any(side < 1 for side in self.image_pooling):
-            self._refuse(
-                'image_pooling',
-                'give [height, width] in pixels of the features, such as [33, 65], or [] for the'
-                ' whole image',
-            )
-        if self.variant == 'port' and self.image_pooling not in ([], [7, 7]):
-            self._refuse('image_pooling', 'variant port pools over [7, 7]; leave it out')
-
-    def _check_training(self) -> None:
-        if self.min_scale > self.max_scale:
-            self._refuse('min_scale', 'it is above max_scale, %g' % self.max_scale)
-        if self.crop_max_share > 1:
-            self._refuse('crop_max_share', 'it is a share; 1 switches it off')
-        if self.ohem_threshold > 1:
-            self._refuse('ohem_threshold', 'it is a probability')
-        if self.loss == 'ohem' and self.label_smoothing:
-            self._refuse('label_smoothing', 'loss ohem has none; give 0')
-        if self.head_rate_factor != 1 and self.optimizer not in ('momentum', 'sgd'):
-            self._refuse('head_rate_factor', 'give 1, or optimizer momentum or sgd')
-
-    def _check_evaluation(self) -> None:
-        sides = 'crop_height crop_width image_height image_width slide_height slide_width'
-        for name in sides.split():
-            if getattr(self, name) is not None and getattr(self, name) < SMALLEST:
-                self._refuse(name, 'give at least %d' % SMALLEST)
-        if self.slide_stride > 1:
-            self._refuse('slide_stride', 'above 1 the windows would leave gaps')
-        shortest = min(self.image_height, self.image_width)
-        if not self.eval_scales or min(self.eval_scales) * shortest < SMALLEST:
-            self._refuse(
-                'eval_scales',
-                'give at least one, and none that makes a side shorter than %d pixels' % SMALLEST,
-            )
+                self.refuse(name, why % ('at most %d' % WIDEST_ON_NPU))

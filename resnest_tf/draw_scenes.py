@@ -20,27 +20,25 @@ import numpy as np
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common import files  # noqa: E402
-from common.data import preparation  # noqa: E402
+from common.data import preparation, record_writer  # noqa: E402
 from common.errors import UserError, entry_point  # noqa: E402
 from resnest_tf import street  # noqa: E402
 from resnest_tf.scene import Scene  # noqa: E402
 
 CITIES = {'train': 'drawnham', 'val': 'sketchford'}
-LIMITS = {
-    'train': (0, 10**6),
-    'val': (0, 10**6),
-    'height': (32, 4096),
-    'width': (32, 8192),
-    'seed': (0, 2**32 - 1),
+FLAGS = {  # name: (default, least, most, help)
+    'train': (480, 0, 10**6, 'scenes to train on'),
+    'val': (60, 0, 10**6, 'scenes to validate on'),
+    'height': (128, 32, 4096, 'in pixels'),
+    'width': (256, 32, 8192, 'in pixels'),
+    'seed': (1, 0, 2**32 - 1, 'another seed gives other scenes'),
 }
 
 
 def draw(
     seed: int, split: str, number: int, height: int, width: int
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Returns (image uint8 [height, width, 3] in BGR order, label ids uint8 [height, width]): the
-    same for the same arguments.
-    """
+    """Returns (image uint8 BGR [height, width, 3], label ids uint8 [height, width])."""
     scene = Scene(np.random.RandomState([seed, list(CITIES).index(split), number]), height, width)
     street.draw(scene)
     return scene.photograph(), scene.ids
@@ -49,17 +47,16 @@ def draw(
 def write(folder: pathlib.Path, flags) -> None:
     """Writes leftImg8bit/ and gtFine/."""
     for split, city in CITIES.items():
-        places = [
-            (folder / kind / split / city, ending)
-            for kind, ending in (('leftImg8bit', 'leftImg8bit'), ('gtFine', 'gtFine_labelIds'))
-        ]
-        for place, _ in places:
-            place.mkdir(parents=True)
+        image = '{0}/leftImg8bit/{1}/{2}/{2}_000000_%06d_leftImg8bit.png'
+        label = '{0}/gtFine/{1}/{2}/{2}_000000_%06d_gtFine_labelIds.png'
+        pictures = [pathlib.Path(name.format(folder, split, city)) for name in (image, label)]
+        for file in pictures:
+            file.parent.mkdir(parents=True)
         for number in range(getattr(flags, split)):
             scene = draw(flags.seed, split, number, flags.height, flags.width)
-            for (place, ending), pixels in zip(places, scene):
-                file = place / ('%s_000000_%06d_%s.png' % (city, number, ending))
-                file.write_bytes(cv2.imencode('.png', pixels)[1].tobytes())
+            for file, pixels in zip(pictures, scene):
+                data = cv2.imencode('.png', pixels)[1].tobytes()
+                file.with_name(file.name % number).write_bytes(data)
 
 
 @entry_point
@@ -67,26 +64,16 @@ def main(arguments: Optional[List[str]] = None) -> None:
     parser = preparation.Parser(
         'python -m resnest_tf.draw_scenes', __doc__, 'leftImg8bit/ and gtFine/'
     )
-    for name, default, text in (
-        ('train', 480, 'scenes to train on'),
-        ('val', 60, 'scenes to validate on'),
-        ('height', 128, 'in pixels'),
-        ('width', 256, 'in pixels'),
-        ('seed', 1, 'another seed gives other scenes'),
-    ):
-        text = '%s (default: %d)' % (text, default)
+    for name, (default, _, _, text) in FLAGS.items():
+        text += ' (default: %d)' % default
         parser.add_argument('--' + name, type=int, default=default, help=text)
     flags = parser.parse_args(arguments)
-    for name, (low, high) in LIMITS.items():
-        if not low <= getattr(flags, name) <= high:
+    for name, (_, least, most, _) in FLAGS.items():
+        if not least <= getattr(flags, name) <= most:
             raise UserError(
-                '--%s: found %d, legal are %d to %d' % (name, getattr(flags, name), low, high)
+                '--%s: found %d, legal are %d to %d' % (name, getattr(flags, name), least, most)
             )
-    if flags.output.exists() and (not flags.output.is_dir() or any(flags.output.iterdir())):
-        raise UserError(
-            '--output %s already exists and is not empty; remove it or name another folder'
-            % flags.output
-        )
+    record_writer.require_empty(flags.output)
     with files.atomic(flags.output) as folder:
         write(folder, flags)
     sys.stderr.write(

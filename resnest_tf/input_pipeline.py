@@ -1,8 +1,6 @@
-"""Cityscapes records -> batches: scaling, cropping, photometric distortion, normalisation, and the
-published port's pipeline.
-
-Host: uint8, in the order of channels that the network was trained in; of a training image only the
-pixels that its crop shows are worked on. Device: normalisation, so that uint8 crosses to it.
+"""Cityscapes records -> batches. Host: uint8, in the order of channels that the network was trained
+in; of a training image only the pixels that its crop shows are scaled and distorted. Device:
+normalisation.
 """
 
 import functools
@@ -52,19 +50,11 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
     channels are in RGB order, or BGR if `cfg.bgr`. The records are ours or the published port's,
     which have no `filename`. UserError names a record that cannot be used.
     """
-    batch_size = batch['mask'].shape.as_list()[0]
     size = (cfg.crop_height, cfg.crop_width) if training else (cfg.image_height, cfg.image_width)
-    outputs = {
-        'image': (tf.uint8, (batch_size,) + size + (3,)),
-        'label': (tf.uint8, (batch_size,) + size),
-    }
+    outputs = {'image': (tf.uint8, (*size, 3)), 'label': (tf.uint8, size)}
     rasters = Rasters(folder, cfg.num_classes, cfg.verify_records)
     load = functools.partial(_load, rasters, cfg, training, size)
-    features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
-    features['mask'] = batch['mask']
-    if not training:
-        features['id'] = tf.cast(batch['id'], tf.int32)
-    return features
+    return sampling.load(load, batch, training, outputs)
 
 
 def _load(
@@ -99,7 +89,7 @@ def _whole_image(raster: Raster, cfg, pixels: np.ndarray, classes: np.ndarray) -
 
 
 def _ordered(bgr: np.ndarray, cfg) -> np.ndarray:
-    """The channels in the order that the network takes."""
+    """The channels in the network's order."""
     return bgr if cfg.bgr else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -107,8 +97,8 @@ def _ordered(bgr: np.ndarray, cfg) -> np.ndarray:
 
 
 def window(length: int, crop: int, scale: float, draw: float) -> Tuple[int, int, int]:
-    """One axis of a crop of a scaled image: the first of the source pixels it shows, their number,
-    and how many pixels of the crop they fill.
+    """One axis of a crop of a scaled image: the first source pixel that it shows, their number, and
+    how many pixels of the crop they fill.
     """
     count = max(1, int(round(crop / scale)))
     if count <= length:
@@ -117,8 +107,8 @@ def window(length: int, crop: int, scale: float, draw: float) -> Tuple[int, int,
 
 
 def _place(raster: Raster, scale: float, draws: Draws, cfg) -> Tuple[Tuple, Tuple]:
-    """The windows of the rows and of the columns of a crop. A crop of which one class fills
-    cfg.crop_max_share or more is drawn again, at most 10 times (mmsegmentation's cat_max_ratio).
+    """A crop's windows of rows and of columns, drawn again up to 10 times while one class fills
+    cfg.crop_max_share or more of it (mmsegmentation's cat_max_ratio).
     """
     places = [[draws.top, draws.left]]
     if cfg.crop_max_share < 1:
@@ -144,19 +134,17 @@ def random_crop(raster: Raster, draws: Draws, cfg, pixels: np.ndarray, classes: 
     """Fills pixels, uint8 [h,w,3], and classes, uint8 [h,w], from a BGR image and its label.
 
     As if the image were scaled by a factor uniform in [min_scale, max_scale] (bilinearly, the label
-    to the nearest pixel), cropped at a uniform place, mirrored and distorted. But a crop starts and
-    ends between two source pixels, so that no others are read: its ends are up to half a source
-    pixel from where the factor puts them. An image that is then smaller than the crop is padded on
-    the right and below, with black or with the mean colour, which normalisation makes 0, and the
-    label 255.
+    to the nearest pixel), cropped at a uniform place, mirrored and distorted. But a crop takes
+    whole source pixels: its ends are up to half of one from where the factor puts them. An image
+    that is smaller than the crop is padded on the right and below, with black or with the mean
+    colour, which normalisation makes 0, and the label 255.
     """
     scale = cfg.min_scale + draws.scale * (cfg.max_scale - cfg.min_scale)
     (y, height, filled_height), (x, width, filled_width) = _place(raster, scale, draws, cfg)
     size = filled_width, filled_height
     image, label = raster.image(y, height), raster.label(y, height)
     crop = cv2.resize(image[:, x : x + width], size, interpolation=cv2.INTER_LINEAR)
-    # Not INTER_NEAREST, whose places are half a pixel of the crop further left and up than
-    # INTER_LINEAR's.
+    # INTER_NEAREST would be half a pixel of the crop further left and up than INTER_LINEAR.
     crop_label = cv2.resize(label[:, x : x + width], size, interpolation=cv2.INTER_NEAREST_EXACT)
     crop = _ordered(distort(crop, draws) if cfg.photometric else crop, cfg)
     if cfg.flip and draws.flip < 0.5:
@@ -169,12 +157,11 @@ def random_crop(raster: Raster, draws: Draws, cfg, pixels: np.ndarray, classes: 
 
 
 def distort(pixels: np.ndarray, draws: Draws) -> np.ndarray:
-    """Returns uint8 BGR [h,w,3] in other colours, as mmsegmentation's PhotoMetricDistortion, in its
-    order:
+    """Returns uint8 BGR [h,w,3] in other colours, as mmsegmentation's PhotoMetricDistortion.
 
-    brightness +-32, contrast x 0.5 to 1.5, saturation x 0.5 to 1.5, hue -18 to 17 of 180 (2 degrees
-    each); for one image in two contrast comes last instead. Each is done to one image in two: a
-    draw below 1/2 leaves it out. Every step truncates to whole levels of 0..255.
+    In this order: brightness +-32, contrast x 0.5 to 1.5, saturation x 0.5 to 1.5, hue -18 to 17 of
+    180 (2 degrees each); for one image in two contrast comes last. Each is done to one image in
+    two, and truncates to whole levels of 0..255.
     """
 
     def amount(draw: float, low: float, high: float, none: float) -> float:
@@ -205,7 +192,7 @@ def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def augment(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
-    """Does nothing on the device: crop, mirror and colours are the host's."""
+    """Does nothing: crop, mirror and colours are the host's."""
     return features
 
 
@@ -216,7 +203,7 @@ def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
 
 
 def class_names(metadata: Dict, cfg) -> List[str]:
-    """Returns the names of the classes by a dataset.json's content, [] if it does not say."""
+    """Returns the names of the classes by a dataset.json, [] if it does not say."""
     return list(metadata.get('classes', []))
 
 
@@ -230,9 +217,7 @@ def channel_statistics(cfg) -> Tuple[List[float], List[float]]:
 
 
 def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
-    """Returns pipelines for common.benchmark: `port` is the published port's on the same records:
-    one size, all in float32 on the host.
-    """
+    """Returns `port`, the published port's pipeline: one size, all in float32 on the host."""
     schema = {
         key: tf.io.FixedLenFeature([], tf.string if kind is bytes else tf.int64)
         for key, kind in FEATURES.items()

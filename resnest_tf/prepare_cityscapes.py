@@ -35,20 +35,15 @@ SHARD_BYTES = 200e6
 def encode(item: Item, height: int, width: int) -> Dict[str, Any]:
     """Returns the features of a record. UserError names a file that cannot be used."""
     name, image, label = item
-    values = (
-        decode(image, False),
-        (train_ids(label) if label else np.full((height, width), IGNORE, np.uint8)),
-    )
-    for file, value in zip((image, label), values):
+    pixels = decode(image, False)
+    classes = train_ids(label) if label else np.full((height, width), IGNORE, np.uint8)
+    for file, value in ((image, pixels), (label, classes)):
         if value.shape[:2] != (height, width):
-            raise unusable(
-                file,
-                'found %dx%d pixels, expected %dx%d as the others have'
-                % (value.shape[1], value.shape[0], width, height),
-            )
+            why = 'found %dx%d pixels, expected %dx%d as the others have'
+            raise unusable(file, why % (*value.shape[1::-1], width, height))
     return {
-        'image': values[0].tobytes(),
-        'label': values[1].tobytes(),
+        'image': pixels.tobytes(),
+        'label': classes.tobytes(),
         'height': height,
         'width': width,
         'channels': 3,
@@ -57,9 +52,7 @@ def encode(item: Item, height: int, width: int) -> Dict[str, Any]:
 
 
 def prepared(path: pathlib.Path, allow_partial: bool) -> bool:
-    """Whether the split was prepared before. UserError if something else, or less than is asked
-    for, is in its place.
-    """
+    """Returns whether the split was prepared before; UserError if something else is there."""
 
     def fits(folder: records.Folder) -> bool:
         is_whole = allow_partial or folder.metadata.get('complete')
@@ -69,9 +62,7 @@ def prepared(path: pathlib.Path, allow_partial: bool) -> bool:
 
 
 def image_size(items: Sequence[Item], skip_corrupt: int) -> Tuple[int, int]:
-    """(height, width) of the first image that can be read; all must have it, as evaluation takes
-    whole images.
-    """
+    """(height, width) of the first image that can be read; all must have it."""
     for number, (_, image, _) in enumerate(items):
         try:
             return decode(image, False).shape[:2]
@@ -81,25 +72,18 @@ def image_size(items: Sequence[Item], skip_corrupt: int) -> Tuple[int, int]:
 
 
 def check_space(output: pathlib.Path, counts: Dict[str, int], size: int) -> None:
-    """Says what will be written, `counts` records of `size` bytes; UserError if the disk has no
-    room for it.
-    """
+    """Says what will be written, `counts` records of `size` bytes; UserError without room."""
     needed = size * sum(counts.values())
+    records_of = ' and '.join('%d %s records' % (count, split) for split, count in counts.items())
     sys.stderr.write(
-        '%s: writing %.3g GB, %s of %.3g MB\n'
-        % (
-            output,
-            needed / 1e9,
-            ' and '.join('%d %s records' % (count, split) for split, count in counts.items()),
-            size / 1e6,
-        )
+        '%s: writing %.3g GB, %s of %.3g MB\n' % (output, needed / 1e9, records_of, size / 1e6)
     )
-    unfinished = sum(
+    unfinished = sum(  # record_writer.write goes on there
         file.stat().st_size for split in counts for file in output.glob('.%s.unfinished/*' % split)
-    )  # record_writer.write goes on there
-    place = next(
-        folder for folder in [output.resolve(), *output.resolve().parents] if folder.exists()
     )
+    place = output.resolve()
+    while not place.exists():
+        place = place.parent
     free = shutil.disk_usage(str(place)).free
     if needed > free + unfinished:
         raise UserError(
@@ -110,14 +94,11 @@ def check_space(output: pathlib.Path, counts: Dict[str, int], size: int) -> None
 
 def schema(height: int, width: int) -> Dict[str, Dict]:
     """Returns what dataset.json says of the records' features."""
-    shapes = {'image': [height, width, 3], 'label': [height, width]}
     return {
-        **{key: {'kind': 'bytes', 'dtype': 'uint8', 'shape': shapes[key]} for key in shapes},
-        **{
-            key: {'kind': 'int64', 'dtype': 'int64', 'shape': []}
-            for key in ('height', 'width', 'channels')
-        },
-        'filename': {'kind': 'bytes', 'dtype': 'string', 'shape': []},
+        'image': preparation.pixels(height, width, 3),
+        'label': preparation.pixels(height, width),
+        **dict.fromkeys(('height', 'width', 'channels'), preparation.INT64),
+        'filename': preparation.TEXT,
     }
 
 
@@ -150,7 +131,7 @@ def write(flags, split: str, items: Sequence[Item], height: int, width: int) -> 
 
 
 def prepare(flags) -> None:
-    """Writes the splits that are asked for, or that the source has, and that the output has not."""
+    """Writes the splits that are asked for or that the source has, and that the output lacks."""
     asked = [split for split in cityscapes.COUNTS if split in (flags.splits or cityscapes.COUNTS)]
     todo = [split for split in asked if not prepared(flags.output / split, flags.allow_partial)]
     if not todo:

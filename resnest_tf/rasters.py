@@ -1,5 +1,5 @@
-"""Raw images and their labels in records: read whole and checked the first time in a process, later
-only the rows that are needed.
+"""Raw images and labels in records: read whole and checked the first time in a process, later only
+the rows that are needed.
 """
 
 import os
@@ -68,28 +68,22 @@ class Rasters:
             image, label = _arrays(found, self._num_classes)
         except ValueError as error:
             raise self.folder.record_error(id, error, name.decode('utf-8', 'replace'))
-        raster = Raster(*label.shape, str(file), 0, 0, (image, label))
-        places = (
-            {}
-            if self._verify
-            else tfrecord.locate(payload, {key: found[key] for key in ('image', 'label')})
-        )
-        if places:
-            at = {key + '_at': start + tfrecord.HEADER + place for key, place in places.items()}
-            self._known[id] = raster._replace(arrays=None, **at)
-        return raster
+        if not self._verify:
+            places = [tfrecord.locate(payload, key, found[key]) for key in ('image', 'label')]
+            if min(places) >= 0:
+                at = [start + tfrecord.HEADER + place for place in places]
+                self._known[id] = Raster(*label.shape, str(file), *at)
+        return Raster(*label.shape, str(file), 0, 0, (image, label))
 
 
 def _arrays(example: Dict, num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Views of a record's contents, BGR [H,W,3] and classes [H,W]. ValueError says what is wrong
-    with them.
-    """
+    """Views of a record's contents, BGR [H,W,3] and classes [H,W]; ValueError if they are wrong."""
     shape = tuple(example[key] or 0 for key in _NUMBERS)
     height, width, channels = shape
     if min(height, width) < 1 or channels != 3:
         raise ValueError(
-            'it has height %d, width %d and %d channels (0: none given), an image has 3 channels;'
-            ' give Cityscapes records' % shape
+            'it has height %d, width %d and %d channels (0: none given), not 3 channels; give'
+            ' Cityscapes records' % shape
         )
     for key, size in (('image', height * width * 3), ('label', height * width)):
         found = len(example[key] or b'')

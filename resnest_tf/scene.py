@@ -1,6 +1,4 @@
-"""A canvas in perspective: a picture and its labels, drawn together, what is farther first, and
-photographed as a camera would.
-"""
+"""A canvas in perspective: a picture and its labels, drawn together, what is farther first."""
 
 from typing import Sequence, Tuple
 
@@ -13,7 +11,7 @@ SKIES = [(235, 190, 140), (225, 205, 180), (205, 200, 195), (180, 172, 168), (19
 
 
 def rectangle(first: Sequence, second: Sequence) -> Tuple[np.ndarray, np.ndarray]:
-    """Returns the corners of a rectangle from its two limits along each axis."""
+    """Returns the corners of a rectangle, given its limits along each axis."""
     return np.array(first)[[0, 1, 1, 0]], np.array(second)[[0, 0, 1, 1]]
 
 
@@ -46,8 +44,8 @@ class Scene:
         return self.random.uniform() < probability
 
     def tint(self, colours: Sequence, spread: float) -> np.ndarray:
-        """Returns one of the colours, up to `spread` brighter or darker and half of that bluer,
-        greener or redder.
+        """Returns one of the colours, up to `spread` brighter and half of that bluer, greener or
+        redder, or less.
         """
         colour = np.array(colours[self.random.randint(len(colours))])
         brighter = self.uniform(-spread, spread)
@@ -57,11 +55,10 @@ class Scene:
 
     def project(self, x, y, z) -> np.ndarray:
         """Returns the pixels [n, 2] of points of the world, numbers or sequences."""
-        x, y, z = np.asarray(x, float), np.asarray(y, float), np.asarray(z, float)
-        points = np.empty((max(x.size, y.size, z.size), 2))
-        points[:, 0] = self.centre + self.focal * x / z
-        points[:, 1] = self.horizon + self.focal * (self.eye - y) / z
-        return points
+        x, y, z = np.broadcast_arrays(x, y, z)
+        across = self.centre + self.focal * x / z
+        down = self.horizon + self.focal * (self.eye - y) / z
+        return np.stack([across, down], axis=1)
 
     def fill(self, points: np.ndarray, colour: np.ndarray, label: int, z: float = 0) -> None:
         """Fills a polygon of [n, 2] pixels, z metres away."""
@@ -86,9 +83,8 @@ class Scene:
         across, ahead = rectangle(x, z)
         self.fill(self.project(across, 0, ahead), colour, label, z[0])
 
-    def blob(
-        self, x: float, y: float, z: float, radii: Tuple[float, float], colour, label: int
-    ) -> None:
+    def blob(self, x: float, y: float, z: float, radii: Sequence, colour, label: int) -> None:
+        """Draws an ellipse that faces the camera."""
         angle = np.linspace(0, 2 * np.pi, 16)
         self.front(x + radii[0] * np.cos(angle), y + radii[1] * np.sin(angle), z, colour, label)
 
@@ -102,9 +98,7 @@ class Scene:
     # ---- the camera
 
     def photograph(self) -> np.ndarray:
-        """Returns the picture as a camera gives it: exposure, colour cast, uneven light, blur and
-        noise.
-        """
+        """Returns the picture with exposure, colour cast, uneven light, blur and noise."""
         light = cv2.resize(
             self.random.normal(1, 0.07, (4, 8)).astype(np.float32),
             (self.width, self.height),

@@ -1,7 +1,5 @@
-"""What stands and moves in a drawn street: sky, ground, houses, trees, poles, people and cars.
-
-Classes share their colours (houses, cars, poles and clothes of any grey, brown, green or blue;
-asphalt, slabs and overcast sky), so that shape and place must be learned.
+"""What stands and moves in a drawn street. Classes share their colours (houses, cars, poles and
+clothes; asphalt, slabs and overcast sky), so that shape and place must be learned.
 """
 
 import numpy as np

@@ -1,18 +1,15 @@
-"""Test-time augmentation: evaluation scores the network's logits of the whole image, or an average
-over several views of it.
+"""Test-time augmentation, as in mmsegmentation, so that its published figures compare:
 
   cfg.eval_mode 'whole'    the network sees the whole image at once
   cfg.eval_mode 'slide'    it sees overlapping windows; where they overlap their logits are averaged
   cfg.eval_scales          it sees the image at each of these scales; the probabilities are averaged
   cfg.eval_flip            it sees the mirrored image as well, at every scale
 
-Windows and averages follow mmsegmentation, so that its published figures compare. Windows and views
-are static and unrolled, without control flow. They are chained, so that the memory is that of one
+Windows and views are unrolled, without control flow, and chained, so that the memory is that of one
 view or, with 'slide', of one row of windows, which is one batch.
 """
 
 import contextlib
-import math
 from typing import Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -25,14 +22,11 @@ def inference(network: Network, images: tf.Tensor, cfg) -> tf.Tensor:
     """Builds the graph. With 'whole', scale 1 and no mirror it is that of network(images).
 
     Args:
-      network: float32 [n, h, w, 3] -> logits [n, h, w, C], for any h and w; its variables are
-      shared by all calls.
+      network: float32 [n, h, w, 3] -> logits [n, h, w, C], for any h and w; all calls share its
+      variables.
       images: float32 [1, H, W, 3], normalised; the shape is static.
-      cfg: eval_mode, eval_scales, eval_flip; slide_height, slide_width (None: crop_height,
-      crop_width), slide_stride.
     Returns:
-      float32 [1, H, W, C]: logits if there is one scale and no mirror, else the logarithm of the
-      mean probability.
+      float32 [1, H, W, C]: logits if there is one view, else the logarithm of the mean probability.
     """
     size = images.shape.as_list()[1:3]
     views = [
@@ -58,7 +52,7 @@ def inference(network: Network, images: tf.Tensor, cfg) -> tf.Tensor:
 
 @contextlib.contextmanager
 def _after(tensor: Optional[tf.Tensor]) -> Iterator[None]:
-    """The scope of one call of the network, which waits for what the calls before it made."""
+    """The scope of a call of the network, which waits for the result of the calls before it."""
     with tf.control_dependencies([] if tensor is None else [tensor]):
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             yield
@@ -75,9 +69,7 @@ def _mirror(x: tf.Tensor, mirrored: bool) -> tf.Tensor:
 
 
 def _slide(network: Network, image: tf.Tensor, cfg) -> tf.Tensor:
-    """[1, h, w, 3] -> logits [1, h, w, C], averaged over windows. A side that is shorter than a
-    window is taken whole.
-    """
+    """[1, h, w, 3] -> logits [1, h, w, C], averaged over windows; a shorter side is taken whole."""
     _, height, width, _ = image.shape.as_list()
     window_height, tops = _windows(height, cfg.slide_height or cfg.crop_height, cfg.slide_stride)
     window_width, lefts = _windows(width, cfg.slide_width or cfg.crop_width, cfg.slide_stride)
@@ -94,7 +86,7 @@ def _slide(network: Network, image: tf.Tensor, cfg) -> tf.Tensor:
             row = _place(row, 1, top, height)
             total = row if total is None else tf.add(total, row)
     rows, columns = _covered(height, window_height, tops), _covered(width, window_width, lefts)
-    # Multiplied in the graph, which would hold a constant of [h, w, 1] otherwise.
+    # Multiplied in the graph, or that would hold a constant of [h, w, 1].
     return total / tf.multiply(rows[:, None, None], columns[:, None])
 
 
@@ -110,9 +102,8 @@ def _windows(side: int, window: int, share: float) -> Tuple[int, List[int]]:
     moved back to end with the side.
     """
     window, step = min(window, side), max(1, int(round(share * window)))
-    return window, [
-        min(number * step, side - window) for number in range(math.ceil((side - window) / step) + 1)
-    ]
+    last = side - window
+    return window, [*range(0, last, step), last]
 
 
 def _covered(side: int, window: int, starts: List[int]) -> np.ndarray:

@@ -1,8 +1,5 @@
 """The checkpoints of wide residual networks: whose they are, which flags fit them, and how the
-paper's authors name theirs.
-
-Layouts are told apart by variable names alone. Whatever else a training checkpoint holds (optimizer
-slots, moving averages, global_step) is ignored: it never has the name of a model's variable.
+paper's authors name theirs. Variable names alone tell layouts apart.
 """
 
 import re
@@ -41,9 +38,7 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     elif {'conv2d/bias', 'conv2d_1/kernel', 'output/kernel'} <= set(shapes):
         variant = 'port'
         norms = _count(shapes, r'batch_normalization(_\d+)?/gamma')
-        blocks, rest = divmod(
-            norms - 1, 6
-        )  # two in a block of each of three groups, one in the head
+        blocks, rest = divmod(norms - 1, 6)  # two a block of three groups; one in the head
         kernel = shapes['conv2d_1/kernel']
     else:
         return None
@@ -51,15 +46,9 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     if rest or blocks < 1 or len(kernel) != 4 or kernel[3] % 16 or len(classifier) != 2:
         return None
     depth, widen_factor, num_classes = 6 * blocks + 4, kernel[3] // 16, classifier[1]
-    what = 'a WRN-%d-%d with %d classes of %s' % (
-        depth,
-        widen_factor,
-        num_classes,
-        _PUBLISHERS[variant],
-    )
-    return Description(
-        what, dict(variant=variant, depth=depth, widen_factor=widen_factor, num_classes=num_classes)
-    )
+    what = 'a WRN-%d-%d with %d classes of ' % (depth, widen_factor, num_classes)
+    flags = dict(variant=variant, depth=depth, widen_factor=widen_factor, num_classes=num_classes)
+    return Description(what + _PUBLISHERS[variant], flags)
 
 
 def _count(names, pattern: str) -> int:
@@ -76,8 +65,7 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
     'paper'.
 
     Args:
-      state: the tensors of their model.pt7: conv0, group0.block0.conv0, ..., bn.weight, fc.weight
-        (kernels OIHW).
+      state: their model.pt7: conv0, group0.block0.conv0, ..., bn.weight, fc.weight (kernels OIHW).
     Returns:
       Our variable names -> float32 arrays (kernels HWIO).
     Raises:
@@ -91,8 +79,8 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         )
     if kernel.shape[0] % 16:
         raise UserError(
-            'group0.block0.conv0 has %d filters; it must be a multiple of 16, because widen factors'
-            ' are whole numbers here' % kernel.shape[0]
+            'group0.block0.conv0 has %d filters; it must be a multiple of 16, as widen factors are'
+            ' whole numbers' % kernel.shape[0]
         )
     blocks = [re.match(r'group\d\.block(\d+)\.', name) for name in state]
     last = max(int(block.group(1)) for block in blocks if block)

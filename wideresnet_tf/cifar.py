@@ -1,5 +1,5 @@
-"""The official CIFAR archives (https://www.cs.toronto.edu/~kriz/cifar.html): finding, reading and
-decoding them in their python and binary forms, packed or unpacked.
+"""The official CIFAR archives (https://www.cs.toronto.edu/~kriz/cifar.html), in their python and
+binary forms, packed or unpacked.
 """
 
 import io
@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Tuple
 import numpy as np
 
 from common.data import preparation
-from common.errors import UserError
+from common.errors import UserError, some
 from common.files import checksum
 
 CLASSES = {'cifar10': 10, 'cifar100': 100}
@@ -20,9 +20,7 @@ SUPERCLASSES = {'cifar10': 1, 'cifar100': 20}
 
 
 class Form(NamedTuple):
-    """One official archive: its file name and MD5, the folder inside, the files in that folder, and
-    which of them has the class names.
-    """
+    """One official archive: its file name and MD5, the folder inside, and the files in that."""
 
     dataset: str
     archive: str
@@ -85,8 +83,8 @@ FORMS = [
 
 
 def read(source: pathlib.Path, dataset: str, verify: bool) -> Tuple[Form, str, Dict[str, bytes]]:
-    """Returns the form of the data set at `source` or in it, where it is, and its files (name ->
-    content), those that are there; nothing is unpacked to disk. verify: checks an archive's MD5.
+    """Returns the form of the data set at `source` or in it, where it is, and {name: content} of
+    those of its files that are there. verify: checks an archive's MD5.
     """
     if source.is_file():
         return read_archive(source, dataset, verify)
@@ -104,32 +102,29 @@ def read(source: pathlib.Path, dataset: str, verify: bool) -> Tuple[Form, str, D
             present = [name for name in form.files if (folder / name).is_file()]
             if set(present) & set(form.train):
                 return form, str(folder), {name: (folder / name).read_bytes() for name in present}
+    archives, folders = zip(*((form.archive, form.folder) for form in forms))
     raise UserError(
         '--source %s: holds no %s; put %s there, or the folder %s'
-        % (
-            source,
-            dataset,
-            ' or '.join(form.archive for form in forms),
-            ' or '.join(form.folder for form in forms),
-        )
+        % (source, dataset, ' or '.join(archives), ' or '.join(folders))
     )
 
 
 def read_archive(
     path: pathlib.Path, dataset: str, verify: bool
 ) -> Tuple[Form, str, Dict[str, bytes]]:
-    """As `read`, of a packed archive. UserError if it is damaged or another one."""
+    """As `read`, of a packed archive; UserError if it is damaged or another one."""
     if verify:
         _check_md5(path, dataset)
-    wanted = {(form.folder, name): form for form in FORMS for name in form.files}
-    contents: Dict[Form, Dict[str, bytes]] = {}
+    folders = {form.folder: form for form in FORMS}
+    contents: Dict[str, Dict[str, bytes]] = {}
     try:
         with tarfile.open(str(path)) as archive:
             for member in preparation.members(archive):
-                place = tuple(pathlib.PurePosixPath(member.name).parts[-2:])
-                if place in wanted:
-                    files = contents.setdefault(wanted[place].archive, {})
-                    files[place[1]] = archive.extractfile(member).read()
+                place = pathlib.PurePosixPath(member.name)
+                form = folders.get(place.parent.name)
+                if form and place.name in form.files:
+                    content = archive.extractfile(member).read()
+                    contents.setdefault(form.archive, {})[place.name] = content
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError('%s: not a readable tar archive (%s); download it again' % (path, error))
     found = [form for form in FORMS if form.archive in contents]
@@ -144,11 +139,10 @@ def read_archive(
 def _check_md5(path: pathlib.Path, dataset: str) -> None:
     found = checksum(path, 'md5')
     if found not in {form.md5 for form in FORMS}:
-        named = [form.md5 for form in FORMS if form.archive == path.name] or [
-            form.md5 for form in FORMS if form.dataset == dataset
-        ]
+        named = [form.md5 for form in FORMS if form.archive == path.name]
+        named = named or [form.md5 for form in FORMS if form.dataset == dataset]
         raise UserError(
-            '%s: found MD5 %s (%d bytes), expected %s; download it again, or use it as it is with'
+            '%s: found MD5 %s (%d bytes), expected %s; download it again, or accept it with'
             ' --no_verify' % (path, found, path.stat().st_size, ' or '.join(named))
         )
 
@@ -195,9 +189,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickle(content: bytes, label: str) -> Dict[str, object]:
-    """A python archive's dict, keys as str. UserError if it is anything but a pickled dict of
-    arrays and containers.
-    """
+    """A python archive's dict, keys as str; UserError for another pickle."""
     try:
         loaded = _Unpickler(io.BytesIO(content), encoding='bytes').load()
         return {
@@ -214,7 +206,7 @@ def _unpickle(content: bytes, label: str) -> Dict[str, object]:
 
 def decode(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns images uint8 [n,32,32,3], fine labels [n] and coarse labels [n] (zeros for CIFAR-10)
-    of a data file. UserError, which names it as `label`, if it is damaged.
+    of a data file, which errors call `label`.
     """
     planes, fine, coarse = (_binary if form.is_binary else _python)(content, form, label)
     for labels, count in ((fine, CLASSES[form.dataset]), (coarse, SUPERCLASSES[form.dataset])):
@@ -230,8 +222,8 @@ def _binary(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndar
     width = 3074 if two else 3073
     if len(content) % width or not content:
         raise UserError(
-            '%s: found %d bytes, not a multiple of the %d of one record; it is cut off or another'
-            ' file' % (label, len(content), width)
+            '%s: found %d bytes, not a multiple of the %d of a record; download it again'
+            % (label, len(content), width)
         )
     rows = np.frombuffer(content, np.uint8).reshape(-1, width)
     return rows[:, -3072:], rows[:, -3073], rows[:, 0] * two
@@ -245,9 +237,7 @@ def _python(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndar
         fine = np.asarray(loaded['fine_labels' if two else 'labels'])
         coarse = np.asarray(loaded['coarse_labels']) if two else np.zeros_like(fine)
     except KeyError as error:
-        raise UserError(
-            '%s: lacks the key %s; found %s' % (label, error, ', '.join(map(str, loaded)))
-        )
+        raise UserError('%s: lacks the key %s; found %s' % (label, error, some(map(str, loaded))))
     whole = planes.dtype == np.uint8 and fine.ndim == 1 and fine.shape == coarse.shape
     if not whole or planes.shape != (len(fine), 3072):
         raise UserError(
@@ -258,7 +248,7 @@ def _python(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndar
 
 
 def class_names(content: bytes, form: Form, label: str) -> List[str]:
-    """Returns the names of the (fine) classes; `content` is of the file form.names."""
+    """Returns the names of the (fine) classes by the content of form.names."""
     if form.is_binary:
         names = content.decode('utf-8', 'replace').split()
     else:

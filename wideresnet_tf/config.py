@@ -13,7 +13,6 @@ from common.configuration.fields import (
     option,
 )
 from common.configuration.settings import Config
-from common.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +22,12 @@ class WideResNetConfig(Config):
     default_recipe = pathlib.Path(__file__).parent / 'configs' / 'wrn28_10_cifar100_port.yaml'
     depth: PositiveInt = option(28, 'layers: 6n+4', group='Network', most=1204)
     widen_factor: PositiveInt = option(10, 'k: the groups have 16k, 32k and 64k filters', most=100)
-    num_classes: PositiveInt = option(100, 'classes', most=1000000)
+    num_classes: PositiveInt = option(100, 'classes', least=2, most=1000000)
     variant: Literal['paper', 'port', 'mindspore'] = option(
         'paper', 'which published graph; see model.py'
     )
     dropout_rate: NonNegativeFloat = option(
-        0.0, 'in every block; see the model files for the place (paper: 0.3)'
+        0.0, 'in every block; see the model files for the place (paper: 0.3)', below=1
     )
     label: Literal['fine_label', 'coarse_label'] = option(
         'fine_label',
@@ -53,7 +52,7 @@ class WideResNetConfig(Config):
         0.0, 'largest change of brightness, of 255 (published port: 63)', most=255
     )
     contrast: NonNegativeFloat = option(
-        0.0, 'largest change of contrast: a factor of 1 +- this (published port: 0.8)'
+        0.0, 'largest change of contrast: a factor of 1 +- this (published port: 0.8)', most=1
     )
     cutout: NonNegativeInt = option(0, 'side of the square that is cut out; 0: off', most=32)
     mixup: NonNegativeFloat = option(
@@ -66,22 +65,10 @@ class WideResNetConfig(Config):
         super().check()
         if self.depth < 10 or (self.depth - 4) % 6:
             lower = max(10, self.depth - (self.depth - 4) % 6)
-            raise UserError(
-                'depth: %d is not legal; a wide residual network has 6n+4 layers, at least 10; the'
-                ' nearest are %d and %d' % (self.depth, lower, max(16, lower + 6))
+            self.refuse(
+                'depth',
+                'a wide residual network has 6n+4 layers, at least 10; the nearest are %d and %d'
+                % (lower, max(16, lower + 6)),
             )
-        if self.num_classes < 2:
-            raise UserError(
-                'num_classes: %d is not legal; a classifier has at least 2' % self.num_classes
-            )
-        if self.dropout_rate >= 1:
-            raise UserError(
-                'dropout_rate: %s is not legal; 0 <= dropout_rate < 1' % self.dropout_rate
-            )
-        if self.contrast > 1:
-            raise UserError('contrast: %s is not legal; 0 <= contrast <= 1' % self.contrast)
         if self.loss == 'focal' and self.mixup:
-            raise UserError(
-                'mixup: %s is not legal with loss focal, which has one label an image; give 0'
-                % self.mixup
-            )
+            self.refuse('mixup', 'loss focal has one label an image; give 0')

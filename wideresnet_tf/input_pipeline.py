@@ -1,7 +1,5 @@
-"""CIFAR records -> batches: parsing, augmentation, normalisation, and the data sets' constants.
-
-Host: uint8 images, decoded once and kept in memory (150 MB), cropped and mirrored. Device: colour,
-Cutout, mixup and normalisation, so that uint8 crosses to it.
+"""CIFAR records -> batches. Host: uint8 images, decoded once and kept in memory (150 MB), cropped
+and mirrored. Device: colour, Cutout, mixup and normalisation.
 """
 
 import functools
@@ -31,9 +29,7 @@ STATISTICS = {
 
 
 class Draws(NamedTuple):
-    """The uniform numbers that augment an image, in the order of the transformations: one image's,
-    or columns [B] of a batch.
-    """
+    """The uniform numbers [B] that augment images, in the order of the transformations."""
 
     crop_y: np.ndarray
     crop_x: np.ndarray
@@ -55,17 +51,14 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
     The records have the published port's schema. UserError (see records.user_error) names a record
     that is not this network's.
     """
-    batch_size = batch['mask'].shape.as_list()[0]
-    outputs = {'image': (tf.uint8, (batch_size,) + SHAPE), 'label': (tf.int32, [batch_size])}
+    outputs = {'image': (tf.uint8, SHAPE), 'label': (tf.int32, ())}
     if training and cfg.mixup:
-        outputs['mixup'] = (tf.float32, [batch_size])
+        outputs['mixup'] = (tf.float32, ())
     load = functools.partial(_load, folder, cfg, training)
-    features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
+    features = sampling.load(load, batch, training, outputs)
     if training and (cfg.brightness or cfg.contrast or cfg.cutout):
         features['draws'] = batch['draws']
-    if not training:
-        features['id'] = tf.cast(batch['id'], tf.int32)
-    return dict(features, mask=batch['mask'])
+    return features
 
 
 def _load(folder: Folder, cfg, training: bool, ids: np.ndarray, draws: np.ndarray):
@@ -95,23 +88,14 @@ def _decoded(folder: Folder, label: str, num_classes: int) -> Tuple[np.ndarray, 
     for start in range(0, folder.count, 1000):  # not all at once, to take the memory once
         ids = range(start, min(start + 1000, folder.count))
         for id, found in zip(ids, folder.examples(ids, {'image': bytes, label: int})):
-            image, number = found['image'], found[label]
-            if image is None or len(image) != size:
-                raise folder.record_error(
-                    id,
-                    'its image has %d bytes, not the %d of a 32x32 RGB image; give CIFAR records'
-                    % (len(image or b''), size),
-                )
+            image, number = found['image'] or b'', found[label]
+            if len(image) != size:
+                why = 'its image has %d bytes, not the %d of a 32x32 RGB image; give CIFAR records'
+                raise folder.record_error(id, why % (len(image), size))
             if number is None or not 0 <= number < num_classes:
-                raise folder.record_error(
-                    id,
-                    'it has %s; legal with --num_classes %d are 0 to %d'
-                    % (
-                        'no ' + label if number is None else '%s %d' % (label, number),
-                        num_classes,
-                        num_classes - 1,
-                    ),
-                )
+                stated = 'no ' + label if number is None else '%s %d' % (label, number)
+                why = 'it has %s; legal with --num_classes %d are 0 to %d'
+                raise folder.record_error(id, why % (stated, num_classes, num_classes - 1))
             images[id] = np.frombuffer(image, np.uint8).reshape(SHAPE)
             labels[id] = number
     return images, labels
@@ -146,32 +130,27 @@ def _mean(images: tf.Tensor, cfg) -> tf.Tensor:
 
 
 def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
-    """Turns [B,32,32,3] in 0..255 into the network's float32 input.
-
-    per_image is tf.image.per_image_standardization (the published port).
-    """
+    """Turns [B,32,32,3] in 0..255 into the network's float32 input."""
     images = tf.cast(images, tf.float32)
     if cfg.normalization == 'half':
         return images / 127.5 - 1.0
-    if cfg.normalization == 'per_image':
-        centred = images - tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
+    if cfg.normalization == 'per_image':  # as tf.image.per_image_standardization
+        centred = images - _mean(images, cfg)
         deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=[1, 2, 3], keepdims=True))
-        return centred / tf.maximum(deviation, 1.0 / (SHAPE[0] * SHAPE[1] * SHAPE[2]) ** 0.5)
+        return centred / tf.maximum(deviation, 1.0 / np.prod(SHAPE) ** 0.5)
     mean, std = STATISTICS[cfg.normalization]
     return (images - tf.constant(mean)) / tf.constant(std)
 
 
 def channel_statistics(cfg) -> Optional[Tuple[List[float], List[float]]]:
-    """Returns (mean, deviation) of the channels in units of 0..255 with which `normalize` is (x -
-    mean) / deviation; None if it is not (per_image).
+    """Returns (mean, deviation) of the channels, in units of 0..255, if `normalize` is (x - mean) /
+    deviation, else None (per_image).
     """
     return STATISTICS.get(cfg.normalization)
 
 
 def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
-    """Returns pipelines for common.benchmark: `port` crops and mirrors image by image, as the
-    published port does.
-    """
+    """Returns `port`, the published port's pipeline, which crops and mirrors image by image."""
     schema = {
         'image': tf.io.FixedLenFeature([], tf.string),
         cfg.label: tf.io.FixedLenFeature([], tf.int64),
@@ -189,16 +168,10 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
 
 
 def class_names(metadata: Dict, cfg) -> List[str]:
-    """Returns the names of the classes by a dataset.json's content, [] if it does not say: it names
-    the fine ones.
-    """
+    """Returns the names of the classes, of which a dataset.json has the fine ones; else []."""
     return list(metadata.get('classes', [])) if cfg.label == 'fine_label' else []
 
 
 def decode(data: bytes, cfg) -> np.ndarray:
-    """Returns an image file's pixels as evaluation sees them, uint8 [32,32,3].
-
-    Raises ValueError for what is not an image.
-    """
-    height, width, _ = cfg.input_shape
-    return cv2.resize(images.decode(data), (width, height), interpolation=cv2.INTER_AREA)
+    """Returns an image file as evaluation sees it, uint8 [32,32,3]; ValueError for what is none."""
+    return cv2.resize(images.decode(data), SHAPE[:2], interpolation=cv2.INTER_AREA)

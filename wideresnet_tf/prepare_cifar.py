@@ -29,9 +29,9 @@ COUNTS = {
     'digits': {'train': digits.TRAIN, 'test': digits.TEST},
 }
 SCHEMA = {
-    'image': {'kind': 'bytes', 'dtype': 'uint8', 'shape': [32, 32, 3]},
-    'fine_label': {'kind': 'int64', 'dtype': 'int64', 'shape': []},
-    'coarse_label': {'kind': 'int64', 'dtype': 'int64', 'shape': []},
+    'image': preparation.pixels(32, 32, 3),
+    'fine_label': preparation.INT64,
+    'coarse_label': preparation.INT64,
 }
 Item = Tuple[bytes, int, int]  # image, fine label, coarse label
 
@@ -42,12 +42,12 @@ def encode(item: Item) -> Dict[str, object]:
 
 
 def load_digits() -> Tuple[Dict[str, List[Item]], List[str]]:
-    """Returns the items of both splits, all three colours the same, and the class names."""
+    """Returns the items of both splits, grey in three colours, and the class names."""
     splits = {
         split: [(image.repeat(3).tobytes(), int(label), 0) for image, label in zip(*content)]
         for split, content in digits.load(32).items()
     }
-    return splits, [str(name) for name in range(10)]
+    return splits, list('0123456789')
 
 
 def load_cifar(flags) -> Tuple[Dict[str, List[Item]], List[str]]:
@@ -58,48 +58,42 @@ def load_cifar(flags) -> Tuple[Dict[str, List[Item]], List[str]]:
     absent = [name for name in form.files if name not in contents]
     if absent:
         problem = '%s: lacks %s' % (place, ', '.join(absent))
-        if not flags.allow_partial or not set(absent) < set(form.train):
-            hint = '; unpack or download it again'
-            if set(absent) < set(form.train):
-                hint += ', or use what is there with --allow_partial'
-            raise UserError(problem + hint)
+        is_partial = set(absent) < set(form.train)
+        if not (is_partial and flags.allow_partial):
+            hint = ', or use what is there with --allow_partial' if is_partial else ''
+            raise UserError('%s; unpack or download it again%s' % (problem, hint))
         sys.stderr.write('warning: %s\n' % problem)
-    splits = {}
-    for split, names in (('train', form.train), ('test', [form.test])):
-        splits[split] = [
-            (image.tobytes(), int(fine), int(coarse))
-            for name in names
-            if name in contents
-            for image, fine, coarse in zip(
-                *cifar.decode(contents[name], form, '%s: %s' % (place, name))
-            )
-        ]
+    splits: Dict[str, List[Item]] = {'train': [], 'test': []}
+    for name in [*form.train, form.test]:
+        if name in contents:
+            rows = cifar.decode(contents[name], form, '%s: %s' % (place, name))
+            splits['test' if name == form.test else 'train'] += [
+                (image.tobytes(), int(fine), int(coarse)) for image, fine, coarse in zip(*rows)
+            ]
     label = '%s: %s' % (place, form.names)
     return splits, cifar.class_names(contents[form.names], form, label)
 
 
-def prepared(path: pathlib.Path, dataset: str, count: Optional[int]) -> bool:
-    """Whether the split was prepared before. UserError if something else, or not `count` records
-    (None: any number), is in its place.
-    """
+def prepared(flags, split: str) -> bool:
+    """Returns whether the split was prepared before; UserError if something else is there."""
+    any_number, count = flags.no_verify or flags.allow_partial, COUNTS[flags.dataset][split]
 
     def fits(folder: records.Folder) -> bool:
-        return folder.metadata.get('name') == dataset and count in (None, folder.count)
+        return folder.metadata.get('name') == flags.dataset and (
+            any_number or folder.count == count
+        )
 
-    expected = '%s of %s' % (count or 'any number', dataset)
-    return preparation.earlier(path, fits, expected) is not None
+    expected = '%s of %s' % ('any number' if any_number else count, flags.dataset)
+    return preparation.earlier(flags.output / split, fits, expected) is not None
 
 
 def check_counts(flags, splits: Dict[str, List[Item]]) -> None:
-    """UserError, or a warning if the user accepts any number, for a split of another size."""
+    """UserError for a split of another size, a warning if the user accepts any number."""
     for split, expected in COUNTS[flags.dataset].items():
-        if len(splits[split]) != expected:
-            problem = '%s: found %d %s images, expected %d' % (
-                flags.source,
-                len(splits[split]),
-                split,
-                expected,
-            )
+        found = len(splits[split])
+        if found != expected:
+            problem = '%s: found %d %s images, expected %d'
+            problem %= (flags.source, found, split, expected)
             if not (flags.no_verify or flags.allow_partial):
                 raise UserError(problem + '; use what is there with --no_verify')
             sys.stderr.write('warning: %s\n' % problem)
@@ -107,12 +101,7 @@ def check_counts(flags, splits: Dict[str, List[Item]]) -> None:
 
 def prepare(flags) -> None:
     """Writes output/train and output/test; what is already there stays."""
-    any_number = flags.no_verify or flags.allow_partial
-    todo = [
-        split
-        for split, count in COUNTS[flags.dataset].items()
-        if not prepared(flags.output / split, flags.dataset, None if any_number else count)
-    ]
+    todo = [split for split in COUNTS[flags.dataset] if not prepared(flags, split)]
     if not todo:
         return
     if flags.dataset == 'digits':
@@ -148,21 +137,14 @@ def main(arguments: Optional[List[str]] = None) -> None:
     parser = preparation.Parser(
         'python -m wideresnet_tf.prepare_cifar', __doc__, 'train/ and test/'
     )
-    parser.add_argument('--dataset', required=True, choices=sorted(COUNTS))
-    parser.add_argument(
-        '--source',
-        type=pathlib.Path,
-        help='the archive, or the folder that holds it (packed or not)',
-    )
-    parser.add_argument(
-        '--no_verify', action='store_true', help='accept another MD5 and number of images'
-    )
-    parser.add_argument(
-        '--allow_partial', action='store_true', help='accept missing files of training images'
-    )
-    parser.add_argument(
-        '--shards', type=preparation.at_least(1), default=10, help='files a split (default: 10)'
-    )
+    add = parser.add_argument
+    add('--dataset', required=True, choices=sorted(COUNTS))
+    source = 'the archive, or the folder that holds it (packed or not)'
+    add('--source', type=pathlib.Path, help=source)
+    add('--no_verify', action='store_true', help='accept another MD5 and number of images')
+    add('--allow_partial', action='store_true', help='accept missing files of training images')
+    shards = 'files a split (default: 10)'
+    add('--shards', type=preparation.at_least(1), default=10, help=shards)
     prepare(parser.parse_args(arguments))
 
 

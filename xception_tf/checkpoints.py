@@ -1,13 +1,11 @@
-"""The checkpoints of Xception: which flags fit them, and how Keras names their variables.
-
-The published Ascend port and this folder name variables alike, so the port's checkpoints need no
-translation. Keras files do.
+"""The checkpoints of Xception: which flags fit them, and how Keras names their variables. The
+published Ascend port names them as this folder does.
 """
 
 import collections
 import functools
 import re
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -34,8 +32,7 @@ _TENSORS = {
 def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     """Returns what a checkpoint holds, or None unless it is a whole Xception.
 
-    shapes: {variable name: shape}; whatever else a training checkpoint holds (slots, averages,
-    global_step) is ignored.
+    shapes: {variable name: shape}; others, such as slots and averages, do not matter.
     """
     layers = [
         re.fullmatch(
@@ -67,50 +64,41 @@ def classifier_scopes(cfg: XceptionConfig) -> Sequence[str]:
 def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.ndarray]:
     """Translates the layers of a Keras Xception to this network's variables.
 
-    Layers with Keras's names (block5_sepconv2_bn) are taken by them. The others are numbered by
-    their kind and matched in that order, wherever the numbers start: the four shortcuts (conv2d_5),
-    and in Keras's published files, which Keras 1 wrote, all (separableconvolution2d_7). The
-    classifier is the one layer with a matrix, whatever its name.
+    Layers with Keras's names (block5_sepconv2_bn) are taken by them. The others are matched by kind
+    and in the order of their numbers: the four shortcuts (conv2d_5), and in Keras's published
+    files, which Keras 1 wrote, all (separableconvolution2d_7). The classifier is the one layer with
+    a matrix.
 
     Args:
-      weights: {layer: {weight: array}} as common/importers/keras.py reads them.
+      weights: {layer: {weight: array}}, see common/checkpoints/importers/keras.py.
     Returns:
-      Our variable names -> float32 arrays; without dense/... if the model has no classifier
-      (include_top=False).
+      Our variable names -> float32 arrays; without dense/... if there is no classifier.
     Raises:
       UserError: naming the tensors, if any is missing, left over or of another shape.
     """
-    separable = [
-        leaves['pointwise_kernel'] for leaves in weights.values() if 'pointwise_kernel' in leaves
-    ]
+    layers = weights.values()
+    separable = [leaves['pointwise_kernel'] for leaves in layers if 'pointwise_kernel' in leaves]
     if not separable:
         raise UserError(
             'not an Xception: that would have 34 layers with a pointwise_kernel, found none among'
             ' the layers %s' % some(weights)
         )
-    matrices = [
-        leaves['kernel'] for leaves in weights.values() if np.ndim(leaves.get('kernel')) == 2
-    ]
+    matrices = [leaves['kernel'] for leaves in layers if np.ndim(leaves.get('kernel')) == 2]
     width = _width(max(kernel.shape[-1] for kernel in separable))
     wanted = _layers(width, matrices[0].shape[1] if matrices else None)
     matching = _matching(wanted, weights)
-    theirs = {
-        '%s/%s' % (layer, leaf): '%s/%s' % (matching[layer], leaf)
-        for layer, leaves in wanted.items()
-        for leaf in leaves
+    shapes = _flat({matching[layer]: leaves for layer, leaves in wanted.items()})
+    what = 'the Keras weights do not make an Xception of width %g' % width
+    arrays = account(_flat(weights), shapes, what)  # in the order of `wanted`
+    return dict(zip(_flat(wanted), arrays.values()))
+
+
+def _flat(layers: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
+    return {
+        '%s/%s' % (layer, leaf): value
+        for layer, leaves in layers.items()
+        for leaf, value in leaves.items()
     }
-    state = {
-        '%s/%s' % (layer, leaf): array
-        for layer, leaves in weights.items()
-        for leaf, array in leaves.items()
-    }
-    shapes = {
-        '%s/%s' % (matching[layer], leaf): shape
-        for layer, leaves in wanted.items()
-        for leaf, shape in leaves.items()
-    }
-    arrays = account(state, shapes, 'the Keras weights do not make an Xception of width %g' % width)
-    return {ours: arrays[name] for ours, name in theirs.items()}
 
 
 def _matching(wanted: Mapping[str, Mapping], weights: Mapping[str, Mapping]) -> Dict[str, str]:
@@ -127,19 +115,13 @@ def _matching(wanted: Mapping[str, Mapping], weights: Mapping[str, Mapping]) -> 
             numbered[_kind(leaves)].append(layer)
     for kind, layers in numbered.items():
         layers.sort(key=lambda name: int((re.findall(r'_(\d+)$', name) or ['0'])[0]))
-        rest = [
-            layer
-            for layer, leaves in wanted.items()
-            if _kind(leaves) == kind and layer not in matching
-        ]
+        rest = [name for name in wanted if name not in matching and _kind(wanted[name]) == kind]
         matching.update(zip(rest, layers))
     return {layer: matching.get(layer, layer) for layer in wanted}
 
 
 def _kind(leaves: Mapping) -> frozenset:
-    """What tells a conv from a batch norm, a separable conv and a classifier: names and ranks of
-    their tensors.
-    """
+    """What tells a conv from a batch norm or a classifier: names and ranks of their tensors."""
     return frozenset((leaf, len(getattr(value, 'shape', value))) for leaf, value in leaves.items())
 
 
@@ -156,13 +138,12 @@ def _width(filters: int) -> float:
 def _layers(width: float, num_classes: Optional[int]) -> Dict[str, Dict[str, Sequence[int]]]:
     """{layer: {leaf: shape}} of the network in creation order, without classifier for None."""
     cfg = XceptionConfig(width=width, num_classes=num_classes or 2)
-    layers: Dict[str, Dict[str, Sequence[int]]] = collections.OrderedDict()
     images = [1, model.SMALLEST, model.SMALLEST, 3]
-    for name, shape in variable_shapes(
-        lambda: model.build(tf.placeholder(tf.float32, images), cfg)
-    ).items():
+    shapes = variable_shapes(lambda: model.build(tf.placeholder(tf.float32, images), cfg))
+    layers: Dict[str, Dict[str, Sequence[int]]] = {}
+    for name, shape in shapes.items():
         layer, leaf = name.split('/')
-        layers.setdefault(layer, collections.OrderedDict())[leaf] = shape
+        layers.setdefault(layer, {})[leaf] = shape
     if num_classes is None:
         del layers['dense']
     return layers

@@ -17,7 +17,7 @@ from common.configuration.fields import (
 from common.configuration.settings import Config
 from common.devices import gpu
 from common.errors import UserError
-from xception_tf import model
+from xception_tf.model import SMALLEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +25,26 @@ class XceptionConfig(Config):
     model = 'xception'
     aliases = {'class_num': 'num_classes', 'epoch': 'epochs'}
     default_recipe = pathlib.Path(__file__).parent / 'configs' / 'xception_imagenet_port.yaml'
-    num_classes: PositiveInt = option(1000, 'classes', group='Network', most=1000000)
+    num_classes: PositiveInt = option(1000, 'classes', group='Network', least=2, most=1000000)
     width: PositiveFloat = option(
         1.0, 'multiplies the number of filters; below 1 for small tasks and tests', most=16
     )
-    dropout_rate: NonNegativeFloat = option(0.0, 'before the classifier (paper: 0.5)')
+    dropout_rate: NonNegativeFloat = option(0.0, 'before the classifier (paper: 0.5)', below=1)
     bn_decay: NonNegativeFloat = option(
         0.99,
         "of batch norm's moving averages (Keras 0.99, MindSpore 0.9); lower it for runs of few"
         ' steps',
+        below=1,
     )
     data_format: Literal['channels_last', 'channels_first'] = option(
         'channels_last', 'how the layers compute; channels_first is for gpu and npu'
     )
     image_size: PositiveInt = option(
-        299, 'images are made this many pixels high and wide; at least 71', 'Data', most=4096
+        299,
+        'images are made this many pixels high and wide; at least 71',
+        group='Data',
+        least=SMALLEST,
+        most=4096,
     )
     train_preprocessing: Literal['random_resized_crop', 'plain'] = option(
         'random_resized_crop',
@@ -55,6 +60,7 @@ class XceptionConfig(Config):
     min_area: PositiveFloat = option(
         0.08,
         'random_resized_crop: smallest share of the image that a crop keeps',
+        most=1,
         train_preprocessing=('random_resized_crop',),
     )
     flip: bool = option(
@@ -66,6 +72,7 @@ class XceptionConfig(Config):
         0.0,
         'largest change of brightness, contrast and saturation: factors of 1 +- this (MindSpore:'
         ' 0.4)',
+        most=1,
     )
     label_offset: Optional[NonNegativeInt] = option(
         None,
@@ -79,25 +86,6 @@ class XceptionConfig(Config):
 
     def check(self) -> None:
         super().check()
-        if self.num_classes < 2:
-            raise UserError(
-                'num_classes: %d is not legal; a classifier has at least 2' % self.num_classes
-            )
-        if self.image_size < model.SMALLEST:
-            raise UserError(
-                'image_size: %d is not legal; give at least %d' % (self.image_size, model.SMALLEST)
-            )
-        if self.min_area > 1:
-            raise UserError('min_area: %s is not legal; 0 < min_area <= 1' % self.min_area)
-        if self.color_jitter > 1:
-            raise UserError(
-                'color_jitter: %s is not legal; 0 <= color_jitter <= 1' % self.color_jitter
-            )
-        for name in ('dropout_rate', 'bn_decay'):
-            if getattr(self, name) >= 1:
-                raise UserError(
-                    '%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name)
-                )
         on_cpu = (
             self.device == 'cpu'
             or self.device == 'auto'

@@ -14,10 +14,10 @@ Window = Tuple[int, int, int, int]  # top, left, height, width
 
 
 def decode(data: bytes, choose: Callable[[int, int], Window], shrink_above: int = 0) -> np.ndarray:
-    """Returns the window choose(height, width) of an image file's content, uint8 RGB [H,W,3].
+    """Returns the window choose(height, width) of an image file, uint8 RGB [H,W,3].
 
-    A JPEG's window is decoded at 1/2, 1/4 or 1/8 of its size as long as it stays at least
-    `shrink_above` high and wide; 0: never. ValueError for what is not a whole image.
+    A JPEG's is decoded at 1/2, 1/4 or 1/8 of its size as long as it stays at least `shrink_above`
+    high and wide; 0: never. ValueError for what is not a whole image.
     """
     if data[:2] != b'\xff\xd8':  # a PNG that is named JPEG, say
         pixels = images.decode(data)
@@ -59,8 +59,7 @@ def _jpeg_decoder(shrink: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]
     """(JPEG, window int32 of the shrunk image) -> its pixels, uint8 RGB. shrink: 1, 2, 4 or 8."""
     with tf.Graph().as_default():
         jpeg, window = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [4])
-        # Not fancy_upscaling=False: with a window, TensorFlow 1.15's libjpeg then writes outside of
-        # its memory.
+        # With a window and fancy_upscaling=False libjpeg writes outside of its memory.
         return _callable(
             tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, ratio=shrink), [jpeg, window]
         )
@@ -77,9 +76,7 @@ def uncentred_resizer(size: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _callable(output: tf.Tensor, inputs: List[tf.Tensor]) -> Callable[..., np.ndarray]:
-    """A function of NumPy arrays that runs TensorFlow kernels in the thread that calls it, apart
-    from any training graph.
-    """
+    """A function of NumPy arrays that runs TensorFlow kernels in the thread that calls it."""
     session = tf.Session(
         graph=output.graph,
         config=tf.ConfigProto(inter_op_parallelism_threads=-1, device_count={'GPU': 0}),

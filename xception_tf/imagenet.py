@@ -1,6 +1,4 @@
-"""Where the images of ImageNet (ILSVRC2012) are: in the official archives, read in place, or in one
-folder a class.
-"""
+"""Where the images of ImageNet (ILSVRC2012) are: in the archives, read in place, or in folders."""
 
 import hashlib
 import pathlib
@@ -13,7 +11,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 import tqdm
 
 from common.data import images, preparation
-from common.errors import UserError
+from common.errors import UserError, some
 from xception_tf import imagenet_labels
 
 COUNTS = {'train': 1281167, 'val': 50000}  # of ILSVRC2012
@@ -33,7 +31,7 @@ Split = Dict[str, List[File]]  # class -> its images
 
 
 def _members(path: pathlib.Path, start: int = 0) -> List[File]:
-    """The files in the tar archive that begins at byte `start` of `path`."""
+    """The files in the tar archive at byte `start` of `path`."""
     try:
         with open(str(path), 'rb') as source:
             source.seek(start)
@@ -63,21 +61,23 @@ def train_archive(path: pathlib.Path) -> Split:
         return {pathlib.Path(outer.name).stem: files for outer, files in zip(inner, bar)}
 
 
+def _visible(folder: pathlib.Path) -> List[pathlib.Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith('.'))
+
+
 def class_folders(folder: pathlib.Path) -> Split:
     """Returns the images of FOLDER/CLASS/. UserError for a class without images: the classes after
     it would get other numbers elsewhere.
     """
     suffixes = ' '.join(images.SUFFIXES)
-    found: Split = {}
+    found: Split = {place.name: [] for place in _visible(folder) if place.is_dir()}
     others = []
-    for place in sorted(folder.iterdir()):
-        if place.is_dir() and not place.name.startswith('.'):
-            found[place.name] = []
-            for file in sorted(place.iterdir()):
-                if file.suffix.lower() in images.SUFFIXES and not file.name.startswith('.'):
-                    found[place.name].append(File(str(file), 0, -1, file.name))
-                elif not file.name.startswith('.'):
-                    others.append(str(file))
+    for name, content in found.items():
+        for file in _visible(folder / name):
+            if file.suffix.lower() in images.SUFFIXES:
+                content.append(File(str(file), 0, -1, file.name))
+            else:
+                others.append(str(file))
     if not found:
         raise UserError(
             '%s: holds no folder of a class; put images there in a folder for each class' % folder
@@ -86,7 +86,7 @@ def class_folders(folder: pathlib.Path) -> Split:
     if empty:
         raise UserError(
             '%s: no image (%s) in %s; put images there, or remove such folders'
-            % (folder, suffixes, ', '.join(empty[:10]))
+            % (folder, suffixes, some(empty))
         )
     if others:
         sys.stderr.write(
@@ -97,9 +97,7 @@ def class_folders(folder: pathlib.Path) -> Split:
 
 
 def by_number(files: Iterable[File], synsets: Sequence[str]) -> Split:
-    """Returns the official validation images, ILSVRC2012_val_00000001.JPEG etc., whose number says
-    which line of `synsets` they belong to.
-    """
+    """Returns the official validation images; their numbers are those of lines in `synsets`."""
     found: Split = {}
     for file in files:
         number = re.match(r'ILSVRC2012_val_(\d{8})\.', file.name)
@@ -115,8 +113,8 @@ def by_number(files: Iterable[File], synsets: Sequence[str]) -> Split:
 def find(
     source: pathlib.Path, split: str, val_labels: pathlib.Path
 ) -> Optional[Tuple[Split, bool]]:
-    """Returns (the split's images, whether it is the official archive or flat folder); None if the
-    source holds no such split.
+    """Returns (images, whether it is the official archive or flat folder) of a split, None without
+    one.
     """
     archive, folder = source / ARCHIVES[split], source / split
     if archive.is_file() and split == 'train':
@@ -133,9 +131,7 @@ def find(
 
 
 def hold_out(found: Split, share: float) -> Dict[str, Split]:
-    """Splits each class: its round(share x n) images whose names have the smallest SHA-256 are val,
-    whatever their order or folder.
-    """
+    """Splits each class: val has the round(share x n) images whose names hash lowest (SHA-256)."""
     splits: Dict[str, Split] = {'train': {}, 'val': {}}
     for name, files in found.items():
         ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
@@ -155,7 +151,7 @@ def check(found: Split, split: str, source: pathlib.Path, words: Dict[str, str])
     """UserError if the split is not all of ImageNet's."""
     count, classes = sum(map(len, found.values())), imagenet_labels.CLASSES
     if not is_imagenet(found) or count != COUNTS[split]:
-        missing = sorted(set(words) - set(found)) if len(words) == classes else []
+        missing = set(words) - set(found) if len(words) == classes else ()
         raise UserError(
             '%s: found %d images of %d classes, ILSVRC2012 %s has %d of %d%s; complete it, or use'
             ' what is there with --no_verify'
@@ -166,6 +162,6 @@ def check(found: Split, split: str, source: pathlib.Path, words: Dict[str, str])
                 split,
                 COUNTS[split],
                 classes,
-                ' (missing: %s)' % ', '.join(missing[:10]) if missing else '',
+                ' (missing: %s)' % some(missing) if missing else '',
             )
         )

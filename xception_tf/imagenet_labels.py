@@ -1,5 +1,5 @@
-"""Which class an official validation image has, and what the classes are called: the files of
-tensorflow/models and of ImageNet's development kit that say it.
+"""The classes of ImageNet's validation images and their names, by files of tensorflow/models or of
+the development kit.
 """
 
 import io
@@ -24,9 +24,7 @@ CLASSES = 1000  # of ILSVRC2012; the development kit also lists what they belong
 
 
 def _texts(place: pathlib.Path) -> Dict[str, bytes]:
-    """The files at `place` (a file, a folder or the packed development kit) that may say something
-    about classes: name -> content.
-    """
+    """{name: content} of what tells of classes at `place`: a file, folder or packed kit."""
     wanted = (SYNSET_LIST, GROUND_TRUTH, 'meta.mat') + WORDS
     if place.is_file() and place.name.endswith(('.tar.gz', '.tgz')):
         try:
@@ -36,9 +34,9 @@ def _texts(place: pathlib.Path) -> Dict[str, bytes]:
                     for member in preparation.members(archive)
                 }
                 return {
-                    name: archive.extractfile(member).read()
-                    for name, member in found.items()
-                    if name in wanted
+                    name: archive.extractfile(found[name]).read()
+                    for name in wanted
+                    if name in found
                 }
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise UserError('%s: not a readable archive (%s); download it again' % (place, error))
@@ -54,9 +52,7 @@ def _texts(place: pathlib.Path) -> Dict[str, bytes]:
 
 
 def validation_synsets(place: pathlib.Path) -> List[str]:
-    """Returns the synset of each official validation image, from the list of synsets or from the
-    development kit at `place`.
-    """
+    """Returns the synset of each official validation image, by the list or the kit at `place`."""
     place = place.parent if place.name in (GROUND_TRUTH, 'meta.mat') else place
     found = _texts(place)
     listed = found.get(place.name if place.is_file() else SYNSET_LIST)
@@ -70,8 +66,8 @@ def validation_synsets(place: pathlib.Path) -> List[str]:
         return lines
     if GROUND_TRUTH in found and 'meta.mat' not in found:
         raise UserError(
-            "%s: %s counts classes in the development kit's own order, which only the kit's"
-            ' meta.mat tells; put it beside, or use %s' % (place, GROUND_TRUTH, SYNSET_LIST)
+            "%s: %s counts classes in the kit's own order, which only its meta.mat tells; put it"
+            ' beside, or use %s' % (place, GROUND_TRUTH, SYNSET_LIST)
         )
     if GROUND_TRUTH not in found:
         raise UserError(
@@ -89,7 +85,7 @@ def validation_synsets(place: pathlib.Path) -> List[str]:
 
 
 def _read_meta(content: bytes, place: pathlib.Path) -> Tuple[Dict[int, str], Dict[str, str]]:
-    """Returns ({ILSVRC2012_ID: synset}, {synset: words}) of the classes by the kit's meta.mat."""
+    """Returns ({ILSVRC2012_ID: synset}, {synset: words}) of the kit's meta.mat."""
     from scipy.io import loadmat
 
     try:
@@ -106,14 +102,13 @@ def _read_meta(content: bytes, place: pathlib.Path) -> Tuple[Dict[int, str], Dic
 
 
 def read_words(source: pathlib.Path, words: Optional[pathlib.Path]) -> Dict[str, str]:
-    """Returns {synset or folder: readable name}, from --words or what lies in the source."""
+    """Returns {synset or folder: readable name} by --words or the source."""
     if words and not words.is_file():
         raise UserError('--words %s: no such file' % words)
     found = _texts(words or source)
     for name in [words.name] if words else WORDS:
         if name in found:
-            lines = [
-                line.split(None, 1) for line in found[name].decode('utf-8', 'replace').splitlines()
-            ]
-            return {line[0]: line[1].strip() for line in lines if len(line) == 2}
+            lines = found[name].decode('utf-8', 'replace').splitlines()
+            pairs = [line.split(None, 1) for line in lines]
+            return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
     return _read_meta(found['meta.mat'], source)[1] if 'meta.mat' in found else {}

@@ -1,9 +1,6 @@
-"""ImageNet records -> batches: decoding, augmentation, normalisation, and the published ways of
-preprocessing.
-
-Host: JPEG -> uint8 image of the input size; of a training image only the crop is decoded, and at
-half its size or less where it is that much too large. Device: colour and normalisation, so that
-uint8 crosses to it.
+"""ImageNet records -> batches. Host: JPEG -> uint8 image of the input size; of a training image
+only the crop is decoded, and at half its size or less where it is that much too large. Device:
+colour and normalisation.
 """
 
 import functools
@@ -57,23 +54,18 @@ def parse(batch: Dict[str, tf.Tensor], folder: Folder, cfg, training: bool) -> D
     otherwise, and the published port's, from 0. UserError (see records.user_error) names a record
     that cannot be used.
     """
-    batch_size, size = batch['mask'].shape.as_list()[0], cfg.image_size
-    outputs = {'image': (tf.uint8, [batch_size, size, size, 3]), 'label': (tf.int32, [batch_size])}
+    outputs = {'image': (tf.uint8, cfg.input_shape), 'label': (tf.int32, ())}
     load = functools.partial(_load, folder, cfg, training, _label_offset(folder, cfg))
-    features = sampling.on_host(load, [batch['id'], batch['draws']], outputs)
+    features = sampling.load(load, batch, training, outputs)
     if training and cfg.color_jitter:
         features['draws'] = batch['draws'][:, -COLOURS:]
-    if not training:
-        features['id'] = tf.cast(batch['id'], tf.int32)
-    return dict(features, mask=batch['mask'])
+    return features
 
 
 def _label_offset(folder: Folder, cfg) -> Optional[int]:
     """The first label, None if only the schema of a record tells."""
-    stated = folder.metadata.get('label_offset')
-    if cfg.label_offset is None or stated is None:
-        return stated if cfg.label_offset is None else cfg.label_offset
-    if stated != cfg.label_offset:
+    stated = folder.metadata.get('label_offset', cfg.label_offset)
+    if cfg.label_offset not in (None, stated):
         raise UserError(
             'label_offset: found %d, but the labels in %s start at %d (its dataset.json says so); '
             'use folders whose labels start alike' % (cfg.label_offset, folder.path, stated)
@@ -84,7 +76,7 @@ def _label_offset(folder: Folder, cfg) -> Optional[int]:
 def _load(
     folder: Folder, cfg, training: bool, offset: Optional[int], ids: np.ndarray, draws: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray]:
-    pixels = images.aligned((len(ids), cfg.image_size, cfg.image_size, 3))
+    pixels = images.aligned((len(ids), *cfg.input_shape))
     samples = [_Sample.of(found, offset) for found in folder.examples(ids, {**_SLIM, **_PORT})]
     for id, sample in zip(ids, samples):
         if sample.label is None or not 0 <= sample.label - sample.offset < cfg.num_classes:
@@ -134,10 +126,9 @@ class _Sample(NamedTuple):
 
 def random_window(height: int, width: int, draws: Draws, min_area: float) -> decoding.Window:
     """Returns a random crop: share of the area uniform in [min_area, 1), logarithm of the aspect
-    uniform.
+    uniform; of ten crops the first that fits, else the centre, cut to the nearest legal aspect.
 
-    As torchvision's RandomResizedCrop and MindSpore's RandomCropDecodeResize: of ten crops the
-    first that fits; if none does, the centre, cut to the nearest legal aspect.
+    As torchvision's RandomResizedCrop and MindSpore's RandomCropDecodeResize.
     """
     for area, aspect in zip(draws.areas, draws.aspects):
         area = height * width * (min_area + (1 - min_area) * area)
@@ -154,9 +145,8 @@ def random_window(height: int, width: int, draws: Draws, min_area: float) -> dec
 
 
 def random_resized_crop(data: bytes, draws: Draws, cfg) -> np.ndarray:
-    """Returns a random crop of an image file's content, resized and mirrored, uint8 [S,S,3].
-
-    ValueError for what is not an image.
+    """Returns a random crop of an image file, resized and mirrored, uint8 [S,S,3]; ValueError for
+    what is not an image.
     """
     size = cfg.image_size
     pixels = decoding.decode(
@@ -170,8 +160,8 @@ def random_resized_crop(data: bytes, draws: Draws, cfg) -> np.ndarray:
 
 
 def augment(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
-    """Applies colour jitter to float32 images in 0..255, on the device: brightness, contrast,
-    saturation, in this order, each within 1 +- cfg.color_jitter.
+    """Changes brightness, contrast and saturation of float32 images in 0..255, in this order, each
+    by a factor within 1 +- cfg.color_jitter.
     """
     if not cfg.color_jitter:
         return features
@@ -197,17 +187,14 @@ def _grey(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def decode(data: bytes, cfg) -> np.ndarray:
-    """Returns an image file's content as evaluation sees it, uint8 [S,S,3], S = cfg.image_size.
-
-    ValueError for what is not an image.
-    """
+    """Returns an image file as evaluation sees it, uint8 [S,S,3]; ValueError for what is none."""
     return _preprocess(data, cfg.image_size, cfg.eval_preprocessing)
 
 
 def _preprocess(data: bytes, size: int, method: str) -> np.ndarray:
     if method == 'plain':
         pixels = decoding.decode(data, lambda height, width: (0, 0, height, width))
-        # convertScaleAbs rounds, which moves a value by 0.5 of 255 at most; tf.round is far slower.
+        # It rounds, which moves a value by 0.5 of 255 at most; tf.round is far slower.
         return cv2.convertScaleAbs(decoding.uncentred_resizer(size)(pixels))
     pixels = images.decode(data)
     shorter = min(pixels.shape[:2])
@@ -228,12 +215,12 @@ def normalize(images: tf.Tensor, cfg) -> tf.Tensor:
 
 
 def channel_statistics(cfg) -> Tuple[List[float], List[float]]:
-    """Returns (mean, deviation) of the channels: `normalize` is (x - mean) / deviation."""
+    """Returns (mean, deviation) of the channels for `normalize`."""
     return [127.5] * 3, [127.5] * 3
 
 
 def class_names(metadata: Dict[str, Any], cfg) -> List[str]:
-    """Returns the names of the classes by a dataset.json's content, [] if it does not say."""
+    """Returns the names of the classes by a dataset.json, [] if it does not say."""
     return list(metadata.get('classes', []))
 
 
@@ -241,8 +228,8 @@ def class_names(metadata: Dict[str, Any], cfg) -> List[str]:
 
 
 def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
-    """Returns pipelines for common.benchmark: `port` is the published port's on the same records,
-    `decode` only decodes whole JPEGs, on all cores.
+    """Returns `port`, the published port's pipeline, and `decode`, which only decodes whole JPEGs
+    on all cores.
     """
 
     def pipeline(finish: Callable[[tf.Tensor], tf.Tensor], calls: int) -> tf.data.Dataset:
@@ -255,8 +242,8 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
         return sampling.stream(folder, one, cfg.batch_size, calls)
 
     def resized(pixels: tf.Tensor) -> tf.Tensor:
-        size = [cfg.image_size] * 2
-        return normalize(tf.image.resize_images(tf.cast(pixels, tf.float32), size), cfg)
+        pixels = tf.cast(pixels, tf.float32)
+        return normalize(tf.image.resize_images(pixels, cfg.input_shape[:2]), cfg)
 
     return {
         'port': lambda: pipeline(resized, 2),

@@ -34,17 +34,17 @@ from PIL import Image, UnidentifiedImageError
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, images, preparation, record_writer  # noqa: E402
-from common.errors import UserError, entry_point  # noqa: E402
+from common.errors import UserError, entry_point, some  # noqa: E402
 from common.files import naming, temporary_folder  # noqa: E402
 from xception_tf import imagenet, imagenet_labels  # noqa: E402
 
 SHARDS = {'train': 1024, 'val': 128}
 DIGITS_SIZE = 72
-_BYTES = ('encoded', 'format', 'colorspace', 'filename', 'class/synset', 'class/text')
+_TEXTS = ('encoded', 'format', 'colorspace', 'filename', 'class/synset', 'class/text')
 _NUMBERS = ('height', 'width', 'channels', 'class/label')
 SCHEMA = {
-    **{'image/' + key: {'kind': 'bytes', 'dtype': 'string', 'shape': []} for key in _BYTES},
-    **{'image/' + key: {'kind': 'int64', 'dtype': 'int64', 'shape': []} for key in _NUMBERS},
+    **{'image/' + key: preparation.TEXT for key in _TEXTS},
+    **{'image/' + key: preparation.INT64 for key in _NUMBERS},
 }
 
 
@@ -55,9 +55,8 @@ def as_jpeg(data: bytes) -> Tuple[bytes, int, int]:
     """Returns (a JPEG of one or three channels, height, width) of any image file's content. Raises
     nearly anything if it is damaged.
 
-    What is such a JPEG already stays as it is. Else - told by content, not by name: ImageNet has a
-    PNG called .JPEG and 22 CMYK JPEGs - OpenCV decodes it to RGB and it is encoded again with
-    quality 100 and full colour resolution.
+    What is no such JPEG by its content (ImageNet has a PNG called .JPEG and 22 CMYK JPEGs) becomes
+    one of RGB, quality 100 and full colour resolution.
     """
     try:
         image = Image.open(io.BytesIO(data))
@@ -74,9 +73,7 @@ def as_jpeg(data: bytes) -> Tuple[bytes, int, int]:
 def encode(
     item: Tuple[imagenet.File, int], classes: Sequence[str], names: Sequence[str], label_offset: int
 ) -> Dict[str, Any]:
-    """Returns the features of the record of (image, place of its class). UserError names an image
-    that cannot be used.
-    """
+    """Returns the features of (image, place of its class); UserError for one that is not usable."""
     file, index = item
     try:
         with open(file.path, 'rb') as source:
@@ -119,9 +116,7 @@ def write_digits(folder: pathlib.Path) -> None:
 
 
 def prepared(path: pathlib.Path) -> Optional[Dict[str, Any]]:
-    """Returns the dataset.json of a split that was prepared before, None if there is none.
-    UserError if something else is in its place.
-    """
+    """Returns the dataset.json of a split that was prepared before, None without one."""
     folder = preparation.earlier(
         path, lambda folder: 'synsets' in folder.metadata, 'images of classes with their synsets'
     )
@@ -155,22 +150,22 @@ def gather(
                 what + '; name the folder that does, or, if it holds a folder for each class, give'
                 ' --holdout SHARE (of the images for val) or --split'
             )
-    result = {
-        split: (entry[0], entry[1] or imagenet.is_imagenet(entry[0]))
-        for split, entry in found.items()
-        if entry
-    }
-    for split, (content, official) in result.items():
-        if official and not flags.no_verify:
-            imagenet.check(content, split, source, imagenet_labels.read_words(source, flags.words))
+    result = {}
+    for split, entry in found.items():
+        if entry:
+            content, official = entry[0], entry[1] or imagenet.is_imagenet(entry[0])
+            if official and not flags.no_verify:
+                words = imagenet_labels.read_words(source, flags.words)
+                imagenet.check(content, split, source, words)
+            result[split] = content, official
     return result
 
 
 def common_classes(
     flags, source: pathlib.Path, found: Dict[str, imagenet.Split], earlier: Optional[Dict]
 ) -> List[str]:
-    """Returns the classes that both splits number alike, whichever was prepared first. UserError
-    if they do not fit together, and a warning for a class that a split lacks.
+    """Returns the classes, which both splits number alike, whichever was prepared first. UserError
+    if they do not fit together, a warning for classes that a split lacks.
     """
     if earlier and earlier['label_offset'] != flags.label_offset:
         raise UserError(
@@ -179,16 +174,15 @@ def common_classes(
         )
     classes = earlier['synsets'] if earlier else sorted(found.get('train', found.get('val')))
     for split, content in found.items():
-        unknown, absent = sorted(set(content) - set(classes)), sorted(set(classes) - set(content))
+        unknown, absent = set(content) - set(classes), set(classes) - set(content)
         if unknown:
             raise UserError(
-                '%s: %s has classes that the other split lacks: %s'
-                % (source, split, ', '.join(unknown[:10]))
+                '%s: %s has classes that the other split lacks: %s' % (source, split, some(unknown))
             )
         if absent:
             sys.stderr.write(
                 'warning: %s has no image of %d of the %d classes: %s\n'
-                % (split, len(absent), len(classes), ', '.join(absent[:10]))
+                % (split, len(absent), len(classes), some(absent))
             )
     return classes
 
@@ -205,13 +199,10 @@ def prepare(flags, source: pathlib.Path) -> None:
     words = imagenet_labels.read_words(source, flags.words)
     names = [words.get(name, name) for name in classes]
     for split, (images_of, official) in found.items():
-        items = [
-            (file, index)
-            for index, name in enumerate(classes)
-            for file in sorted(images_of.get(name, []), key=lambda file: file.name)[
-                : flags.limit_per_class
-            ]
-        ]
+        items = []
+        for index, name in enumerate(classes):
+            files = sorted(images_of.get(name, []), key=lambda file: file.name)
+            items += [(file, index) for file in files[: flags.limit_per_class]]
         order = np.random.RandomState(0).permutation(len(items))
         record_writer.write(
             flags.output / split,
@@ -231,7 +222,6 @@ def prepare(flags, source: pathlib.Path) -> None:
 
 
 def parse(arguments: Optional[List[str]]):
-    """Returns the flags."""
     parser = preparation.Parser(
         'python -m xception_tf.prepare_imagenet', __doc__, 'train/ and val/'
     )
@@ -267,8 +257,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
             prepare(flags, temporary)
     elif not flags.source.is_dir():
         raise UserError(
-            '--source %s: no such folder; name the folder that holds the archives or the images,'
-            ' or: digits' % flags.source
+            '--source %s: no such folder; name the one of the archives or images, or: digits'
+            % flags.source
         )
     else:
         with naming(flags.source):

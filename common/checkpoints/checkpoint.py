@@ -21,9 +21,8 @@ class Checkpoint:
     """A TensorFlow checkpoint on disk. path: its prefix; shapes: {variable name: shape}."""
 
     def __init__(self, path: PathLike):
-        """Opens a prefix (model.ckpt-100), one of its files, or the newest of a folder.
-
-        Raises UserError if there is none or if it is damaged.
+        """Opens a prefix (model.ckpt-100), one of its files, or the newest of a folder; UserError
+        if there is none or if it is damaged.
         """
         self.path = _prefix(str(path))
         try:
@@ -33,7 +32,7 @@ class Checkpoint:
             raise self._damaged(error)
 
     def read(self, name: str) -> np.ndarray:
-        """Returns a variable's value; UserError if it is damaged."""
+        """Returns a variable's value."""
         try:
             return self._reader.get_tensor(name)
         except tf.errors.OpError as error:
@@ -41,7 +40,7 @@ class Checkpoint:
 
     @property
     def step(self) -> Optional[int]:
-        """The global step; None if the checkpoint has none, like those of the published ports."""
+        """The global step; None without one, as in the published ports' checkpoints."""
         return int(self.read('global_step')) if 'global_step' in self.shapes else None
 
     def _damaged(self, error: Exception, what: str = '') -> UserError:
@@ -80,14 +79,14 @@ def is_complete(prefix: PathLike) -> bool:
     prefix = pathlib.Path(prefix)
     if not prefix.with_name(prefix.name + '.index').is_file():
         return False
-    names = prefix.parent.glob(glob.escape(prefix.name) + '.data-*')
-    parts = [part for part in names if _FILE_SUFFIX.search(part.name)]
-    counts = {int(part.name.rsplit('-', 1)[1]) for part in parts}
-    return len(counts) == 1 and len(parts) == counts.pop()
+    files = prefix.parent.glob(glob.escape(prefix.name) + '.data-*')
+    parts = [file.name for file in files if _FILE_SUFFIX.search(file.name)]
+    counts = {int(part.rsplit('-', 1)[1]) for part in parts}
+    return counts == {len(parts)}
 
 
 def is_readable(prefix: PathLike) -> bool:
-    """Returns whether every variable of a checkpoint can be read; TensorFlow checks the sums."""
+    """Returns whether every variable can be read; TensorFlow checks the sums."""
     try:
         reader = Checkpoint(prefix)
         for name in reader.shapes:
@@ -110,8 +109,8 @@ def training_checkpoints(folder: PathLike) -> List[Tuple[int, str]]:
 def latest(folder: PathLike) -> Optional[str]:
     """Returns the prefix of the newest complete checkpoint of a folder, or None.
 
-    A training run's are found by their files. Elsewhere TensorFlow's `checkpoint` file is asked;
-    a path in it that is gone, as after a move, is looked for beside that file.
+    A run's are found by their files, others in TensorFlow's `checkpoint` file; a path in it that is
+    gone, as after a move, is looked for beside that file.
     """
     own = training_checkpoints(folder)
     if own:
@@ -125,7 +124,7 @@ def latest(folder: PathLike) -> Optional[str]:
 
 
 def require_prefix(path: str, example: str) -> None:
-    """UserError if --output `path` is a folder instead of a checkpoint's prefix."""
+    """Raises UserError if --output `path` is a folder instead of a checkpoint's prefix."""
     require_no_pattern('--output', path)
     if os.path.isdir(path) or path.endswith(os.sep):
         raise UserError(
@@ -140,11 +139,9 @@ def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:
     with temporary_folder(path.name, path.parent) as folder:
         config = tf.ConfigProto(device_count={'GPU': 0})
         with tf.Graph().as_default(), tf.Session(config=config) as session:
-            variables, feeds = {}, {}
-            for name, array in tensors.items():
-                value = tf.placeholder(array.dtype, array.shape)
-                variables[name] = tf.Variable(value)
-                feeds[value] = array
+            values = {name: tf.placeholder(x.dtype, x.shape) for name, x in tensors.items()}
+            variables = {name: tf.Variable(value) for name, value in values.items()}
+            feeds = {values[name]: array for name, array in tensors.items()}
             session.run(tf.global_variables_initializer(), feeds)
             prefix = tf.train.Saver(variables).save(
                 session, str(folder / path.name), write_meta_graph=False, write_state=False
@@ -153,9 +150,8 @@ def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:
 
 
 def move(prefix: PathLike, target: PathLike, keep: bool = False) -> None:
-    """Moves a checkpoint's files to another prefix, or copies them with `keep`.
-
-    The index moves last: without it there is no checkpoint.
+    """Moves a checkpoint to another prefix, or copies it with `keep`; last its index, without which
+    there is none.
     """
     prefix, target = pathlib.Path(prefix), pathlib.Path(target)
     index = target.with_name(target.name + '.index')
@@ -164,10 +160,7 @@ def move(prefix: PathLike, target: PathLike, keep: bool = False) -> None:
     files = prefix.parent.glob(glob.escape(prefix.name) + '.*')
     for file in sorted(files, key=lambda file: file.suffix == '.index'):
         with atomic(target.with_name(target.name + file.name[len(prefix.name) :])) as temporary:
-            if keep:
-                shutil.copyfile(str(file), str(temporary))
-            else:
-                shutil.move(str(file), str(temporary))
+            (shutil.copyfile if keep else shutil.move)(str(file), str(temporary))
 
 
 def average(paths: Sequence[str], output: PathLike) -> None:

@@ -23,16 +23,15 @@ class RestorePlan(NamedTuple):
 
 
 def variable_shapes(build: Callable[[], Any]) -> Dict[str, List[int]]:
-    """{name: shape} of the variables that build() makes, in that order, in a graph of their own."""
+    """Returns {name: shape} of the variables that build() makes, in that order."""
     with tf.Graph().as_default():
         build()
         return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
 
 
 def network_variables(task: Task, cfg: Any, training: bool = False) -> Shapes:
-    """Returns {name: shape} of the network's weights and batch-norm statistics, in creation order.
-
-    training: with those that only training has, such as an auxiliary head's.
+    """Returns {name: shape} of the network's weights and batch-norm statistics, in creation order;
+    training: also of what only training has, such as an auxiliary head.
     """
 
     def build():
@@ -74,13 +73,10 @@ def match(
 ) -> RestorePlan:
     """Finds every variable of a network in a checkpoint, averaged weights where there are some.
 
-    Args:
-      variables: {name: shape}.
-      optional: scopes whose variables may be missing or of another shape; they stay as initialised.
-      hint: what the checkpoint is, for the error.
-      unused: variables of the checkpoint that had no effect, for the report.
-    Raises:
-      UserError: naming what is missing or of another shape. A restore is never silently partial.
+    variables: {name: shape}. optional: scopes whose variables may be missing or of another shape;
+    they stay as initialised. hint: what the checkpoint is, for the error. unused: variables of the
+    checkpoint that had no effect, for the report. UserError names what else is missing or of
+    another shape.
     """
     names: Dict[str, str] = {}
     initialised, missing, wrong_shape = [], [], []
@@ -134,7 +130,7 @@ def _first(names: Sequence[str], limit: int, separator: str = ', ') -> str:
 
 
 def export(plan: RestorePlan, path: PathLike) -> None:
-    """Writes the network's weights alone, for one device: averages in their place, and the step."""
+    """Writes the network's weights alone, averages in their place, and the step."""
     tensors = {
         name: np.asarray(plan.checkpoint.read(source)) for name, source in plan.names.items()
     }

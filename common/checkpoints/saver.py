@@ -9,7 +9,7 @@ from common.errors import UserError, explanation
 
 
 class CheckpointSaver(tf.train.CheckpointSaverHook):
-    """TensorFlow's saver, except that it writes no checkpoint twice and none that is not finite."""
+    """TensorFlow's, except that it writes no checkpoint twice and none that is not finite."""
 
     def __init__(self, checkpoint_dir: str, save_steps: int, scaffold: tf.train.Scaffold):
         super().__init__(checkpoint_dir, save_steps=save_steps, scaffold=scaffold)
@@ -35,7 +35,7 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
         try:
             return super()._save(session, step)
         except tf.errors.OutOfRangeError as error:
-            # The file is too large for the disk; the session would take it for the end of the data.
+            # The file is too large for the disk; the session would see the end of the data in it.
             raise UserError(explanation(error))
 
 

@@ -30,15 +30,13 @@ LOCAL = (
 def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
     """Builds the configuration of one run; UserError for a mistake.
 
-    config_class: a subclass of settings.Config. argv: command-line words. `--config` may stand
-    anywhere; it never overrides a flag.
+    argv: command-line words. `--config` may stand anywhere; it never overrides a flag.
     """
-    aliases = config_class.aliases
     if '-h' in argv or '--help' in argv:
         print_help(config_class, argv[-1].lower())
         sys.exit(0)
     hints = types_of(config_class)
-    given = _read_flags(argv, hints, aliases)
+    given = _read_flags(argv, hints, config_class.aliases)
     recipe = given.pop('config', config_class.default_recipe)
     values = _read_recipe(recipe, hints, config_class.model) if recipe else {}
     result = config_class(**dict(values, **given)).resolve()
@@ -48,9 +46,8 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
 
 @entry_point
 def check_flags(config_class: Type[ConfigType]) -> None:
-    """Ends the process with one line if the command line is wrong, before TensorFlow is imported.
-
-    COMMANDS have flags of their own, which are checked later.
+    """Ends the process with one line if the command line is wrong, before TensorFlow is imported;
+    flags of COMMANDS are checked later.
     """
     if not command_of(sys.argv[1:]):
         parse(config_class, sys.argv[1:])
@@ -66,30 +63,25 @@ def _read_flags(
     argv: Sequence[str], hints: Dict[str, Any], aliases: Mapping[str, str]
 ) -> Dict[str, Any]:
     """Returns {field: value} of the command line; of a repeated flag the last counts."""
-    legal = list(hints) + list(aliases) + ['config']
+    legal = [*hints, *aliases, 'config']
     words: List[str] = []
     for word in argv:  # --flag=value and --flag value alike
         words += word.split('=', 1) if word.startswith('--') else [word]
     values: Dict[str, Any] = {}
-    index = 0
-    while index < len(words):
-        word = words[index]
-        if not _is_flag(word):
-            raise UserError('unexpected on the command line: %s' % ' '.join(words[index:]))
-        if not word.startswith('--') or word[2:] not in legal:
+    while words:
+        flag = words.pop(0)
+        if not _is_flag(flag):
+            raise UserError('unexpected on the command line: %s' % ' '.join([flag, *words]))
+        if not flag.startswith('--') or flag[2:] not in legal:
             known = legal + [command.strip('-') for command in COMMANDS]
-            raise _unknown('flag', word, known, 'the command line')
-        name = aliases.get(word[2:], word[2:])
-        value = words[index + 1] if index + 1 < len(words) else None
-        values[name] = _read_word(name, hints.get(name, Text), value)
-        index += 2
+            raise _unknown('flag', flag, known, 'the command line')
+        name = aliases.get(flag[2:], flag[2:])
+        values[name] = _read_word(name, hints.get(name, Text), words.pop(0) if words else None)
     return values
 
 
 def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
-    """Returns the value of one flag: its word, or else what that is in YAML, in which " #" begins a
-    comment and a line break is a blank.
-    """
+    """Returns the value of one flag: its word, or else what that is in YAML."""
     needed = 'a file' if name == 'config' else ' or '.join(legal_values(hint))
     flag = '--config' if name == 'config' else name
     if word is None or _is_flag(word):
@@ -130,7 +122,7 @@ def _read_recipe(
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML takes the last of two equal keys without a word; here the second is an error."""
+    """Refuses a key that occurs twice, of which YAML takes the last without a word."""
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]

@@ -53,14 +53,22 @@ NOT_ZERO = _NotZero()
 
 
 def option(
-    default: Any, help_text: str, group: str = '', most: float = math.inf, **needs: Container[Any]
+    default: Any,
+    help_text: str,
+    group: str = '',
+    least: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+    **needs: Container[Any],
 ):
     """Returns a dataclass field.
 
-    group: heading in --help, for it and the fields that follow. most: the largest legal number.
-    needs: {other field: its values with which this one has an effect}.
+    group: heading in --help, for it and the fields that follow. least, most, below: legal numbers
+    are those of [least, most], less than `below`. needs: {other field: its values with which this
+    one has an effect}.
     """
-    metadata = {'help': help_text, 'group': group, 'needs': needs, 'most': most}
+    metadata = {'help': help_text, 'group': group, 'needs': needs}
+    metadata.update(least=least, most=most, below=below)
     if isinstance(default, (list, dict)):
         factory = functools.partial(type(default), default)
         return dataclasses.field(default_factory=factory, metadata=metadata)

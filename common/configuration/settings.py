@@ -71,7 +71,7 @@ class Config(NPUOptions):
         'auto', 'auto: npu where npu_bridge imports, else gpu where there is one, else cpu'
     )
     seed: NonNegativeInt = option(
-        1, 'shuffling, augmentation, dropout and initial weights are functions of it'
+        1, 'shuffling, augmentation, dropout and initial weights are functions of it', below=2**32
     )
     global_batch: Optional[PositiveInt] = option(
         None,
@@ -99,11 +99,14 @@ class Config(NPUOptions):
         'momentum', 'momentumw: decoupled weight decay', group='Optimizer'
     )
     momentum: NonNegativeFloat = option(
-        0.9, 'of momentum, momentumw and rmsprop', optimizer=('momentum', 'momentumw', 'rmsprop')
+        0.9,
+        'of momentum, momentumw and rmsprop',
+        below=1,
+        optimizer=('momentum', 'momentumw', 'rmsprop'),
     )
     nesterov: bool = option(False, "Nesterov's momentum", optimizer=('momentum', 'momentumw'))
     rmsprop_decay: NonNegativeFloat = option(
-        0.9, 'decay of the squared gradient in rmsprop', optimizer=('rmsprop',)
+        0.9, 'decay of the squared gradient in rmsprop', below=1, optimizer=('rmsprop',)
     )
     epsilon: PositiveFloat = option(
         1e-8, 'denominator term of adam and rmsprop', optimizer=('adam', 'rmsprop')
@@ -118,7 +121,7 @@ class Config(NPUOptions):
     )
     clip_norm: NonNegativeFloat = option(0.0, 'clip the gradient to this global norm; 0: off')
     ema_decay: NonNegativeFloat = option(
-        0.0, 'average the weights with this decay, evaluate and export the average; 0: off'
+        0.0, 'average the weights with this decay, evaluate and export the average; 0: off', below=1
     )
     freeze_bn: bool = option(False, 'batch norm uses its stored statistics in training too')
     learning_rate: PositiveFloat = option(0.1, 'base (peak) learning rate', group='Learning rate')
@@ -131,6 +134,7 @@ class Config(NPUOptions):
     factors: List[float] = option(
         [],
         'piecewise: the rate from each boundary on, as a factor of learning_rate',
+        least=0,
         schedule=('piecewise',),
     )
     decay_rate: PositiveFloat = option(0.94, 'exponential: factor', schedule=('exponential',))
@@ -157,7 +161,9 @@ class Config(NPUOptions):
     focal_gamma: NonNegativeFloat = option(
         2.0, 'focusing parameter of the focal loss', most=100, loss=('focal',)
     )
-    label_smoothing: NonNegativeFloat = option(0.0, 'share of the target spread over all classes')
+    label_smoothing: NonNegativeFloat = option(
+        0.0, 'share of the target spread over all classes', below=1
+    )
     precision: Literal['auto', 'float32', 'mixed'] = option(
         'auto',
         'mixed: float16 with loss scaling (gpu, npu); auto: mixed on npu, else float32',
@@ -216,30 +222,27 @@ class Config(NPUOptions):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for number in value if isinstance(value, list) else [value]:
-                if isinstance(number, (int, float)) and number > field.metadata['most']:
-                    raise UserError(
-                        '%s: %s is not legal; give at most %g'
-                        % (field.name, value, field.metadata['most'])
-                    )
-                if isinstance(number, float) and not math.isfinite(number):
-                    legal = 'finite numbers' if isinstance(value, list) else 'a finite number'
-                    raise UserError('%s: %s is not legal; give %s' % (field.name, value, legal))
+                if isinstance(number, (int, float)):
+                    self._check_number(field, number)
         if any(b <= a for a, b in zip([0, *self.boundaries], self.boundaries)):
             raise UserError('boundaries: %s must ascend, all above 0' % self.boundaries)
-        if any(factor < 0 for factor in self.factors):
-            raise UserError('factors: %s is not legal; give numbers, 0 or more' % self.factors)
         if self.do_train:
             require_no_pattern('output_path', self.output_path or '')
         self.check_npu()
-        for name in ('momentum', 'label_smoothing', 'ema_decay', 'rmsprop_decay'):
-            if getattr(self, name) >= 1:
-                raise UserError(
-                    '%s: %s is not legal; 0 <= %s < 1' % (name, getattr(self, name), name)
-                )
-        if self.seed >= 2**32:
-            raise UserError('seed: %d is not legal; 0 <= seed < 2^32' % self.seed)
         if self.loss == 'focal' and self.label_smoothing:
-            raise UserError(
-                'label_smoothing: %s is not legal with loss focal, which has none; give 0'
-                % self.label_smoothing
-            )
+            self.refuse('label_smoothing', 'loss focal has none; give 0')
+
+    def _check_number(self, field: dataclasses.Field, number: float) -> None:
+        least, most, below = (field.metadata[key] for key in ('least', 'most', 'below'))
+        if isinstance(number, float) and not math.isfinite(number):
+            self.refuse(field.name, 'give finite numbers')
+        if number < least:
+            self.refuse(field.name, 'give at least %s' % least)
+        if number > most:
+            self.refuse(field.name, 'give at most %s' % most)
+        if number >= below:
+            self.refuse(field.name, '0 <= %s < %s' % (field.name, below))
+
+    def refuse(self, name: str, rule: str) -> None:
+        """Raises the UserError for a field whose value breaks a rule."""
+        raise UserError('%s: %s is not legal; %s' % (name, getattr(self, name), rule))

@@ -1,6 +1,4 @@
-"""Augmentation as pure functions of images [B,H,W,C] and uniform draws in [0, 1), float32 [B], of
-common/data/sampling.py: batched, no state, no random ops.
-"""
+"""Augmentation as pure functions of images [B,H,W,C] and uniform draws in [0, 1), float32 [B]."""
 
 from typing import Tuple
 
@@ -17,8 +15,8 @@ def pad_crop_flip(
     flip: bool,
     padding: str = 'zero',
 ) -> np.ndarray:
-    """Pads by `pad`, crops back to H x W at a random place and mirrors every other image (He et al.
-    2015, section 4.2), on the host. Any dtype. padding: 'zero' or 'reflect'.
+    """Pads by `pad`, crops back to H x W at a random place and mirrors every other image, of any
+    dtype (He et al. 2015, section 4.2), on the host. padding: 'zero' or 'reflect'.
     """
     count, height, width, channels = images.shape
     mode = {'zero': 'constant', 'reflect': 'reflect'}[padding]
@@ -43,8 +41,8 @@ def brightness(images: tf.Tensor, draw: tf.Tensor, max_delta: float) -> tf.Tenso
 
 
 def contrast(images: tf.Tensor, draw: tf.Tensor, lower: float, upper: float) -> tf.Tensor:
-    """Scales each float image's distance from its channel means by a factor of [lower, upper), as
-    tf.image.random_contrast.
+    """Scales each float image's distance from its channel means by a factor of [lower, upper)
+    (tf.image.random_contrast).
     """
     mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
     return (images - mean) * (lower + draw * (upper - lower))[:, None, None, None] + mean

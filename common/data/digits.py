@@ -9,11 +9,8 @@ TRAIN, TEST = 1437, 360
 
 
 def load(size: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-    """{'train': (images uint8 [1437, size, size], labels int64 [1437]), 'test': ([360, ...],
-    [360])}: a fixed, stratified split.
-
-    8x8 values of 0..16 become size x size of 0..255 by cubic interpolation: strokes stay crisper
-    than with linear.
+    """Returns a fixed, stratified split: {'train': (images uint8 [1437, size, size], labels int64
+    [1437]), 'test': ([360, ...], [360])}, enlarged from 8x8 by cubic interpolation.
     """
     from sklearn.datasets import load_digits  # slow to import
     from sklearn.model_selection import train_test_split

@@ -10,22 +10,18 @@ from common import host
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
 
-cv2.setNumThreads(0)  # images are worked on side by side; threads within one would get in the way
+cv2.setNumThreads(0)  # images are worked on side by side instead
 _THREADS = min(8, host.cores())  # more than any of the devices takes
 _POOL = concurrent.futures.ThreadPoolExecutor(_THREADS)
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Returns the pixels of an image file, uint8 [H,W,3], RGB, as they are stored: no rotation by
-    EXIF, as TensorFlow does it.
-
-    Raises ValueError for what is not an image, or a JPEG that is cut off, which OpenCV would fill
-    with grey.
+    """Returns the pixels of an image file, uint8 RGB [H,W,3], not rotated by EXIF, as TensorFlow
+    does it. ValueError for what is not an image or is cut off, which OpenCV would fill with grey.
     """
     if not data:
         raise ValueError('the file is empty')
-    # Inside a scan FF is always followed by 00 or a restart marker, so these are markers wherever
-    # they stand.
+    # Inside a scan 00 or a restart marker follows FF, so these are markers wherever they stand.
     if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
         raise ValueError('the JPEG is cut off')
     try:
@@ -50,8 +46,8 @@ def for_each(function: Callable[[int], None], count: int) -> None:
 
 
 def aligned(shape: Tuple[int, ...]) -> np.ndarray:
-    """Returns uninitialised uint8 where TensorFlow takes it over; an array that starts elsewhere is
-    copied, which costs as much as resizing.
+    """Returns uninitialised uint8 so aligned that TensorFlow need not copy it, which costs as much
+    as resizing.
     """
     size = int(np.prod(shape))
     memory = np.empty(size + 64, np.uint8)

@@ -1,8 +1,7 @@
-"""ModelArts: data and results travel between object storage (obs://) and the server's local disk,
-through moxing where it exists.
+"""ModelArts: data and results travel between object storage (obs://) and the server's local disk.
 
-ModelArts starts a run script with `--data_url obs://... --train_url obs://...`. Plain folders work
-as well, for dry runs.
+ModelArts starts a run script with `--data_url obs://... --train_url obs://...` and offers moxing to
+copy. Plain folders work as well, for dry runs.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ CACHE = '/cache'  # the large local disk of a ModelArts server
 
 
 def _cache() -> pathlib.Path:
-    """A folder of this user's own on the large local disk."""
+    """This user's own folder on the large local disk."""
     root = CACHE if os.path.isdir(CACHE) and os.access(CACHE, os.W_OK) else tempfile.gettempdir()
     path = pathlib.Path(root, 'modelarts-%d' % os.getuid())
     path.mkdir(mode=0o700, exist_ok=True)
@@ -55,35 +54,37 @@ def _moxing(url: str):
 
 
 def exists(url: str) -> bool:
-    """True if a folder or file is there, in object storage or on disk."""
+    """Returns whether a folder or file is there, in object storage or on disk."""
     return _moxing(url).file.exists(url) if url.startswith('obs://') else os.path.exists(url)
+
+
+def _require(url: str) -> None:
+    if not exists(url):
+        raise UserError('%s does not exist; give an obs:// folder or zip, or a local one' % url)
 
 
 def copy(source: str, target: str) -> None:
     """Copies a folder's content or a file; either side may be obs://."""
-    remote = next((url for url in (source, target) if url.startswith('obs://')), None)
-    if not exists(source):
-        raise UserError('%s does not exist; give an obs:// folder or zip, or a local one' % source)
+    _require(source)
+    remote = [url for url in (source, target) if url.startswith('obs://')]
     if remote:
-        file = _moxing(remote).file
+        file = _moxing(remote[0]).file
         (file.copy_parallel if file.is_directory(source) else file.copy)(source, target)
     elif os.path.isfile(source):
         shutil.copyfile(source, target)
     else:
         pathlib.Path(target).mkdir(parents=True, exist_ok=True)
-        for path in sorted(pathlib.Path(source).rglob('*')):
+        for path in sorted(pathlib.Path(source).rglob('*')):  # a folder before what is in it
             copied = pathlib.Path(target, path.relative_to(source))
             if path.is_dir():
-                copied.mkdir(parents=True, exist_ok=True)
+                copied.mkdir(exist_ok=True)
             else:
-                copied.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(str(path), str(copied))
 
 
 def _versions(url: str) -> Dict[str, Tuple[int, int]]:
     """{name: (bytes, time of the last change)} of a file, or of all files below a folder."""
-    if not exists(url):
-        raise UserError('%s does not exist; give an obs:// folder or zip, or a local one' % url)
+    _require(url)
     if url.startswith('obs://'):
         file = _moxing(url).file
         names = file.list_directory(url, recursive=True) if file.is_directory(url) else ['']
@@ -101,13 +102,12 @@ def _versions(url: str) -> Dict[str, Tuple[int, int]]:
 
 
 def fetch(url: str) -> str:
-    """Copies data to the local disk, once per server however many ranks ask, and unpacks a .zip.
-    Returns the local folder. A copy of an earlier job is used if sizes and times are the same.
+    """Copies data to the local disk, once a server for all ranks, unpacks a .zip, and returns the
+    local folder. A copy of an earlier job is used if sizes and times are the same.
     """
     folder, key = _cache(), 'data-' + _digest(url)
     with open(str(folder / key) + '.lock', 'w') as lock:
-        # The first rank copies, the others wait here and find it done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first rank copies, the others wait here
         target = folder / ('%s-%s' % (key, _digest(repr(sorted(_versions(url).items())))))
         if not target.exists():
             for outdated in folder.glob(key + '-*'):
@@ -120,10 +120,9 @@ def fetch(url: str) -> str:
                 else:
                     copy(url, str(temporary))
     inside = [path for path in target.iterdir() if not path.name.startswith('.')]
-    # A zip of one folder: the records are in that folder.
-    is_wrapped = url.endswith('.zip') and len(inside) == 1 and inside[0].is_dir()
-    if is_wrapped and inside[0].name not in ('train', 'test', 'val'):
-        return str(inside[0])
+    if url.endswith('.zip') and len(inside) == 1 and inside[0].is_dir():
+        if inside[0].name not in ('train', 'test', 'val'):
+            return str(inside[0])  # a zip of one folder, which holds the records
     return str(target)
 
 
@@ -152,7 +151,7 @@ def _copy_in(url: str, output: str) -> None:
         ours, theirs = _step(output), _step(url)
         if ours >= theirs:
             return
-        # The job went on elsewhere: what is here is older.
+        # It went on elsewhere.
         os.replace(output, '%s.step-%d.%d' % (output, ours, time.time()))
     if exists(url):
         with atomic(output) as temporary:
@@ -178,8 +177,8 @@ def _copy_out(output: str, url: str) -> None:
 def transfer(cfg, rank: int) -> Iterator[Any]:
     """Yields the configuration with local copies of --data_url and --train_url as its folders.
 
-    What an earlier job left in --train_url is copied in first, so that the job resumes there. At
-    the end, also after an error or a signal, rank 0 copies the run's folder out.
+    What an earlier job left in --train_url is copied in, to resume there. At the end, also after an
+    error or a signal, rank 0 copies the run's folder out.
     """
     if cfg.data_url:
         cfg = dataclasses.replace(cfg, data_path=fetch(cfg.data_url))

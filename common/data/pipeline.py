@@ -38,6 +38,5 @@ def dataset(
     draws = task.data.DRAWS if training else 0
     batches = sampling.batches(folder, batch_size, training=training, draws=draws, **position)
     parse = sampling.as_written(lambda batch: task.data.parse(batch, folder, cfg, training))
-    # Prefetching last also keeps the map on the host: Ascend's adapter would move one at the end to
-    # the device's AI CPU.
+    # Prefetching last keeps the map on the host: Ascend's adapter moves the last to the device.
     return batches.map(parse, num_parallel_calls=2).prefetch(2)

@@ -1,18 +1,28 @@
 """What the commands that prepare records share."""
 
 import argparse
+import contextlib
 import gzip
 import pathlib
 import sys
 import tarfile
-from typing import Callable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from common import errors
 from common.data import records
 
+# Of a schema, see record_writer.write.
+TEXT = {'kind': 'bytes', 'dtype': 'string', 'shape': []}
+INT64 = {'kind': 'int64', 'dtype': 'int64', 'shape': []}
+
+
+def pixels(*shape: int) -> Dict[str, Any]:
+    """Returns the schema of raw pixels."""
+    return {'kind': 'bytes', 'dtype': 'uint8', 'shape': list(shape)}
+
 
 class Parser(errors.Parser):
-    """The flags of such a command; a mistake is a UserError. doc: what --help says first."""
+    """The flags of such a command. doc: what --help says first; output: what --output gets."""
 
     def __init__(self, prog: str, doc: str, output: str):
         super().__init__(prog=prog, description=doc)
@@ -22,26 +32,22 @@ class Parser(errors.Parser):
 
 
 def at_least(least: int):
-    """Returns the type of a flag that is a whole number, `least` or more."""
+    """Returns the type of a flag, a whole number of `least` or more."""
 
     def whole_number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(
-                'found %s, give a whole number, %d or more' % (text, least)
-            )
-        return value
+        with contextlib.suppress(ValueError):
+            if int(text) >= least:
+                return int(text)
+        raise argparse.ArgumentTypeError(
+            'found %s, give a whole number, %d or more' % (text, least)
+        )
 
     return whole_number
 
 
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yields the files in a tar archive. ReadError if it does not end with the empty block that
-    ends every archive: tarfile takes a damaged header for the end. A packed one is read to its
-    end, where its checksum is.
+    """Yields the files in a tar archive. ReadError if it does not end with an empty block, as
+    tarfile takes a damaged header for the end. A packed one is read to its end, to its checksum.
     """
     for member in archive:
         if member.isfile():
@@ -56,9 +62,8 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def earlier(
     path: pathlib.Path, fits: Callable[[records.Folder], bool], expected: str
 ) -> Optional[records.Folder]:
-    """Returns the records that an earlier run wrote to `path`, None if there is nothing.
-
-    Raises UserError if they do not fit, which says what was expected.
+    """Returns the records that an earlier run wrote to `path`, None without any; UserError if they
+    do not fit.
     """
     if not path.is_dir() or not any(path.iterdir()):
         return None

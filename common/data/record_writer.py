@@ -1,6 +1,4 @@
-"""Writes folders of TFRecords in parallel, with dataset.json and index.npy beside the records;
-common/data/records.py reads them.
-"""
+"""Writes the folders of TFRecords that common/data/records.py reads, in parallel."""
 
 import contextlib
 import ctypes
@@ -44,26 +42,32 @@ def write(
     """Writes the folder `path` with the records encode(item), in order, in `shards` files of
     (nearly) equal count. It appears whole, or (after an error or Ctrl-C) not at all.
 
-    items: small picklable things, say (file name, label). encode: item -> {feature: value}, see
-    tfrecord.make_example; a function of a module, for the workers; UserError: the item cannot be
-    used. schema: feature -> {'kind': 'bytes'|'int64'|'float', 'dtype' and 'shape' of the content}.
-    workers: processes, default one a core, 1: this one. metadata: more keys of dataset.json.
-    restartable: what was finished before an error or a kill is kept for the next call with equal
-    arguments. skip_corrupt: at most so many items that cannot be used are left out.
+    items: small picklable things. encode: item -> {feature: value}, see tfrecord.make_example, a
+    function of a module; UserError: the item cannot be used. schema: feature -> {'kind': 'bytes'|
+    'int64'|'float', 'dtype' and 'shape' of the content}. workers: processes, default one a core, 1:
+    this one. metadata: more keys of dataset.json. restartable: what an error or a kill leaves is
+    kept for the next call with equal arguments. skip_corrupt: so many items may be left out.
     """
     path = pathlib.Path(path)
     _check(path, len(items), shards)
     began = time.monotonic()
     content = dict(format_version=FORMAT_VERSION, name=name, split=split, classes=list(classes))
     content.update(metadata or {}, schema=schema)
-    plan = _digest(content, shards, items) if restartable else None
     workers = min(workers or host.cores(), shards)
-    with _explained(path, workers), _kept(path, plan) if plan else files.atomic(path) as folder:
-        folder.mkdir(exist_ok=True)
-        jobs = _jobs(folder, items, encode, content, shards, skip_corrupt)
-        _run(jobs, workers, split)
-        notes = _notes(jobs, skip_corrupt)
-        _describe(folder, content, notes)
+    try:
+        with _kept(path, content, shards, items) if restartable else files.atomic(path) as folder:
+            folder.mkdir(exist_ok=True)
+            jobs = _jobs(folder, items, encode, content, shards, skip_corrupt)
+            _run(jobs, workers, split)
+            notes = _notes(jobs, skip_corrupt)
+            _describe(folder, content, notes)
+    except BrokenProcessPool:
+        raise UserError(
+            '%s: a writing process died (out of memory?); free some, or use less than %d workers'
+            % (path, workers)
+        )
+    except OSError as error:
+        raise UserError('%s could not be written: %s' % (path, error))
     seconds = time.monotonic() - began
     count, size = (sum(note[key] for note in notes.values()) for key in ('records', 'bytes'))
     sys.stderr.write(
@@ -72,24 +76,16 @@ def write(
     )
 
 
-@contextlib.contextmanager
-def _explained(path: pathlib.Path, workers: int) -> Iterator[None]:
-    try:
-        yield
-    except BrokenProcessPool:
-        raise UserError(
-            '%s: a writing process died (out of memory?); free some, or use less than %d workers'
-            % (path, workers)
-        )
-    except OSError as error:
-        raise UserError('%s could not be written: %s' % (path, error))
-
-
-def _check(path: pathlib.Path, count: int, shards: int) -> None:
+def require_empty(path: pathlib.Path) -> None:
+    """Raises UserError unless `path` is free or an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(
             '%s already exists and is not empty; remove it or name another folder' % path
         )
+
+
+def _check(path: pathlib.Path, count: int, shards: int) -> None:
+    require_empty(path)
     if not count:
         raise UserError('%s: there are no records to write' % path)
     if not 1 <= shards <= count:
@@ -98,18 +94,15 @@ def _check(path: pathlib.Path, count: int, shards: int) -> None:
         )
 
 
-def _digest(content: Dict[str, Any], shards: int, items: Sequence) -> str:
-    plan = hashlib.sha256(repr((content, shards)).encode())
-    for item in items:
-        plan.update(repr(item).encode())
-    return plan.hexdigest()
-
-
 @contextlib.contextmanager
-def _kept(path: pathlib.Path, plan: str) -> Iterator[pathlib.Path]:
-    """As files.atomic for a folder, but after an error what is there stays, and is there again the
-    next time with the same plan.
-    """
+def _kept(
+    path: pathlib.Path, content: Dict, shards: int, items: Sequence
+) -> Iterator[pathlib.Path]:
+    """As files.atomic, but after an error what is there stays, for the next time with this plan."""
+    digest = hashlib.sha256()
+    for part in (content, shards, *items):
+        digest.update(repr(part).encode())
+    plan = digest.hexdigest()
     folder = path.with_name('.%s.unfinished' % path.name)
     stored = folder / '.plan'
     if folder.is_dir() and not (stored.is_file() and stored.read_text() == plan):
@@ -130,7 +123,7 @@ def _kept(path: pathlib.Path, plan: str) -> Iterator[pathlib.Path]:
 
 
 def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
-    """{file: what _write_shard noted of it}. UserError if too many items could not be used."""
+    """{file: note of _write_shard}. UserError if too many items could not be used."""
     notes = {job.path.name: files.parse_json(job.note.read_text()) for job in jobs}
     problems = [problem for note in notes.values() for problem in note['problems']]
     if len(problems) > skip_corrupt:
@@ -147,13 +140,13 @@ def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
 
 def _describe(folder: pathlib.Path, content: Dict[str, Any], notes: Dict[str, Dict]) -> None:
     """Writes index.npy and dataset.json, then removes what is not part of the result."""
-    starts = [np.array(note['starts'], np.int64) for note in notes.values()]
-    np.save(str(folder / 'index.npy'), np.concatenate(starts))
+    starts = np.concatenate([np.array(note['starts'], np.int64) for note in notes.values()])
+    np.save(str(folder / 'index.npy'), starts)
     shards = [
         {'file': file, **{key: note[key] for key in ('records', 'bytes', 'sha256')}}
         for file, note in notes.items()
     ]
-    description = {**content, 'count': sum(map(len, starts)), 'shards': shards}
+    description = {**content, 'count': len(starts), 'shards': shards}
     (folder / 'dataset.json').write_text(json.dumps(description, indent=1) + '\n')
     for file in folder.glob('.*.tfrecord*'):  # notes, and what a killed process left
         file.unlink()
@@ -161,11 +154,11 @@ def _describe(folder: pathlib.Path, content: Dict[str, Any], notes: Dict[str, Di
 
 # ---- in the workers ------------------------------------------------------------------------------
 
-_shared = None  # in a worker: (items done by all workers, the event that tells them to stop)
+_shared = None  # in a worker: (items done by all workers, event that tells them to stop)
 
 
 class _Job(NamedTuple):
-    """One file to write; see `write`."""
+    """One file to write."""
 
     path: pathlib.Path
     items: Sequence
@@ -179,7 +172,7 @@ class _Job(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Whether the file is there and so is its note, which a power failure may have emptied."""
+        """Whether file and note are there; a power failure may have emptied the note."""
         try:
             return self.path.exists() and bool(files.parse_json(self.note.read_text()))
         except (OSError, ValueError):
@@ -208,21 +201,20 @@ def _jobs(
 
 
 def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
-    """Does what is left of the jobs, in processes, while a bar moves. A failure or Ctrl-C stops all
-    of them.
-    """
+    """Does what is left of the jobs, in processes; a failure or Ctrl-C stops all of them."""
     left = [job for job in jobs if not job.is_done]
     total = sum(len(job.items) for job in jobs)
     finished = total - sum(len(job.items) for job in left)
     context = multiprocessing.get_context('spawn')  # a fork would copy the parent's threads' locks
     written: Any = context.Value('q', finished)
     stop = context.Event()
-    shared = written, stop
     workers = min(workers, len(left)) or 1
     if workers == 1:
-        pool: futures.Executor = futures.ThreadPoolExecutor(1, '', _start_worker, (shared, None))
+        shared: Any = (written, stop, None)
+        pool: futures.Executor = futures.ThreadPoolExecutor(1, '', _start_worker, shared)
     else:
-        pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (shared, os.getpid()))
+        shared = (written, stop, os.getpid())
+        pool = futures.ProcessPoolExecutor(workers, context, _start_worker, shared)
     bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
     with bar, pool:
         try:
@@ -238,10 +230,10 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
             raise
 
 
-def _start_worker(shared, parent: Optional[int]) -> None:
+def _start_worker(written, stop, parent: Optional[int]) -> None:
     """parent: the process that this one must not outlive; None: this is a thread of it."""
     global _shared
-    _shared = shared
+    _shared = written, stop
     if parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the parent too, which says stop
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -251,7 +243,7 @@ def _start_worker(shared, parent: Optional[int]) -> None:
 
 
 def _write_shard(job: _Job) -> None:
-    """Writes one file and, beside it, a note of what it holds; neither if it is told to stop."""
+    """Writes one file and a note of what it holds; neither if it is told to stop."""
     starts, size, digest, problems = [], 0, hashlib.sha256(), []
     partial = job.path.with_name('.%d-%s' % (os.getpid(), job.path.name))
     with open(str(partial), 'wb') as shard:
@@ -283,16 +275,16 @@ def _write_shard(job: _Job) -> None:
 
 
 def _until_stopped(items: Sequence) -> Iterator[Any]:
-    """The items, until the workers are told to stop; counts them for the bar."""
-    done, stop = _shared
+    """Yields the items until the workers are told to stop; counts them for the bar."""
+    written, stop = _shared
     reported, due = 0, 0.0
     for number, item in enumerate(items):
         if time.monotonic() > due:  # not for each item: the workers would queue for the counter
             if stop.is_set():
                 return
-            with done.get_lock():
-                done.value += number - reported
+            with written.get_lock():
+                written.value += number - reported
             reported, due = number, time.monotonic() + 0.1
         yield item
-    with done.get_lock():
-        done.value += len(items) - reported
+    with written.get_lock():
+        written.value += len(items) - reported

@@ -1,9 +1,9 @@
-"""Folders of TFRecords: validated when they are opened, read by record number.
+"""Folders of TFRecords: validated when they are opened, read by record number, so that step t reads
+the records that (seed, epoch) determine, whatever ran before.
 
-Random access is what makes shuffling and resuming exact: step t reads the records that (seed,
-epoch) determine, whatever ran before. A folder that common/data/record_writer.py wrote also holds
-`dataset.json` (what it is) and `index.npy` (where each record starts, so that a million of them
-open at once); a folder without them is scanned.
+A folder that common/data/record_writer.py wrote also holds `dataset.json` (what it is) and
+`index.npy` (where each record starts, so that a million of them open at once); a folder without
+them is scanned.
 """
 
 import hashlib
@@ -26,15 +26,13 @@ _REDO = 'remove the folder and prepare it again'
 
 
 def split_path(data_path, split: str) -> pathlib.Path:
-    """Returns data_path/<split> if that folder exists, else data_path itself (the published ports
-    point straight at the records).
-    """
+    """Returns data_path/<split> if there is one, else data_path, as the published ports give it."""
     path = pathlib.Path(data_path)
     return path / split if has_split(path, split) else path
 
 
 def has_split(data_path, split: str) -> bool:
-    """Whether there is a folder data_path/<split>."""
+    """Returns whether there is a folder data_path/<split>."""
     return (pathlib.Path(data_path) / split).is_dir()
 
 
@@ -44,12 +42,12 @@ def open_split(data_path, split: str, skip_corrupt: int = 0) -> 'Folder':
     """
     folder = Folder.open(split_path(data_path, split), skip_corrupt)
     stated = folder.metadata.get('split', split)
+    if stated != split and has_split(data_path, split):
+        raise UserError(
+            '%s: its dataset.json says that it is the split %s; put the records of %s there'
+            % (folder.path, stated, split)
+        )
     if stated != split:
-        if has_split(data_path, split):
-            raise UserError(
-                '%s: its dataset.json says that it is the split %s; put the records of %s there'
-                % (folder.path, stated, split)
-            )
         sys.stderr.write(
             'warning: %s: these are the records of %s, used as %s\n' % (folder.path, stated, split)
         )
@@ -57,10 +55,7 @@ def open_split(data_path, split: str, skip_corrupt: int = 0) -> 'Folder':
 
 
 def steps_per_epoch(count: int, global_batch: int) -> int:
-    """Returns the full batches in an epoch; the remainder is dropped (other records each epoch).
-
-    UserError if there is not even one.
-    """
+    """Returns the full batches in an epoch, which drops the rest; UserError if there is none."""
     if count < global_batch:
         raise UserError(
             'found %d training records, which do not fill one global batch of %d; lower'
@@ -72,9 +67,8 @@ def steps_per_epoch(count: int, global_batch: int) -> int:
 class Folder:
     """A validated folder of TFRecords, or one such file; records are numbered through its files.
 
-    Attributes: path; metadata (the content of dataset.json, {} without one); files (in
-    dataset.json's order, else in the natural order of their names); count (records that can be
-    read: corrupt ones that were left out have no number).
+    path; metadata: the content of dataset.json, {} without one; files: in dataset.json's order,
+    else in the natural order of their names; count: of records, without corrupt ones left out.
     """
 
     def __init__(
@@ -91,11 +85,10 @@ class Folder:
 
     @classmethod
     def open(cls, path, skip_corrupt: int = 0) -> 'Folder':
-        """Opens and checks a folder.
+        """Opens and checks a folder; UserError if something is wrong with it.
 
         With skip_corrupt > 0 every byte is checked now and up to that many corrupt records are left
-        out, with a warning each; without it payloads are checked as they are read. UserError says
-        what is wrong, where, and how to fix it.
+        out, with a warning each; without it payloads are checked as they are read.
         """
         path = pathlib.Path(path)
         try:
@@ -111,11 +104,9 @@ class Folder:
                 % (path, 'is not a TFRecord' if path.exists() else 'no such folder')
             )
         metadata = _metadata(path)
-        if path.is_file():
-            files = [path]
-        else:
-            listed = [path / shard['file'] for shard in metadata.get('shards', [])]
-            files = listed or tfrecord.find(path)
+        files = [path / shard['file'] for shard in metadata.get('shards', [])]
+        if not files:
+            files = [path] if path.is_file() else tfrecord.find(path)
         _warn_unused(path, files)
         if metadata and not skip_corrupt and (path / 'index.npy').exists():
             frames = _load_index(path / 'index.npy', metadata['shards'])
@@ -131,9 +122,8 @@ class Folder:
         return cls(path, metadata, files, frames)
 
     def read(self, ids: Sequence[int]) -> List[bytes]:
-        """Returns the payloads of the records `ids` (0..count-1, any order, repeats too).
-
-        Thread safe. UserError if one is corrupt.
+        """Returns the payloads of the records `ids` (0..count-1, any order, repeats too); UserError
+        if one is corrupt. Thread safe.
         """
         ids = np.asarray(ids, np.int64)
         numbers = self._file[ids].tolist()
@@ -154,9 +144,8 @@ class Folder:
         size = tfrecord.HEADER + length + tfrecord.FOOTER
         frame = os.pread(descriptor, size, start)
         payload = frame[tfrecord.HEADER : -tfrecord.FOOTER]
-        if frame[: tfrecord.HEADER] != tfrecord.header(length) or frame[
-            -tfrecord.FOOTER :
-        ] != tfrecord.checksum(payload):
+        ends = frame[: tfrecord.HEADER], frame[-tfrecord.FOOTER :]
+        if ends != (tfrecord.header(length), tfrecord.checksum(payload)):
             file = self.files[self._file[id]]
             raise UserError(
                 tfrecord.corrupt(file, start, size, tfrecord.BAD_CONTENT) + scanning.SKIP
@@ -173,8 +162,8 @@ class Folder:
         return digest.hexdigest()
 
     def examples(self, ids: Sequence[int], kinds: Dict[str, type]) -> List[Dict[str, Any]]:
-        """Returns the features of the records `ids` that `kinds` names; see
-        tfrecord.parse_example. UserError names a record that is corrupt or has other features.
+        """Returns the features `kinds` of the records `ids`, see tfrecord.parse_example. UserError
+        names a record that is corrupt or has other features.
         """
         found = []
         for id, payload in zip(ids, self.read(ids)):
@@ -189,15 +178,15 @@ class Folder:
         return self.files[self._file[id]], int(self._start[id])
 
     def record_error(self, id: int, why: Any, name: str = '') -> UserError:
-        """Returns the error for a record that cannot be used: its file, place, name and `why`."""
+        """Returns the error for a record that cannot be used."""
         file, start = self.location(id)
         name = name and ' (%s)' % name
         return UserError('%s: record %d at byte %d%s: %s' % (file, id, start, name, why))
 
 
 def user_error(exception: BaseException) -> Optional[UserError]:
-    """Returns the UserError inside an exception: itself, or one that a reader raised and TensorFlow
-    wrapped, which keeps nothing of it but its text. None if there is not.
+    """Returns the UserError inside an exception: itself, or a reader's, of which TensorFlow keeps
+    the text; None if there is none.
     """
     if isinstance(exception, UserError):
         return exception
@@ -209,9 +198,7 @@ def user_error(exception: BaseException) -> Optional[UserError]:
 
 
 def _metadata(path: pathlib.Path) -> Dict:
-    """dataset.json's content, {} if there is none; UserError if it is not ours or the shards are
-    not the ones it lists.
-    """
+    """dataset.json's content, {} without one; UserError if it is not ours or has other shards."""
     file = path / 'dataset.json'
     if not file.exists():
         return {}
@@ -230,16 +217,17 @@ def _metadata(path: pathlib.Path) -> Dict:
             '%s: not a description of a dataset (%s: %s); restore it, or remove it to read the'
             ' records as they are' % (file, type(error).__name__, error)
         )
+    found = ''
     if version != FORMAT_VERSION:
         found = 'format_version %r, legal is %d' % (version, FORMAT_VERSION)
     elif len(shards) < len(metadata['shards']):
         found = 'a shard that is listed twice'
     elif not shards or count != sum(records for _, records in shards.values()):
         found = 'count %r, which is not the sum of its shards' % count
-    else:
-        _check_shards(path, {name: size for name, (size, _) in shards.items()})
-        return metadata
-    raise UserError('%s: found %s; %s' % (file, found, _REDO))
+    if found:
+        raise UserError('%s: found %s; %s' % (file, found, _REDO))
+    _check_shards(path, {name: size for name, (size, _) in shards.items()})
+    return metadata
 
 
 def _plain(content: Dict, key: str, kind: Any) -> Any:
@@ -247,9 +235,11 @@ def _plain(content: Dict, key: str, kind: Any) -> Any:
     value = content[key]
     if type(value) is not kind:
         raise TypeError('%s is %r, expected %s' % (key, value, kind.__name__))
-    if kind is int and value < 0 or key == 'file' and (pathlib.PurePath(value).name != value):
-        raise ValueError('%s is %r' % (key, value))
-    if key == 'file' and '\0' in value or key == 'classes' and set(map(type, value)) - {str}:
+    if (
+        (kind is int and value < 0)
+        or (key == 'file' and (pathlib.PurePath(value).name != value or '\0' in value))
+        or (key == 'classes' and set(map(type, value)) - {str})
+    ):
         raise ValueError('%s is %r' % (key, value))
     return value
 
@@ -271,7 +261,7 @@ def _check_shards(path: pathlib.Path, sizes: Dict[str, int]) -> None:
 
 
 def _warn_unused(path: pathlib.Path, used: List[pathlib.Path]) -> None:
-    present = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    present = set(os.listdir(str(path))) if path.is_dir() else set()
     unused = present - {file.name for file in used} - {'dataset.json', 'index.npy'}
     if unused:
         sys.stderr.write(
@@ -289,11 +279,10 @@ def _load_index(file: pathlib.Path, shards: List[Dict]) -> List[np.ndarray]:
         raise UserError('%s: not readable (%s); %s' % (file, type(error).__name__, fix))
     ends = np.cumsum([shard['records'] for shard in shards])
     if starts.dtype == np.int64 and starts.shape == (ends[-1],):
-        around = tfrecord.HEADER + tfrecord.FOOTER
-        frames = [
-            np.stack([start, np.diff(start, append=shard['bytes']) - around], axis=1)
-            for start, shard in zip(np.split(starts, ends[:-1]), shards)
-        ]
+        frames = []
+        for start, shard in zip(np.split(starts, ends[:-1]), shards):
+            lengths = np.diff(start, append=shard['bytes']) - tfrecord.HEADER - tfrecord.FOOTER
+            frames.append(np.stack([start, lengths], axis=1))
         if all((frame >= 0).all() for frame in frames):
             return frames
     raise UserError('%s: does not belong to dataset.json; %s' % (file, fix))

@@ -4,6 +4,7 @@ The same record of the same epoch is augmented alike on any number of ranks and 
 """
 
 import functools
+import math
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
@@ -12,15 +13,12 @@ import tensorflow as tf
 from common.data.records import Folder, steps_per_epoch
 from common.errors import UserError
 
-# For the function of a tf.data map that is TensorFlow's own code: a conversion of its Python by
-# AutoGraph would change nothing and take a second of every start.
+# For functions of tf.data maps: AutoGraph's conversion would change nothing and takes a second.
 as_written = tf.autograph.experimental.do_not_convert
 
 
 def splitmix64(state: np.ndarray) -> np.ndarray:
-    """Returns the output of the SplitMix64 generator (Steele et al. 2014) in each state, uint64 ->
-    uint64: a good hash of counters.
-    """
+    """Returns the SplitMix64 generator's output (Steele et al. 2014) in each state, uint64."""
     with np.errstate(over='ignore'):
         mixed = np.asarray(state, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
@@ -29,9 +27,7 @@ def splitmix64(state: np.ndarray) -> np.ndarray:
 
 
 def uniform(seed: int, epoch: int, ids: np.ndarray, columns: int) -> np.ndarray:
-    """Returns float32 [len(ids), columns] in [0, 1): a function of (seed, epoch, id, column) alone,
-    not of batch, rank or devices.
-    """
+    """Returns float32 [len(ids), columns] in [0, 1), functions of (seed, epoch, id, column)."""
     key = splitmix64(splitmix64(np.uint64(seed)) ^ np.uint64(epoch))
     bits = splitmix64(
         splitmix64(key ^ np.asarray(ids, np.uint64))[:, None] ^ np.arange(columns, dtype=np.uint64)
@@ -51,14 +47,14 @@ def batches(
     steps: Optional[int] = None,
     draws: int = 0,
 ) -> tf.data.Dataset:
-    """Returns this rank's batches, B = batch_size record numbers each, the same on every run.
+    """Returns this rank's batches of B = batch_size record numbers.
 
     Elements: 'id' int64 [B], 'draws' float32 [B, draws] in [0, 1), 'mask' float32 [B].
-    Training: step t, counted from the start of training, is batch t % steps_per_epoch of a
-    permutation drawn from (seed, t // steps_per_epoch); it starts at `start_step` and ends after
-    `steps` batches (None: never). Otherwise every record comes once, in order; ranks get equally
-    many full batches, filled up with record 0 at mask 0. A global batch is cut into `size`
-    contiguous parts, one a rank.
+    Training: step t, from the start of training, is batch t % steps_per_epoch of a permutation
+    drawn from (seed, t // steps_per_epoch); the first is `start_step`, and `steps` follow (None:
+    without end). Otherwise every record comes once, in order; ranks get equally many full batches,
+    filled up with record 0 at mask 0. A global batch is cut into `size` contiguous parts, one a
+    rank.
     """
     if not 0 <= seed < 2**32:
         raise UserError('seed: found %d, legal are 0 to %d' % (seed, 2**32 - 1))
@@ -67,7 +63,7 @@ def batches(
         epoch_steps = steps_per_epoch(folder.count, global_batch)
         stop = np.iinfo(np.int64).max
     else:
-        stop = epoch_steps = -(-folder.count // global_batch)
+        stop = epoch_steps = math.ceil(folder.count / global_batch)
     if steps is not None:
         stop = min(stop, start_step + steps)
 
@@ -91,11 +87,28 @@ def batches(
     return dataset.map(as_written(lambda step: on_host(choose, [step], outputs)))
 
 
+def load(
+    function: Callable,
+    batch: Dict[str, tf.Tensor],
+    training: bool,
+    outputs: Dict[str, Tuple[tf.DType, Sequence]],
+) -> Dict[str, tf.Tensor]:
+    """Runs function(ids, draws) -> arrays on the host; returns them with the batch's mask and, in
+    evaluation, id int32 [B]. outputs: as of `on_host`, with the shape of one record.
+    """
+    size = batch['mask'].shape.as_list()
+    outputs = {name: (dtype, [*size, *shape]) for name, (dtype, shape) in outputs.items()}
+    features = on_host(function, [batch['id'], batch['draws']], outputs)
+    if not training:
+        features['id'] = tf.cast(batch['id'], tf.int32)
+    return dict(features, mask=batch['mask'])
+
+
 def stream(
     folder: Folder, parse: Callable, batch_size: int, parallel_calls: int
 ) -> tf.data.Dataset:
-    """Returns batches as the published ports read them, one parse(record) at a time, without end:
-    what common.benchmark measures `batches` against.
+    """Returns batches as the published ports read them, one parse(record) at a time, without end,
+    to measure `batches` against.
     """
     dataset = tf.data.TFRecordDataset([str(file) for file in folder.files]).repeat()
     return dataset.map(parse, parallel_calls).batch(batch_size, True).prefetch(2)

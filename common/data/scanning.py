@@ -25,8 +25,8 @@ Found = Tuple[List[np.ndarray], List[str]]  # frames of each file, problems
 def scan(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[np.ndarray]:
     """Returns the frames of each file, see tfrecord.Scan.
 
-    skip_corrupt: above 0 payloads are checked too, and at most so many corrupt records left out
-    with a warning. UserError if there are more, or if `distinct` files are equal.
+    skip_corrupt: above 0 payloads are checked too, and so many corrupt records may be left out with
+    a warning. UserError if there are more, or if `distinct` files are equal.
     """
     work = functools.partial(_scan_all, files, skip_corrupt > 0, distinct)
     frames, problems = _cached(files, work) if skip_corrupt else work()
@@ -61,10 +61,10 @@ def _scan_all(files: List[pathlib.Path], payloads: bool, distinct: bool) -> Foun
 
 
 def _cached(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
-    """scan_all(), or what it returned for these files before, as long as they have the same sizes
-    and times. Of the processes of a machine one scans and the others wait for it.
+    """scan_all(), or what it returned before for these files, by size and time.
 
-    The memory is in the user's cache ($XDG_CACHE_HOME); without a place to write to, each scans.
+    Of the processes of a machine one scans and the others wait for it. The results are in the
+    user's cache ($XDG_CACHE_HOME); if that cannot be written to, each scans.
     """
     key = hashlib.sha256()
     for path in paths:
@@ -80,26 +80,22 @@ def _cached(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
         except Exception:  # not there, or damaged
             frames, problems = scan_all()
         if writable:
-            counts = np.array([len(part) for part in frames])
+            content = {'counts': np.array([len(part) for part in frames])}
+            content.update(frames=np.concatenate(frames), problems=np.array(problems, 'U'))
             with contextlib.suppress(OSError), atomic(cache_file) as temporary:
-                np.savez(
-                    str(temporary),
-                    counts=counts,
-                    frames=np.concatenate(frames),
-                    problems=np.array(problems, 'U'),
-                )
+                np.savez(str(temporary), **content)
     return frames, problems
 
 
 @contextlib.contextmanager
 def _locked(cache_file: pathlib.Path) -> Iterator[bool]:
     """Waits for other processes that scan the same; False where there is no place for a lock."""
-    with contextlib.ExitStack() as stack:
-        try:
-            cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = stack.enter_context(open(str(cache_file.with_suffix('.lock')), 'w'))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-            return
+    try:
+        cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = open(str(cache_file.with_suffix('.lock')), 'w')
+    except OSError:
+        yield False
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield True

@@ -2,7 +2,7 @@
 
 A record is `length uint64 | masked crc32c of length | payload | masked crc32c of payload`, little
 endian; the payload is a serialised Example. TensorFlow, which takes seconds to import, is loaded
-only where an Example is made or read.
+only for those.
 """
 
 import numbers
@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 import struct
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import google_crc32c
 import numpy as np
@@ -57,13 +57,13 @@ def find(path: pathlib.Path) -> List[pathlib.Path]:
         if file.is_file() and not file.name.startswith('.') and file.stat().st_size:
             named = _RECORD_NAME.search(file.name) and file.suffix.lower() not in _NOTE_SUFFIXES
             if named or is_record_file(file):
-                with open(str(file), 'rb') as source:
-                    if source.read(2) == b'\x1f\x8b':
-                        raise UserError(
-                            '%s: is gzip-compressed, which cannot be read at random; decompress it'
-                            ' (gunzip)' % file
-                        )
                 found.append(file)
+                with open(str(file), 'rb') as source:
+                    is_packed = source.read(2) == b'\x1f\x8b'
+                if is_packed:
+                    raise UserError(
+                        '%s: is gzip-compressed and cannot be read at random; gunzip it' % file
+                    )
     if not found:
         inside = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
         raise UserError(
@@ -91,8 +91,8 @@ def corrupt(file: pathlib.Path, offset: int, lost: int, why: str) -> str:
 
 
 class Scan(NamedTuple):
-    """What `scan` found: frames, int64 [n, 2], offset of each good record and length of its
-    payload; a message for each problem; and what tells the file from another.
+    """frames: int64 [n, 2], offset of each good record and length of its payload; problems: a
+    message each; identity: what tells the file from another.
     """
 
     frames: np.ndarray
@@ -107,13 +107,13 @@ def scan(path: pathlib.Path, payloads: bool) -> Scan:
         while offset < size:
             head = os.pread(source.fileno(), HEADER, offset)
             length = int.from_bytes(head[:8], 'little')
+            end = offset + HEADER + length + FOOTER
+            why = ''
             if len(head) == HEADER and head != header(length):
                 why = 'has a damaged length field, so the rest cannot be read'
-                problems.append(corrupt(path, offset, size - offset, why))
-                break
-            end = offset + HEADER + length + FOOTER
-            if len(head) < HEADER or end > size:
+            elif len(head) < HEADER or end > size:
                 why = 'is cut off by the end of the file'
+            if why:
                 problems.append(corrupt(path, offset, size - offset, why))
                 break
             body = os.pread(source.fileno(), length + FOOTER, offset + HEADER) if payloads else b''
@@ -149,8 +149,8 @@ def make_example(features: Dict[str, Any]) -> bytes:
 def parse_example(payload: bytes, kinds: Dict[str, type]) -> Dict[str, Any]:
     """Returns {feature: value} of a serialised Example, None for a feature that it lacks.
 
-    kinds: the features to return and their types, bytes, int or float. Raises ValueError for what
-    is not an Example, or for a feature of another type or number of values.
+    kinds: {feature: bytes, int or float}. ValueError for what is not an Example, or for a feature
+    of another type or number of values.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.example import example_pb2
@@ -163,11 +163,9 @@ def parse_example(payload: bytes, kinds: Dict[str, type]) -> Dict[str, Any]:
     if not whole:
         raise ValueError('it is not a tf.train.Example; another program wrote it')
     features = example.features.feature
-    values: Dict[str, Any] = {}
+    values: Dict[str, Any] = dict.fromkeys(kinds)
     for name, kind in kinds.items():
-        present = name in features and features[name].WhichOneof('kind')
-        values[name] = None
-        if present:
+        if name in features and features[name].WhichOneof('kind'):
             found = getattr(features[name], _LISTS[kind]).value
             if len(found) != 1:
                 raise ValueError(
@@ -178,38 +176,11 @@ def parse_example(payload: bytes, kinds: Dict[str, type]) -> Dict[str, Any]:
     return values
 
 
-def locate(payload: bytes, values: Dict[str, bytes]) -> Dict[str, int]:
-    """Returns {feature: where its bytes begin in the payload}, so that a part of them can be read
-    alone; {} for a payload that is written in an unusual way.
-
-    values: features of the payload, by parse_example.
+def locate(payload: bytes, name: str, value: bytes) -> int:
+    """Returns where the bytes of a feature begin in the payload, so that a part of them can be read
+    alone; -1 if they do not follow its name as they usually do.
     """
-    offsets = {}
-    try:
-        ((_, *features),) = _fields(payload, 0, len(payload))  # Example.features
-        for _, *entry in _fields(payload, *features):  # Features.feature, a map
-            parts = {number: span for number, *span in _fields(payload, *entry)}
-            name = payload[slice(*parts[1])].decode()
-            if name in values:
-                ((_, *values_of),) = _fields(payload, *parts[2])  # Feature.bytes_list
-                ((_, offsets[name], _),) = _fields(payload, *values_of)  # BytesList.value
-    except (LookupError, ValueError):
-        return {}
-    found = all(
-        name in offsets and payload.startswith(values[name], offsets[name]) for name in values
-    )
-    return offsets if found else {}
-
-
-def _fields(message: bytes, at: int, end: int) -> Iterator[Tuple[int, int, int]]:
-    """(field number, start, end) of the fields of a protocol buffer, all of which have a length."""
-    while at < end:
-        number, shift, length = message[at] >> 3, 0, 0
-        while True:  # the length, 7 bits a byte
-            at += 1
-            length |= (message[at] & 127) << shift
-            shift += 7
-            if message[at] < 128:
-                break
-        yield number, at + 1, at + 1 + length
-        at += 1 + length
+    key = b'\n%c%s\x12' % (len(name), name.encode())  # as a field: its tag, length and content
+    after = payload.find(key) + len(key)
+    # Between them stand two tags and the lengths of the feature, of its list and of the value.
+    return next((at for at in range(after, after + 20) if payload.startswith(value, at)), -1)

@@ -567,7 +567,7 @@ def test_normalize():
 @pytest.mark.parametrize(
     'flag, value, message',
     [
-        ('min_area', '1.5', 'min_area: 1.5 is not legal; 0 < min_area <= 1'),
+        ('min_area', '1.5', 'min_area: 1.5 is not legal; give at most 1'),
         ('min_area', '0', 'min_area'),
         ('color_jitter', '2', 'color_jitter: 2.0 is not legal'),
         ('label_offset', '-1', 'label_offset'),

@@ -343,7 +343,7 @@ def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
     'flags, message',
     [
         (['--image_size', '70'], 'image_size: 70 is not legal; give at least 71'),
-        (['--num_classes', '1'], 'num_classes: 1 is not legal; a classifier has at least 2'),
+        (['--num_classes', '1'], 'num_classes: 1 is not legal; give at least 2'),
         (['--width', '0'], 'width: .* a number above 0'),
         (['--dropout_rate', '1'], 'dropout_rate: 1.0 is not legal; 0 <= dropout_rate < 1'),
         (['--bn_decay', '1.5'], 'bn_decay: 1.5 is not legal'),

@@ -25,14 +25,11 @@ _KERAS_1 = {
 
 def read(path: Union[str, os.PathLike]) -> Dict[str, Dict[str, np.ndarray]]:
     """Returns {layer: {weight: array}} in the file's order, without layers that have no weights;
-    float16 becomes float32.
+    floats are float32. UserError for a missing or damaged file, and for one that is not Keras's.
 
     Weights go by the names of today's Keras (kernel, bias, gamma, moving_variance, ...), also those
     of a Keras 1 file. The layers of a model that is itself a layer (a backbone inside a Sequential)
     stand beside the others.
-
-    Raises:
-      UserError: for a missing or damaged file, and for one that is not Keras's.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -88,9 +85,7 @@ def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.nda
 
 
 def _texts(group: h5py.Group, key: str) -> List[str]:
-    """A list of texts, [] if there is none; long ones are cut into attributes KEY0, KEY1, ..., as
-    HDF5's headers are small.
-    """
+    """A list of texts, [] without one; a long one is cut into attributes KEY0, KEY1, ..."""
     parts = [group.attrs[key]] if key in group.attrs else []
     while key not in group.attrs and '%s%d' % (key, len(parts)) in group.attrs:
         parts.append(group.attrs['%s%d' % (key, len(parts))])

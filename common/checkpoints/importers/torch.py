@@ -23,15 +23,11 @@ _WITHOUT_TORCH = """\
 
 
 def read(path: Union[str, os.PathLike]) -> Dict[str, np.ndarray]:
-    """Returns the tensors of a state dict by name, floating ones as float32 if they were stored in
-    less.
+    """Returns the tensors of a state dict by name, floats of a .pth as float32. UserError for a
+    missing or unreadable file, another suffix, torch not installed, entries that are not tensors.
 
     Unwraps {'params' | 'state_dict' | 'model': tensors}, joins 'stats' (batch-norm statistics of
     old functional code) to them and drops the 'module.' that DataParallel puts before names.
-
-    Raises:
-      UserError: for a missing or unreadable file, another suffix, torch not installed, entries that
-      are not tensors.
     """
     path = pathlib.Path(path)
     if not path.name.endswith(SUFFIXES):

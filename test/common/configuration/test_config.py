@@ -224,7 +224,7 @@ def test_defaults_of_lists_are_not_shared():
         (['--boundaries', '[120, 60]'], 'boundaries: .*must ascend'),
         (['--boundaries', '[60, 60]'], 'boundaries: .*must ascend'),
         (['--boundaries', '[0, 60]'], 'boundaries: .*must ascend, all above 0'),
-        (['--factors', '[-0.1]'], 'factors: .*0 or more'),
+        (['--factors', '[-0.1]'], 'factors: .*at least 0'),
         (['--schedule', 'exponential', '--decay_rate', '0'], 'decay_rate: .*a number above 0'),
         (['--end_factor', '-1'], 'end_factor: .*a number, 0 or more'),
         (['--warmup_epochs', '-1'], 'warmup_epochs: .*a number, 0 or more'),

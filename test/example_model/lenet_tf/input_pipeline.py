@@ -10,15 +10,14 @@ DRAWS = 0  # no augmentation
 
 def parse(batch, folder, cfg, training):
     """A batch of record numbers -> image uint8 [B, 16, 16, 3], label int32 [B], mask."""
-    size = batch['mask'].shape.as_list()[0]
 
-    def load(ids):
+    def load(ids, draws):
         found = folder.examples(ids, {'image': bytes, 'label': int})
         images = [np.frombuffer(one['image'], np.uint8).reshape(cfg.input_shape) for one in found]
         return np.stack(images), np.array([one['label'] for one in found], np.int32)
 
-    outputs = {'image': (tf.uint8, (size,) + cfg.input_shape), 'label': (tf.int32, [size])}
-    return dict(sampling.on_host(load, [batch['id']], outputs), mask=batch['mask'])
+    outputs = {'image': (tf.uint8, cfg.input_shape), 'label': (tf.int32, ())}
+    return sampling.load(load, batch, training, outputs)
 
 
 def augment(features, cfg):
