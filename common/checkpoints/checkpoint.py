@@ -160,7 +160,10 @@ def move(prefix: PathLike, target: PathLike, keep: bool = False) -> None:
     files = prefix.parent.glob(glob.escape(prefix.name) + '.*')
     for file in sorted(files, key=lambda file: file.suffix == '.index'):
         with atomic(target.with_name(target.name + file.name[len(prefix.name) :])) as temporary:
-            (shutil.copyfile if keep else shutil.move)(str(file), str(temporary))
+            if keep:
+                shutil.copyfile(str(file), str(temporary))
+            else:
+                shutil.move(str(file), str(temporary))
 
 
 def average(paths: Sequence[str], output: PathLike) -> None:

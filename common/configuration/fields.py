@@ -67,8 +67,7 @@ def option(
     are those of [least, most], less than `below`. needs: {other field: its values with which this
     one has an effect}.
     """
-    metadata = {'help': help_text, 'group': group, 'needs': needs}
-    metadata.update(least=least, most=most, below=below)
+    metadata = dict(help=help_text, group=group, needs=needs, least=least, most=most, below=below)
     if isinstance(default, (list, dict)):
         factory = functools.partial(type(default), default)
         return dataclasses.field(default_factory=factory, metadata=metadata)
