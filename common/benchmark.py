@@ -218,7 +218,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if args.what == 'npu':
         print(json.dumps(dict(model=model, **npu_graph.measure(task, cfg, args.ranks)), indent=2))
         return
-    device = devices.select(cfg.device)
+    device = devices.select(cfg.device, cfg.sync_bn is not False)
     if device.is_chief:
         warn_without_effect(cfg, device.name)
     with translated(task, cfg):

@@ -7,6 +7,7 @@ import platform
 from typing import Dict
 
 MKL_SETTINGS = ('OMP_NUM_THREADS', 'KMP_BLOCKTIME', 'KMP_AFFINITY', 'MKL_DEBUG_CPU_TYPE')
+HOROVOD_SETTINGS = ('HOROVOD_CYCLE_TIME', 'HOROVOD_FUSION_THRESHOLD')
 CGROUP = pathlib.Path('/sys/fs/cgroup')
 
 
@@ -38,7 +39,7 @@ def is_mkl() -> bool:
 
 
 def describe() -> Dict[str, str]:
-    """Returns versions, processor and the settings of MKL, for the record of a run."""
+    """Returns versions, processor and the settings of MKL and Horovod, for the record of a run."""
     import numpy as np
     import tensorflow as tf
 
@@ -49,6 +50,7 @@ def describe() -> Dict[str, str]:
         'cpu': cpuinfo('model name') or platform.machine(),
         'cores': str(cores()),
         **({name: os.environ.get(name, 'unset') for name in MKL_SETTINGS} if is_mkl() else {}),
+        **{name: os.environ[name] for name in HOROVOD_SETTINGS if name in os.environ},
     }
 
 

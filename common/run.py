@@ -28,7 +28,7 @@ def main(task: Task, argv: Optional[Sequence[str]] = None) -> None:
     if command:
         return COMMANDS[command](task, argv)
     cfg = models.parse(task, argv)
-    device = devices.select(cfg.device)
+    device = devices.select(cfg.device, cfg.sync_bn is not False)
     cfg.check_device(device.name)
     try:
         with modelarts.transfer(cfg, device.rank) as cfg:

@@ -10,9 +10,9 @@ def npu_available() -> bool:
     return importlib.util.find_spec('npu_bridge') is not None
 
 
-def select(name: str = 'auto') -> Device:
+def select(name: str = 'auto', sync_bn: bool = False) -> Device:
     """Returns the device; 'auto' takes npu where npu_bridge is found, else gpu where TensorFlow
-    sees one, else cpu.
+    sees one, else cpu. sync_bn: ranks exchange the moments of batch norm.
 
     Raises UserError if a device that was asked for by name is missing.
     """
@@ -24,4 +24,4 @@ def select(name: str = 'auto') -> Device:
         return npu.NPU()
     if name == 'gpu' or (name == 'auto' and gpu.available()):
         return gpu.GPU()
-    return cpu.CPU()
+    return cpu.CPU(sync_bn)

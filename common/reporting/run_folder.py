@@ -31,10 +31,11 @@ class RunFolder:
     not be read.
 
     config, eval: config.yaml and eval.json. offline: one result of each backend. confusion: int
-    [C, C], row = true class. rows: {'run', 'train', 'eval', 'end': rows of metrics.jsonl}, each
-    with 'minutes' since the start, pauses between sessions left out, without those that a resumed
-    session has superseded. ended: the latest session wrote its last row. galleries: {title: [(file
-    relative to the folder, caption)]} of the pictures that evaluation left in subfolders.
+    [C, C], row = true class. rows: of metrics.jsonl, {'run', 'start', 'train', 'eval', 'end':
+    [row]}, each with 'minutes' since the start, pauses between sessions left out, without those
+    that a resumed session has superseded. ended: the latest session wrote its last row.
+    galleries: {title: [(file relative to the folder, caption)]} of the pictures that evaluation
+    left in subfolders.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -55,7 +56,8 @@ class RunFolder:
         self.galleries: Dict[str, List[Tuple[str, str]]] = {}
         for path in sorted(folder.glob('*/gallery.json')):
             self._read_gallery('%s/gallery.json' % path.parent.name)
-        self.rows: Dict[str, List[Row]] = {'run': [], 'train': [], 'eval': [], 'end': []}
+        kinds = ('run', 'start', 'train', 'eval', 'end')
+        self.rows: Dict[str, List[Row]] = {kind: [] for kind in kinds}
         self.ended = False
         self._read_rows('metrics.jsonl')
 
@@ -151,8 +153,8 @@ class RunFolder:
 
     @property
     def session(self) -> Row:
-        """The latest "run" row, {} if there is none."""
-        return self.rows['run'][-1] if self.rows['run'] else {}
+        """The latest "run" row with the "start" row of its network, {} if there is none."""
+        return {**(self.rows['start'] or [{}])[-1], **(self.rows['run'] or [{}])[-1]}
 
     @property
     def latest(self) -> Row:

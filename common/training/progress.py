@@ -1,10 +1,14 @@
-"""Progress of training: log lines, a bar on a terminal, throughput, and the check of the loss."""
+"""Progress of training: the start, log lines, a bar on a terminal, throughput, and the check of the
+loss.
+"""
 
 import math
 import sys
 import time
 from typing import Optional
 
+import numpy as np
+import psutil
 import tensorflow as tf
 import tqdm
 
@@ -28,6 +32,44 @@ class ThroughputMeter:
     def steps_per_second(self) -> Optional[float]:
         """None before anything was measured."""
         return self.steps / self.seconds if self.seconds else None
+
+
+class FirstStep(tf.train.SessionRunHook):
+    """Logs, once, the number of parameters and what the way to the first step took."""
+
+    PARTS = ('imports', 'checks', 'graph', 'session', 'step')
+
+    def __init__(self, logger: MetricsLogger, began: float):
+        """began: when the imports were done, in seconds since 1970; the checks are done now."""
+        self._logger, self._parameters = logger, 0
+        self._times = [psutil.Process().create_time(), began, time.time()]
+
+    def begin(self):
+        self._parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
+        self._add_time('graph')
+
+    def after_create_session(self, session, coord):
+        self._add_time('session')
+
+    def after_run(self, run_context, run_values):
+        if not self._add_time('step'):
+            return
+        parts = dict(zip(self.PARTS, np.diff(self._times).round(2).tolist()))
+        self._logger.log(
+            '%.2f M parameters; first step after %.1f s (%s)'
+            % (
+                self._parameters / 1e6,
+                sum(parts.values()),
+                ', '.join('%s %.1f' % part for part in parts.items()),
+            )
+        )
+        self._logger.record('start', parameters=self._parameters, seconds=parts)
+
+    def _add_time(self, part: str) -> bool:
+        """Returns False for the sessions after the first."""
+        due = len(self._times) == self.PARTS.index(part) + 1
+        self._times += [time.time()] * due
+        return due
 
 
 class Progress(tf.train.SessionRunHook):

@@ -8,8 +8,6 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-import numpy as np
-
 from common import host
 from common.checkpoints import checkpoint, restore
 from common.configuration import config
@@ -24,7 +22,7 @@ from common.task import Task
 from common.training import agreement, global_batch, model_fn, resume
 from common.training import plan as plans
 from common.training.metrics_logger import MetricsLogger
-from common.training.progress import Progress, ThroughputMeter
+from common.training.progress import FirstStep, Progress, ThroughputMeter
 from common.training.run_lock import locked
 from common.training.stop import StopOnSignal
 
@@ -42,6 +40,7 @@ class Run(NamedTuple):
     eval_folder: Optional[records.Folder]
     logger: MetricsLogger
     meter: ThroughputMeter
+    first_step: FirstStep
     warm_start: Optional[restore.RestorePlan]
 
 
@@ -54,7 +53,7 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
     cfg, notes = global_batch.share(cfg, device.size)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopOnSignal(device))
-        run, step = _start(task, cfg, device, notes, stack)
+        run, step = _start(task, cfg, device, notes, stack, began)
         if run is None:
             return False
         plan = run.plan
@@ -69,7 +68,7 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
     return True
 
 
-def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contextlib.ExitStack):
+def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, began: float):
     """Checks everything that can be refused, then writes the first line. Returns (Run, step).
 
     The Run is None if the run in the folder is complete. `stack` keeps the folder's lock.
@@ -106,19 +105,18 @@ def _start(task: Task, cfg: Any, device: Device, notes: List[str], stack: contex
     if device.is_chief:
         again = dataclasses.replace(cfg, restart=False)  # whoever starts from it resumes
         config.save(again, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
-    run = Run(task, cfg, device, plan, folder, eval_folder, logger, ThroughputMeter(), warm_start)
-    if device.is_chief:  # it builds the network once to count, which other ranks need not
+    first = FirstStep(logger, began)
+    meter = ThroughputMeter()
+    run = Run(task, cfg, device, plan, folder, eval_folder, logger, meter, first, warm_start)
+    if device.is_chief:
         _log_start(run, agreed['step'], data, notes, start.notes)
     return run, agreed['step']
 
 
 def _log_start(run: Run, step: int, data: Dict[str, str], warnings, notes) -> None:
     plan, device, logger = run.plan, run.device, run.logger
-    variables = restore.network_variables(run.task, run.cfg, training=True)
-    trained = [shape for name, shape in variables.items() if 'moving_' not in name]
-    parameters = sum(int(np.prod(shape)) for shape in trained)
     logger.log(
-        '%s  device=%s x %d  global batch %d  %d steps/epoch  %d steps  %.2f M parameters'
+        '%s  device=%s x %d  global batch %d  %d steps/epoch  %d steps'
         % (
             config.summary(run.cfg),
             device.name,
@@ -126,7 +124,6 @@ def _log_start(run: Run, step: int, data: Dict[str, str], warnings, notes) -> No
             plan.global_batch,
             plan.steps_per_epoch,
             plan.total,
-            parameters / 1e6,
         )
     )
     software = host.describe()
@@ -143,7 +140,6 @@ def _log_start(run: Run, step: int, data: Dict[str, str], warnings, notes) -> No
         global_batch=plan.global_batch,
         steps_per_epoch=plan.steps_per_epoch,
         total_steps=plan.total,
-        parameters=parameters,
         resumed_from=step,
         data=data,
         warnings=warnings,
@@ -183,7 +179,9 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, end: int, loop: int) 
         # Whole calls of the device; `steps` counts from the step that rank 0 has sent.
         steps = -(-(end - start) // loop) * loop
         estimator.train(
-            input_fn, steps=steps, hooks=device.broadcast_hooks(True) + [progress, stop]
+            input_fn,
+            steps=steps,
+            hooks=device.broadcast_hooks(True) + [run.first_step, progress, stop],
         )
     if stop.signal:
         run.logger.log(

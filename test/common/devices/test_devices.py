@@ -21,6 +21,8 @@ from wideresnet_tf.config import WideResNetConfig
 def alone(monkeypatch):
     for name in ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE'):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('HOROVOD_CYCLE_TIME', '')  # so that it is taken back afterwards
+    del os.environ['HOROVOD_CYCLE_TIME']
     with tf.Graph().as_default():
         yield
 
@@ -106,8 +108,12 @@ def test_processes_of_a_machine_share_its_cores(monkeypatch):
     monkeypatch.setitem(sys.modules, 'horovod', package)
     monkeypatch.setitem(sys.modules, 'horovod.tensorflow', fake)
     assert cpu.CPU().session_config().intra_op_parallelism_threads == 12
+    assert 'HOROVOD_CYCLE_TIME' not in os.environ
     monkeypatch.setenv('HOROVOD_SIZE', '8')
+    cpu.CPU(sync_bn=True)  # its messages cannot wait
+    assert 'HOROVOD_CYCLE_TIME' not in os.environ
     device = cpu.CPU()
+    assert host.describe()['HOROVOD_CYCLE_TIME'] == cpu.CYCLE_TIME
     assert (device.rank, device.size, device.is_chief, device.local_rank) == (5, 8, False, 1)
     assert device.session_config().intra_op_parallelism_threads == 3
 

@@ -14,10 +14,10 @@ RUN = {
     'global_batch': 64,
     'steps_per_epoch': 22,
     'total_steps': 440,
-    'parameters': 691674,
     'software': {'python': '3.7.16', 'tensorflow': '1.15.0'},
     'resumed_from': 0,
 }
+START = {'kind': 'start', 'time': 1600000001.0, 'parameters': 691674}
 EVAL = {
     'model': 'wideresnet',
     'checkpoint': '/runs/a/wideresnet.ckpt',
@@ -90,7 +90,7 @@ def write_offline(folder, *results):
 
 
 def whole_run(folder, classes=10):
-    rows = [RUN]
+    rows = [RUN, START]
     for step in range(10, 441, 10):
         rows.append(train(step))
         if step % 110 == 0:

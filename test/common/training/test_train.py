@@ -87,7 +87,7 @@ def test_config_of_the_run_is_what_was_asked_for(finished, data, run_settings):
 
 def test_metrics_hold_every_step_once(finished):
     kinds = [row['kind'] for row in lines(finished)]
-    assert kinds == ['run'] + ['train'] * 16 + ['eval'] + ['train'] * 16 + ['eval', 'end']
+    assert kinds == ['run', 'start'] + ['train'] * 16 + ['eval'] + ['train'] * 16 + ['eval', 'end']
     assert (
         steps(finished) == list(range(1, STEPS + 1))
         and steps(finished, 'eval') == [16, 32]
@@ -131,7 +131,10 @@ def test_parameters_are_those_of_the_network(finished):
     # changes; BN scale and offset; classifier.
     convs = 27 * 16 + 9 * (16 * 16 * 2 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 16 * 32 + 32 * 64
     norms = 2 * (16 + 16 + 16 + 32 + 32 + 64 + 64)
-    assert lines(finished, 'run')[0]['parameters'] == convs + norms + 64 * 4 + 4
+    start = lines(finished, 'start')
+    assert [row['parameters'] for row in start] == [convs + norms + 64 * 4 + 4]
+    assert list(start[0]['seconds']) == ['imports', 'checks', 'graph', 'session', 'step']
+    assert all(seconds >= 0 for seconds in start[0]['seconds'].values())
 
 
 def test_logged_rate_is_the_rate_of_that_step(finished):
