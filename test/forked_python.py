@@ -3,8 +3,9 @@
 `server()` starts a process that imports what the commands import and opens no session. While it
 runs, `python -ES forked_python.py SCRIPT [ARGUMENT ...]` stands for `python SCRIPT [ARGUMENT ...]`:
 the script runs in a fork of the server, with the caller's arguments, environment, folder and
-standard files. The caller passes signals on to it and ends as it does; if the caller is killed, so
-is the script. Where the environment differs in what is read at start, it becomes Python itself.
+standard files, unbuffered. The caller passes signals on to it and ends as it does; if the caller is
+killed, so is the script. Where the environment differs in what is read at start, it becomes Python
+itself.
 """
 
 import contextlib
@@ -46,7 +47,7 @@ def server():
         process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=listener,
-            env=dict(os.environ, PYTHONPATH=':'.join([ROOT] + _path())),
+            env=dict(os.environ, PYTHONPATH=':'.join([ROOT] + _path()), PYTHONUNBUFFERED='1'),
             start_new_session=True,
         )
         try:
@@ -61,7 +62,7 @@ def _read_at_start():
     return {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(READ_AT_START) and name != 'PYTHONPATH'
+        if name.startswith(READ_AT_START) and name not in ('PYTHONPATH', 'PYTHONUNBUFFERED')
     }
 
 

@@ -182,7 +182,7 @@ def sim(monkeypatch):
     return SIM
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='module', autouse=True)
 def tools_here():
     """Runs the stand-ins for atc and msame inside this process: as processes, each imports
     TensorFlow. Gives subprocess.run as it was.
@@ -195,7 +195,7 @@ def tools_here():
             return start(words, **options)
         tool = importlib.import_module('offline.' + words[0])
         before, text = os.getcwd(), io.StringIO()
-        os.chdir(str(options['cwd']))
+        os.chdir(str(options.get('cwd', '.')))
         try:
             with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
                 status = tool.main(words[1:])

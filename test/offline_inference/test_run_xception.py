@@ -16,7 +16,6 @@ from offline_inference import run
 from xception_tf import model
 from xception_tf.config import XceptionConfig
 
-pytestmark = pytest.mark.usefixtures('tools_here')
 COUNT, CLASSES, SIZE, WIDTH = 7, 6, 71, 1 / 16
 
 

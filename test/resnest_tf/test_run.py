@@ -20,7 +20,7 @@ from common import export_weights, models
 from common import run as command
 from common.checkpoints import checkpoint, restore
 from common.errors import UserError
-from resnest_tf import cityscapes
+from resnest_tf import cityscapes, model_port
 from resnest_tf.task import TASK
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -253,8 +253,17 @@ def test_all_views_together_come_near_the_single_one(evaluate, finished, tmp_pat
 # The published port's flags, records and checkpoints
 
 
-def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
-    narrow = ['--width', 1 / 64, '--optimizer', 'sgd', '--eval_interval', 0]
+NARROW = ['--width', 1 / 64, '--optimizer', 'sgd', '--eval_interval', 0]
+
+
+def port_variables():
+    """Names of the variables of the published port's checkpoint."""
+    stored = ROOT / 'test' / 'data' / 'resnest_port_variables.json'
+    return {name for name, _, _ in json.loads(stored.read_text())}
+
+
+def test_ports_flags_train_its_network(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_port, '_BLOCKS', model_port._BLOCKS[:4])  # flags are not its depth
     call(
         '--train_data',
         data / 'train' / 'cityscapes_train.tfrecords',
@@ -276,7 +285,7 @@ def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
         1,
         '--learning_rate',
         0.00001,
-        *narrow,
+        *NARROW,
     )
     saved = yaml.safe_load((tmp_path / 'save' / 'config.yaml').read_text())
     assert (saved['crop_height'], saved['crop_width'], saved['variant'], saved['loss']) == (
@@ -285,31 +294,27 @@ def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
         'port',
         'focal',
     )
-    port = {
-        name
-        for name, _, _ in json.loads(
-            (ROOT / 'test' / 'data' / 'resnest_port_variables.json').read_text()
-        )
-    }
     ours = dict(tf.train.list_variables(str(tmp_path / 'save' / 'resnest.ckpt')))
-    assert ours.pop('global_step') == [] and set(ours) < port
+    assert ours.pop('global_step') == [] and set(ours) < port_variables()
 
-    # A checkpoint of the port: all of its variables, also those without effect.
-    found = checkpoint.Checkpoint(str(tmp_path / 'save' / 'resnest.ckpt'))
-    dead = sorted(port - set(ours))
+
+def test_a_checkpoint_of_the_port_is_evaluated(data, tmp_path, capsys):
+    """With all of its variables, also those without effect."""
+    cfg = models.parse(TASK, [str(word) for word in ['--is_training', 'True', *NARROW]])
+    shapes, random = restore.network_variables(TASK, cfg, training=True), np.random.RandomState(0)
+    dead = port_variables() - set(shapes)
+    assert len(dead) == 80 and set(shapes) < port_variables()
+    prefix = tmp_path / 'resnest.ckpt-182'
+    shapes.update({name: [3] for name in dead})
     checkpoint.write(
-        str(tmp_path / 'port' / 'resnest.ckpt-182'),
-        dict(
-            {name: found.read(name) for name in ours},
-            **{name: np.full([3], 7, np.float32) for name in dead},
-        ),
+        str(prefix),
+        {name: random.uniform(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()},
     )
-    capsys.readouterr()
     call(
         '--train_data',
         data / 'val' / 'cityscapes_val.tfrecords',
         '--model_path',
-        tmp_path / 'port' / 'resnest.ckpt-182',
+        prefix,
         '--is_training',
         'False',
         '--num_class',
@@ -320,19 +325,14 @@ def test_ports_flags_train_and_evaluate_its_network(data, tmp_path, capsys):
         WIDTH,
         '--batch_size',
         1,
-        *narrow,
+        *NARROW,
     )
     assert 'miou' in capsys.readouterr().out
-    assert json.loads((tmp_path / 'port' / 'eval.json').read_text())['images'] == 3
+    assert json.loads((tmp_path / 'eval.json').read_text())['images'] == 3
 
-    cfg = models.parse(TASK, [str(word) for word in ['--is_training', 'True', *narrow]])
-    match = restore.plan_restore(
-        TASK, cfg, str(tmp_path / 'port' / 'resnest.ckpt-182'), training=True
-    )
-    assert (
-        'restored %d of %d variables; dropped: 80 unused' % (len(ours), len(ours)) in match.report
-    )
-    assert len(dead) == 80
+    count = len(shapes) - len(dead)
+    match = restore.plan_restore(TASK, cfg, str(prefix), training=True)
+    assert 'restored %d of %d variables; dropped: 80 unused' % (count, count) in match.report
 
 
 # Starting from a checkpoint

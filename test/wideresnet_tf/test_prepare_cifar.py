@@ -561,20 +561,14 @@ def test_an_unverified_part_is_not_the_dataset(tmp_path, capsys):
 
 
 def test_digits(tmp_path):
-    """Both ways to start the command give the same bytes: every digit once, recognisable, in a fair
-    split.
-    """
-    environment = dict(os.environ, PYTHONPATH='')
-    for start, cwd, output in (
-        (['-m', 'wideresnet_tf.prepare_cifar'], ROOT, 'a'),
-        (['prepare_cifar.py'], ROOT / 'wideresnet_tf', 'b'),
-    ):
-        subprocess.run(
-            [sys.executable, *start, '--dataset', 'digits', '--output', str(tmp_path / output)],
-            cwd=str(cwd),
-            env=environment,
-            check=True,
-        )
+    """Started in its own folder, too, it gives every digit once, recognisable, in a fair split."""
+    run('digits', None, tmp_path / 'a')
+    subprocess.run(
+        [sys.executable, 'prepare_cifar.py', '--dataset', 'digits', '--output', tmp_path / 'b'],
+        cwd=str(ROOT / 'wideresnet_tf'),
+        env=dict(os.environ, PYTHONPATH=''),
+        check=True,
+    )
     digits, seen = load_digits(), []
     linear = zoom(
         digits.images * (255 / 16), (1, 4, 4), order=1, mode='nearest', grid_mode=True

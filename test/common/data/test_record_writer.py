@@ -16,6 +16,7 @@ import tensorflow as tf
 from common.data import record_writer, records
 from common.errors import UserError
 
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 SCHEMA = {
     'image': {'kind': 'bytes', 'dtype': 'uint8', 'shape': [4]},
     'label': {'kind': 'int64', 'dtype': 'int64', 'shape': []},
@@ -85,11 +86,10 @@ def test_nothing_remains_after_ctrl_c(tmp_path, workers):
         ' schema={"label": {}}, shards=4,\n                  workers=%d)\n' % workers
     )
     output = tmp_path / 'output'
-    root = pathlib.Path(records.__file__).resolve().parents[2]
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / 'slow.py'), str(output / 'train')],
         start_new_session=True,
-        env=dict(os.environ, PYTHONPATH=str(root)),
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
         stderr=subprocess.PIPE,
     )
     deadline = time.time() + 30
@@ -100,6 +100,7 @@ def test_nothing_remains_after_ctrl_c(tmp_path, workers):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and b'interrupted' in errors
     assert list(output.iterdir()) == []
+    deadline = time.time() + 30
     with pytest.raises(
         ProcessLookupError
     ):  # no worker is left, once multiprocessing's own helper has seen the end
@@ -141,29 +142,44 @@ def test_corrupt_items_are_left_out_if_allowed(tmp_path, capsys, write, tensorfl
 
 
 RESTARTABLE = """
-import pathlib, sys, time
-from common.data import record_writer, records
+import sys, time
+from common.data import record_writer
 
 def encode(n):
-    time.sleep(0.02 if SLOW else 0)
+    time.sleep(0.02)
     return {'label': n}
 
-SLOW = len(sys.argv) > 2
-WORKERS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 if __name__ == '__main__':
     record_writer.write(sys.argv[1], range(100), encode, name='x', split='train',
-                        schema={'label': {}}, shards=10, workers=WORKERS, restartable=True)
+                        schema={'label': {}}, shards=10, workers=int(sys.argv[2]), restartable=True)
 """
 
 
-def test_a_killed_preparation_goes_on(tmp_path):
-    (tmp_path / 'restartable.py').write_text(RESTARTABLE)
-    environment = dict(
-        os.environ, PYTHONPATH=str(pathlib.Path(records.__file__).resolve().parents[2])
+def slow_process(folder, workers):
+    """A process that writes folder/train for two seconds."""
+    (folder / 'restartable.py').write_text(RESTARTABLE)
+    return subprocess.Popen(
+        [sys.executable, str(folder / 'restartable.py'), str(folder / 'train'), str(workers)],
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
     )
-    start = [sys.executable, str(tmp_path / 'restartable.py')]
-    subprocess.run(start + [str(tmp_path / 'clean')], env=environment, check=True)
-    process = subprocess.Popen(start + [str(tmp_path / 'train'), 'slow'], env=environment)
+
+
+def test_a_killed_preparation_goes_on(tmp_path):
+    def write(folder):
+        record_writer.write(
+            tmp_path / folder,
+            range(100),
+            lambda n: {'label': n},
+            name='x',
+            split='train',
+            schema={'label': {}},
+            shards=10,
+            workers=1,
+            restartable=True,
+        )
+
+    write('clean')
+    process = slow_process(tmp_path, 1)
     deadline = time.time() + 30
     unfinished = tmp_path / '.train.unfinished'
     while not list(unfinished.glob('train-00002-*')) and time.time() < deadline:
@@ -172,7 +188,7 @@ def test_a_killed_preparation_goes_on(tmp_path):
     process.wait()
     kept = {path.name: path.stat().st_ino for path in unfinished.glob('train-*.tfrecord')}
     assert 3 <= len(kept) < 10 and not (tmp_path / 'train').exists()
-    subprocess.run(start + [str(tmp_path / 'train')], env=environment, check=True)
+    write('train')
     assert {path.name: path.read_bytes() for path in (tmp_path / 'train').iterdir()} == {
         path.name: path.read_bytes() for path in (tmp_path / 'clean').iterdir()
     }
@@ -183,12 +199,7 @@ def test_a_killed_preparation_goes_on(tmp_path):
 
 def test_workers_die_with_their_parent(tmp_path):
     """Killed without a chance to tell them, as by the kernel when memory runs out."""
-    (tmp_path / 'restartable.py').write_text(RESTARTABLE)
-    environment = dict(
-        os.environ, PYTHONPATH=str(pathlib.Path(records.__file__).resolve().parents[2])
-    )
-    script = [sys.executable, str(tmp_path / 'restartable.py')]
-    process = subprocess.Popen(script + [str(tmp_path / 'train'), 'slow', '2'], env=environment)
+    process = slow_process(tmp_path, 2)
     deadline = time.time() + 60
     while not list(tmp_path.glob('.train.unfinished/.*.tfrecord')) and time.time() < deadline:
         time.sleep(0.02)
