@@ -150,10 +150,15 @@ def parse_json(text: str) -> Any:
         raise ValueError('it is nested too deeply')
 
 
+def write_text(path: Union[str, os.PathLike], text: str) -> None:
+    """Writes a text in UTF-8; half a character, which JSON can hold, as its code."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, 'utf-8', 'backslashreplace')
+
+
 def write_json(path: Union[str, os.PathLike], content: Dict[str, Any]) -> None:
     """Writes a mapping as JSON, which has no NaN: ValueError for one."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + '\n')
 
 
 def read_rows(path: Union[str, os.PathLike]) -> Tuple[List[Dict[str, Any]], int]:

@@ -28,9 +28,9 @@ def environments(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, st
     UserError if it does not start.
     """
     program = _program(size)
-    log_path, folder = log_dir / 'horovodrun.log', tempfile.mkdtemp(prefix='launch-')
+    log_path = log_dir / 'horovodrun.log'
     with contextlib.ExitStack() as cleanup:
-        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix='launch-'))
         server = cleanup.enter_context(socket.socket(socket.AF_UNIX))
         server.bind(os.path.join(folder, 'socket'))
         server.listen(size)
@@ -104,13 +104,10 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _placeholder(address: str) -> None:
+    names = [name for name in os.environ if name.startswith(('HOROVOD_', 'NCCL_SOCKET_IFNAME'))]
+    ours = {name: os.environ[name] for name in names}
     with socket.socket(socket.AF_UNIX) as launcher:
         launcher.connect(address)
-        ours = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith('HOROVOD_') or name == 'NCCL_SOCKET_IFNAME'
-        }
         launcher.sendall((json.dumps(ours) + '\n').encode())
         launcher.recv(1)  # returns when the launcher has closed its side, or is gone
 

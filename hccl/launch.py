@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -25,9 +26,9 @@ from hccl.processes import Rank, run, say
 def _flag(command: Sequence[str], name: str) -> Optional[str]:
     """The value of --name in the command to run."""
     value = None
-    for index, word in enumerate(command):
-        if word == '--' + name and index + 1 < len(command):
-            value = command[index + 1]
+    for word, following in zip(command, [*command[1:], None]):
+        if word == '--' + name:
+            value = following or value
         elif word.startswith('--%s=' % name):
             value = word.split('=', 1)[1]
     return value
@@ -43,7 +44,7 @@ def _gpus() -> int:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return sum(line.startswith(b'GPU ') for line in output.split(b'\n'))
+    return len(re.findall(b'(?m)^GPU ', output))
 
 
 def choose(args: argparse.Namespace) -> Tuple[str, str]:
@@ -69,16 +70,12 @@ def choose(args: argparse.Namespace) -> Tuple[str, str]:
 def _run_with_horovod(
     args: argparse.Namespace, device: str, devices: Optional[List[int]], log_dir: pathlib.Path
 ) -> int:
-    only_npu = [
-        flag
-        for flag in ('rank_table', 'server_index') + tuple(name.lower() for name in environment.CM)
-        if getattr(args, flag) is not None
-    ]
-    if only_npu:
-        raise UserError(
-            '--%s is for Ascend NPU, and this run is on %s; leave it out, or give --device npu'
-            % (only_npu[0], device)
-        )
+    for flag in ('rank_table', 'server_index', *map(str.lower, environment.CM)):
+        if getattr(args, flag) is not None:
+            raise UserError(
+                '--%s is for Ascend NPU, and this run is on %s; leave it out, or give --device npu'
+                % (flag, device)
+            )
     if devices is None:
         raise UserError('--devices: say how many processes, for example --devices 0-1 for two')
     settings: Dict[str, Optional[str]] = {}
@@ -91,12 +88,12 @@ def _run_with_horovod(
             )
         settings['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, devices))
     with contextlib.ExitStack() as stack:
-        environments: List[Dict[str, str]] = [{}]
+        places: List[Dict[str, str]] = [{}]
         if len(devices) > 1:
-            environments = stack.enter_context(horovod_ranks.environments(len(devices), log_dir))
+            places = stack.enter_context(horovod_ranks.environments(len(devices), log_dir))
         ranks = [
-            Rank('rank %d' % rank, device, dict(settings, **variables))
-            for rank, variables in enumerate(environments)
+            Rank('rank %d' % rank, device, dict(settings, **place))
+            for rank, place in enumerate(places)
         ]
         return run(args.command, ranks, log_dir)
 
@@ -109,19 +106,13 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         '--devices',
-        help=(
-            '0-7, or 0,1,2,3, or 4; on CPU and GPU one process for each; default: all of the'
-            ' --rank_table'
-        ),
+        help='0-7, or 0,1,2,3, or 4; one process for each; default: all of the --rank_table',
     )
     parser.add_argument(
         '--device',
         choices=('auto', 'npu', 'gpu', 'cpu'),
         default='auto',
-        help=(
-            'auto: --device of the command, else npu where npu_bridge is installed, else gpu,'
-            ' else cpu'
-        ),
+        help='auto: that of the command, else npu where npu_bridge is installed, else gpu, cpu',
     )
     parser.add_argument(
         '--log_dir',
@@ -135,17 +126,15 @@ def _parser() -> Parser:
     npu.add_argument(
         '--chip', choices=sorted(rank_table.CHIPS), default='910A', help='whose rules a table obeys'
     )
-    for name, text in zip(
-        environment.CM,
-        (
-            "the first server's address: no rank table, HCCL finds the ranks",
-            'a free port there, such as 29688',
-            'a device of the first server, such as 0',
-            'number of devices of all servers',
-            "this server's address",
-        ),
-    ):
-        npu.add_argument('--' + name.lower(), help=text)
+    meanings = (
+        "the first server's address: no rank table, HCCL finds the ranks",
+        'a free port there, such as 29688',
+        'a device of the first server, such as 0',
+        'number of devices of all servers',
+        "this server's address",
+    )
+    for name, meaning in zip(environment.CM, meanings):
+        npu.add_argument('--' + name.lower(), help=meaning)
     parser.add_argument(
         'command', nargs=argparse.REMAINDER, help='after --: what to run for each device'
     )
@@ -170,9 +159,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             signal.signal(number, _interrupted)  # until the ranks run
     device, why = choose(args)
     devices = rank_table.parse_devices(args.devices) if args.devices is not None else None
-    log_dir = pathlib.Path(
-        args.log_dir or os.path.join(_flag(args.command, 'output_path') or '.', 'logs')
-    )
+    output = _flag(args.command, 'output_path') or '.'
+    log_dir = pathlib.Path(args.log_dir or os.path.join(output, 'logs'))
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

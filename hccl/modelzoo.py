@@ -83,10 +83,9 @@ def _report(args: argparse.Namespace, device: str, output: pathlib.Path, seconds
     losses = [row['loss'] for row in run.rows['train']]
     figure = run.eval.get(run.score, '')
     kind = 'acc' if args.kind == 'full' else 'perf'
-    network = NETWORKS[args.model]
-    case = '%s_bs%d_%dp_%s' % (network, batch // ranks, ranks, kind)
+    case = '%s_bs%d_%dp_%s' % (NETWORKS[args.model], batch // ranks, ranks, kind)
     lines = {
-        'Network': network,
+        'Network': NETWORKS[args.model],
         'RankSize': ranks,
         'BatchSize': batch // ranks,
         'DeviceType': platform.machine(),

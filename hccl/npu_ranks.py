@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 import time
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 from common.ascend import environment
 from common.errors import UserError
@@ -35,7 +35,7 @@ def local_ranks(
         ranks = _of_table(rank_table.load(path, args.chip), args.server_index, devices)
     elif len(_existing(devices)) == 1:
         job = 'pid %d at %s' % (os.getpid(), time.time())
-        ranks = [_ranked(0, 1, devices[0], job, RANK_TABLE_FILE=None)]
+        ranks = [_rank('rank 0', devices[0], job, RANK_ID='0', RANK_SIZE='1')]
     else:
         path = str(log_dir / ('hccl_%dp.json' % len(devices)))
         rank_table.write(rank_table.generate(devices, chip=args.chip), path)
@@ -68,36 +68,30 @@ def _present() -> List[int]:
 def _of_table(
     table: rank_table.RankTable, index: Optional[int], devices: Optional[List[int]]
 ) -> List[Rank]:
-    servers = table.servers
-    names = ', '.join('%d = %s' % (number, item.server_id) for number, item in enumerate(servers))
+    servers = [server.server_id for server in table.servers]
+    names = ', '.join('%d = %s' % item for item in enumerate(servers))
     if index is None and len(servers) > 1:
         raise UserError(
             '%s has %d servers: say which one this is with --server_index (%s)'
             % (table.path, len(servers), names)
         )
-    if not 0 <= (index or 0) < len(servers):
+    index = index or 0
+    if not 0 <= index < len(servers):
         raise UserError('--server_index %d: %s has %s' % (index, table.path, names))
-    server = servers[index or 0]
-    own = sorted(device.device_id for device in server.devices)
+    own = sorted(device.device_id for device in table.servers[index].devices)
     if devices is not None and own != devices:
         raise UserError(
             '--devices %s, but %s gives server %s the devices %s: run those, or make a table with'
             ' python -m hccl.rank_table generate --devices %s'
-            % (_list(devices), table.path, server.server_id, _list(own), _list(devices))
+            % (_list(devices), table.path, servers[index], _list(own), _list(devices))
         )
     _existing(own)
     job = pathlib.Path(table.path).read_text(encoding='utf-8')
+    shared = dict(RANK_TABLE_FILE=table.path, RANK_SIZE=str(table.size))
     # HCCL finds a process by POD_NAME in a cloud table; with any other it would replace RANK_ID.
     return [
-        _ranked(
-            device.rank_id,
-            table.size,
-            device.device_id,
-            job,
-            RANK_TABLE_FILE=table.path,
-            POD_NAME=device.pod_name,
-        )
-        for device in server.devices
+        _rank('rank %d' % rank, number, job, RANK_ID=str(rank), POD_NAME=pod, **shared)
+        for number, _, rank, _, pod, *_ in table.servers[index].devices
     ]
 
 
@@ -114,33 +108,27 @@ def _without_table(cm: Mapping[str, str], table: Optional[str], devices: List[in
     # With several servers a process cannot know its rank, and their logs may share a folder.
     alone = int(cm['CM_WORKER_SIZE']) == len(devices)
     name = 'rank %d' if alone else cm['CM_WORKER_IP'] + ' process %d'
-    unset = dict.fromkeys(('RANK_ID', 'RANK_SIZE', 'RANK_TABLE_FILE', 'POD_NAME'))
     job = ' '.join(cm[name] for name in environment.CM if name != 'CM_WORKER_IP')
-    return [
-        Rank(name % number, 'device %d' % device, dict(unset, **cm, **_common(device, job)))
-        for number, device in enumerate(devices)
-    ]
+    return [_rank(name % number, device, job, **cm) for number, device in enumerate(devices)]
 
 
-def _ranked(rank: int, size: int, device: int, job: str, **more: Optional[str]) -> Rank:
-    variables = dict(_common(device, job), RANK_ID=str(rank), RANK_SIZE=str(size), **more)
-    return Rank('rank %d' % rank, 'device %d' % device, variables)
-
-
-def _common(device: int, job: str) -> Dict[str, Optional[str]]:
+def _rank(name: str, device: int, job: str, **place: Optional[str]) -> Rank:
     """job: text that all ranks of a job on all servers share; JOB_ID is derived from it."""
     default = 'job-' + hashlib.sha1(job.encode()).hexdigest()[:12]
+    timeout = os.environ.get('HCCL_CONNECT_TIMEOUT') or str(environment.CONNECT_TIMEOUT)
     present = _present()
     # DEVICE_ID is the physical number, ASCEND_DEVICE_ID the one that the container sees. Where they
     # differ, the adapter converts the first.
     same = device not in present or present.index(device) == device
-    return {
-        'DEVICE_ID': str(device),
-        'ASCEND_DEVICE_ID': str(device) if same else None,
-        'JOB_ID': environment.job_id(default),
-        'HCCL_CONNECT_TIMEOUT': os.environ.get('HCCL_CONNECT_TIMEOUT')
-        or str(environment.CONNECT_TIMEOUT),
-    }
+    unset = dict.fromkeys(('RANK_ID', 'RANK_SIZE', 'RANK_TABLE_FILE', 'POD_NAME'))
+    variables = dict(
+        unset,
+        DEVICE_ID=str(device),
+        ASCEND_DEVICE_ID=str(device) if same else None,
+        JOB_ID=environment.job_id(default),
+        HCCL_CONNECT_TIMEOUT=timeout,
+    )
+    return Rank(name, 'device %d' % device, dict(variables, **place))
 
 
 def _check_shell(ranks: Sequence[Rank]) -> None:

@@ -16,13 +16,13 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 from common.ascend import error_codes
 from common.errors import UserError
-from hccl.guard import Guard
 
 GRACE = 60  # seconds that ranks have for their last checkpoint after a signal
 STOP = 8  # seconds that the others have once a rank has failed
 LAST_LINES = 20
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 class Rank(NamedTuple):
@@ -62,7 +62,7 @@ def run(
         number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
     }
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    guard = Guard()
+    guard = _Guard()
     running: List[_Process] = []
     try:
         for rank, cores in zip(ranks, _shares(len(ranks))):
@@ -81,22 +81,45 @@ def _shares(count: int) -> List[Optional[Set[int]]]:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < count:
         return [None] * count
-    return [
-        set(cores[index * len(cores) // count : (index + 1) * len(cores) // count])
-        for index in range(count)
-    ]
+    limits = [index * len(cores) // count for index in range(count + 1)]
+    return [set(cores[first:end]) for first, end in zip(limits, limits[1:])]
 
 
-def _environment(settings: Dict[str, Optional[str]], cores: Optional[Set[int]]) -> Dict[str, str]:
-    result = dict(os.environ)
-    result['PYTHONUNBUFFERED'] = '1'  # or the log lacks the last lines of what was killed
-    result.setdefault('OMP_NUM_THREADS', str(len(cores) if cores else 1))
-    for name, value in settings.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = value
-    return result
+class _Guard:
+    """A process that kills the groups once the launcher is gone, which a killed launcher cannot."""
+
+    def __init__(self):
+        read, self._write = os.pipe()
+        self._pid = os.fork()
+        if self._pid:
+            os.close(read)
+            return
+        try:
+            os.setsid()
+            os.close(self._write)
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            with os.fdopen(read) as groups:  # ends when the launcher has ended
+                for group in groups.read().split():
+                    _signal_group(int(group), signal.SIGKILL)
+        finally:
+            os._exit(0)
+
+    def add(self, group: int) -> None:
+        os.write(self._write, b'%d\n' % group)
+
+    def dismiss(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._write)
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except OSError:  # it has ended
+        pass
 
 
 class _Supervisor:
@@ -111,23 +134,25 @@ class _Supervisor:
 
     def wait(self, watched: Set[int]) -> int:
         """The exit status of the job, once all ranks have ended. watched: blocked signals."""
-        echo = _Echo(self._processes[0])
-        while self._running():
-            event = signal.sigtimedwait(watched, 0.1)
-            echo.forward()
-            if not self._failed and not self._stopped:
-                self._look_for_failure(event)
-            if event and event.si_signo in STOPPING and not self._failed:
-                self._forward_signal(signal.Signals(event.si_signo))
-            if time.monotonic() >= self._deadline:
-                late = ', '.join(process.rank.name for process in self._running())
-                if late:
-                    say('%s did not end in time: killed' % late)
-                self._signal_all(signal.SIGKILL, float('inf'))
-        echo.forward()
+        first = self._processes[0]
+        with open(str(first.log), 'rb') as shown:
+            shown.seek(first.start)
+            while self._running():
+                event = signal.sigtimedwait(watched, 0.1)
+                _show(shown.read())
+                if not self._failed and not self._stopped:
+                    self._look_for_failure(event)
+                if event and event.si_signo in STOPPING and not self._failed:
+                    self._forward_signal(signal.Signals(event.si_signo))
+                if time.monotonic() >= self._deadline:
+                    late = ', '.join(process.rank.name for process in self._running())
+                    if late:
+                        say('%s did not end in time: killed' % late)
+                    self._signal_all(signal.SIGKILL, float('inf'))
+            _show(shown.read())
         failed = self._failed or next((p for p in self._processes if p.status()), None)
         if failed and not self._stopped:
-            _report_failure(failed, shown=failed is self._processes[0])
+            _report_failure(failed, shown=failed is first)
         return failed.status() if failed else 0
 
     def _running(self) -> List['_Process']:
@@ -158,19 +183,17 @@ class _Supervisor:
     def _signal_all(self, number: int, seconds: float) -> None:
         """Signals every group that still has its rank, and sets the time for its end."""
         for process in self._running():
-            process.signal(number)
+            _signal_group(process.pid, number)
         self._deadline = time.monotonic() + seconds
 
 
 def _report_failure(failed: '_Process', shown: bool) -> None:
     """Says which rank failed, and the end of its log unless standard output has `shown` it."""
     log = failed.text()
-    meaning = _describe_status(failed.status())
-    if shown:
-        report = ['launch: %s failed: %s. Its log: %s' % (failed, meaning, failed.log)]
-    else:
+    where = ('. Its log: %s' if shown else '. The end of %s:') % failed.log
+    report = ['launch: %s failed: %s%s' % (failed, _describe_status(failed.status()), where)]
+    if not shown:
         lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
-        report = ['launch: %s failed: %s. The end of %s:' % (failed, meaning, failed.log)]
         report += ['    ' + line for line in lines[-LAST_LINES:]]
     report += ['launch: ' + fix for fix in error_codes.find_fixes(log)]
     sys.stderr.write('\n'.join(report) + '\n')
@@ -199,22 +222,20 @@ class _Process:
         self._status: Optional[int] = None
 
         def prepare():
-            _libc.prctl(
-                _PR_SET_PDEATHSIG, signal.SIGKILL
-            )  # for the moment before the guard knows this group
+            # For the moment before the guard knows this group.
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if cores:
                 os.sched_setaffinity(0, cores)
 
         with open(str(self.log), 'ab') as log:
-            log.write(
-                ('== %s: %s\n' % (time.strftime('%Y-%m-%d %H:%M:%S'), ' '.join(command))).encode()
-            )
+            now = time.strftime('%Y-%m-%d %H:%M:%S')
+            log.write(('== %s: %s\n' % (now, ' '.join(command))).encode())
             self.start = log.tell()  # earlier runs stand above
             try:
                 self._process = subprocess.Popen(
                     command,
-                    env=_environment(rank.variables, cores),
+                    env=self._environment(len(cores) if cores else 1),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -228,30 +249,27 @@ class _Process:
                 )
         self.pid = self._process.pid
 
+    def _environment(self, threads: int) -> Dict[str, str]:
+        result = dict({'OMP_NUM_THREADS': str(threads)}, **os.environ)
+        result['PYTHONUNBUFFERED'] = '1'  # or the log lacks the last lines of what was killed
+        result.update(self.rank.variables)
+        return {name: value for name, value in result.items() if value is not None}
+
     def __str__(self) -> str:
-        return (
-            '%s (%s)' % (self.rank.name, self.rank.device) if self.rank.device else self.rank.name
-        )
+        return '%s (%s)' % self.rank[:2] if self.rank.device else self.rank.name
 
     def status(self) -> Optional[int]:
         """None while it runs, then its exit status, 128 + n if signal n has killed it."""
         if self._status is None:
             ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended:
-                self._status = (
-                    ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
-                )
+                exited = ended.si_code == os.CLD_EXITED
+                self._status = ended.si_status + (0 if exited else 128)
         return self._status
-
-    def signal(self, number: int) -> None:
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
 
     def end(self) -> None:
         """Kills what is left of the group, the rank's own children too."""
-        self.signal(signal.SIGKILL)
+        _signal_group(self.pid, signal.SIGKILL)
         self._process.wait()
 
     def text(self, size: int = 1 << 20) -> str:
@@ -259,19 +277,3 @@ class _Process:
         with open(str(self.log), 'rb') as log:
             log.seek(max(self.start, os.path.getsize(str(self.log)) - size))
             return log.read().decode(errors='replace')
-
-
-_libc = ctypes.CDLL(None)
-
-
-class _Echo:
-    """Follows a rank's log to standard output."""
-
-    def __init__(self, process: _Process):
-        self._file = open(str(process.log), 'rb')
-        self._file.seek(process.start)
-
-    def forward(self) -> None:
-        text = self._file.read()
-        if text:
-            _show(text)

@@ -15,9 +15,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from common.ascend import hccn
 from common.errors import Parser, UserError, entry_point
-from common.files import atomic
+from common.files import write_text
 from hccl.rules import CHIPS, VERSIONS, is_json_name, read, violations
-from hccl.table_fields import Device
+from hccl.table_fields import Device, by_server
 
 LARGEST_DEVICE = 255  # more than a server has, devices or cores
 
@@ -42,16 +42,10 @@ def load(path: Union[str, os.PathLike], chip: str = '910A') -> RankTable:
     """Reads a table that HCCL takes; UserError with the first violation of any other."""
     devices, wrong = read(path, chip)
     if wrong:
-        more = (
-            ''
-            if len(wrong) == 1
-            else ' (and %d more: python -m hccl.rank_table validate %s)' % (len(wrong) - 1, path)
-        )
-        raise UserError('rank table %s: %s%s' % (path, wrong[0], more))
-    servers: Dict[str, List[Device]] = {}
-    for device in devices:
-        servers.setdefault(device.server_id, []).append(device)
-    return RankTable(os.path.abspath(os.fspath(path)), [Server(*item) for item in servers.items()])
+        more = ' (and %d more: python -m hccl.rank_table validate %s)' % (len(wrong) - 1, path)
+        raise UserError('rank table %s: %s%s' % (path, wrong[0], more if wrong[1:] else ''))
+    servers = [Server(*item) for item in by_server(devices).items()]
+    return RankTable(os.path.abspath(os.fspath(path)), servers)
 
 
 def parse_devices(text: str) -> List[int]:
@@ -59,9 +53,7 @@ def parse_devices(text: str) -> List[int]:
     devices: List[int] = []
     for part in text.split(','):
         match = re.fullmatch(r'\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?', part)
-        first, last = (
-            (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (1, 0)
-        )
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
             raise UserError(
                 "--devices %s: '%s' is neither a device nor a range; write 0-7, or 0,1,2,3, or 4"
@@ -72,10 +64,11 @@ def parse_devices(text: str) -> List[int]:
                 '--devices %s: devices are numbered from 0 to at most %d' % (text, LARGEST_DEVICE)
             )
         devices.extend(range(first, last + 1))
-    repeated = sorted({device for device in devices if devices.count(device) > 1})
-    if repeated:
-        raise UserError('--devices %s: device %d is given twice' % (text, repeated[0]))
-    return sorted(devices)
+    devices.sort()
+    for device, following in zip(devices, devices[1:]):
+        if device == following:
+            raise UserError('--devices %s: device %d is given twice' % (text, device))
+    return devices
 
 
 def generate(
@@ -84,30 +77,25 @@ def generate(
     device_ips: Optional[Sequence[str]] = None,
     chip: str = '910A',
 ) -> Dict[str, Any]:
-    """The table of one server, version 1.0; ranks follow the device numbers. UserError if HCCL
-    would refuse it.
+    """The table of one server; ranks follow the device numbers. UserError if HCCL would refuse it.
 
     server_id: None takes this machine's address. device_ips: one for each device; None asks
     hccn_tool, then hccn.conf.
     """
+    numbers = ','.join(map(str, devices))
     # The 910A's documentation demands addresses on a single server too.
     addresses = hccn.device_addresses(devices) if device_ips is None else device_ips
     if len(addresses) != len(devices):
         raise UserError(
             '--device_ips: %d addresses for %d devices (%s); give one for each, in their order'
-            % (len(addresses), len(devices), ','.join(map(str, devices)))
+            % (len(addresses), len(devices), numbers)
         )
     entries = [
         {'device_id': str(device), 'device_ip': address, 'rank_id': str(rank)}
         for rank, (device, address) in enumerate(zip(devices, addresses))
     ]
-    table = _table([{'server_id': server_id or _own_address(), 'device': entries}])
-    wrong = violations(table, chip)
-    if wrong:
-        raise UserError(
-            'devices %s: HCCL would refuse this table: %s' % (','.join(map(str, devices)), wrong[0])
-        )
-    return table
+    server = {'server_id': server_id or _own_address(), 'device': entries}
+    return _table([server], chip, 'devices ' + numbers)
 
 
 def _own_address() -> str:
@@ -125,7 +113,7 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
     must be given the same result.
     """
     servers: List[Dict[str, Any]] = []
-    rank = 0
+    first = 0
     for path in paths:
         load(path, chip)
         with open(path, encoding='utf-8') as file:
@@ -135,30 +123,26 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
                 '%s: a table of the old kind (group_list); merge takes version 1.0, as generate'
                 ' writes it' % path
             )
-        first = rank
-        for server in document['server_list']:
-            for device in server['device']:
-                device['rank_id'] = str(first + int(device['rank_id']))
-            rank += len(server['device'])
+        devices = [device for server in document['server_list'] for device in server['device']]
+        for device in devices:
+            device['rank_id'] = str(first + int(device['rank_id']))
+        first += len(devices)
         servers += document['server_list']
-    table = _table(servers)
+    fix = (
+        '; servers that have the same address need generate --server_ip, and every device an'
+        ' address of its own (hccn_tool)'
+    )
+    return _table(servers, chip, 'merged ' + ', '.join(paths), fix)
+
+
+def _table(servers: List[Dict[str, Any]], chip: str, what: str, fix: str = '') -> Dict[str, Any]:
+    """A table of version 1.0; UserError if HCCL would refuse it."""
+    table: Dict[str, Any] = {'status': 'completed', 'version': '1.0'}
+    table.update(server_count=str(len(servers)), server_list=servers)
     wrong = violations(table, chip)
     if wrong:
-        raise UserError(
-            'HCCL would refuse the table merged of %s: %s; servers that have the same address need'
-            ' generate --server_ip, and every device an address of its own (hccn_tool)'
-            % (', '.join(paths), wrong[0])
-        )
+        raise UserError('%s: HCCL would refuse this table: %s%s' % (what, wrong[0], fix))
     return table
-
-
-def _table(servers: List[Dict[str, Any]]) -> Dict[str, Any]:
-    return {
-        'status': 'completed',
-        'version': '1.0',
-        'server_count': str(len(servers)),
-        'server_list': servers,
-    }
 
 
 def write(table: Dict[str, Any], path: str) -> None:
@@ -167,8 +151,7 @@ def write(table: Dict[str, Any], path: str) -> None:
         raise UserError(
             "--output %s: HCCL reads only files whose names end in '.json' and hold it once" % path
         )
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(table, indent=1) + '\n')
+    write_text(path, json.dumps(table, indent=1) + '\n')
 
 
 def _parser() -> Parser:
@@ -202,29 +185,24 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parser().parse_args(argv)
     if args.command == 'validate':
         devices, wrong = read(args.table, args.chip)
-        servers = len({device.server_id for device in devices})
-        print(
-            '\n'.join(wrong)
-            or '%s: valid, %d server%s, ranks 0 to %d'
-            % (args.table, servers, 's' * (servers > 1), len(devices) - 1)
-        )
+        count = len(by_server(devices))
+        size = count, 's' * (count > 1), len(devices) - 1
+        valid = '%s: valid, %d server%s, ranks 0 to %d' % (args.table, *size)
+        print('\n'.join(wrong) or valid)
         sys.exit(1 if wrong else 0)
     if args.command == 'merge':
         table = merge(args.tables, args.chip)
-        ranks = sum(len(server['device']) for server in table['server_list'])
-        output = args.output or 'hccl_%ds_%dp.json' % (len(table['server_list']), ranks)
+        servers = table['server_list']
+        ranks = sum(len(server['device']) for server in servers)
+        name = 'hccl_%ds_%dp.json' % (len(servers), ranks)
     else:
         numbers = parse_devices(args.devices)
-        table = generate(
-            numbers, args.server_ip, args.device_ips and args.device_ips.split(','), args.chip
-        )
-        output = args.output or 'hccl_%dp_%s_%s.json' % (
-            len(numbers),
-            ''.join(map(str, numbers)),
-            table['server_list'][0]['server_id'],
-        )
-    write(table, output)
-    print('written: %s' % output)
+        ips = args.device_ips and args.device_ips.split(',')
+        table = generate(numbers, args.server_ip, ips, args.chip)
+        server_id = table['server_list'][0]['server_id']
+        name = 'hccl_%dp_%s_%s.json' % (len(numbers), ''.join(map(str, numbers)), server_id)
+    write(table, args.output or name)
+    print('written: %s' % (args.output or name))
 
 
 if __name__ == '__main__':

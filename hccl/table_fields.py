@@ -1,5 +1,7 @@
-"""Reads the objects of a rank table's JSON field by field, and collects in HCCL's words what HCCL
-would refuse.
+"""Reads the objects of a rank table's JSON field by field, and collects what HCCL would refuse.
+
+A violation is CODE "HCCL's words": what was found. CODE is HCCL's error code; plog for words that
+only its log has; where HCCL has no words, whose rule it is.
 """
 
 import json
@@ -7,8 +9,11 @@ import re
 import socket
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-FORMAT = 'Invalid ranktable format.'
-INVALID_ADDRESS = 'The ip in ranktable is not a valid ip address'
+FORMAT = 'EI0004 "Invalid ranktable format.": '
+_BAD_ADDRESS = {
+    'device': 'EI0004 "The ip in ranktable is not a valid ip address"',
+    'host': 'EI0004 "The ips in ranktable is invalid"',
+}
 
 
 class Device(NamedTuple):
@@ -25,9 +30,16 @@ class Device(NamedTuple):
     rank_location: str
 
 
-class Violations:
-    """The rules that a table breaks, one line each. is_complete: every device and its server could
-    be read.
+def by_server(devices: List[Device]) -> Dict[str, List[Device]]:
+    servers: Dict[str, List[Device]] = {}
+    for device in devices:
+        servers.setdefault(device.server_id, []).append(device)
+    return servers
+
+
+class Findings:
+    """What reading a table has found. lines: the rules that it breaks; is_complete: every device
+    and its server could be read.
     """
 
     def __init__(self):
@@ -37,16 +49,12 @@ class Violations:
         self._first_locations: Dict[Tuple[str, str], str] = {}
         self._families: Dict[str, int] = {}
 
-    def add(self, location: str, code: str, words: str, found: str) -> None:
-        """code: HCCL's error code; plog for words that only its log has; where HCCL has no words,
-        whose rule it is.
-        """
-        words = ' "%s"' % words if words else ''
-        line = '%s: %s%s: %s' % (location or 'table', code, words, found)
+    def add(self, location: str, violation: str) -> None:
+        line = '%s: %s' % (location or 'table', violation)
         printable = line.encode('utf-8', 'backslashreplace').decode()
         self.lines.append(re.sub(r'[\x00-\x1f\x7f]', '?', printable))
 
-    def check_strings(self, value: Any, location: str, name: str) -> None:
+    def check_strings(self, value: Any, location: str = '', name: str = '') -> None:
         """Every scalar below `value` must be a string."""
         if isinstance(value, dict):
             for key, item in value.items():
@@ -55,45 +63,47 @@ class Violations:
             for index, item in enumerate(value):
                 self.check_strings(item, '%s[%d]' % (location, index), name)
         elif not isinstance(value, str):
-            words = 'json object property value of Name[%s] is not string!' % name
             text = json.dumps(value)
-            self.add(location, 'plog', words, 'found %s; write "%s"' % (text, text))
+            rule = 'plog "json object property value of Name[%s] is not string!": ' % name
+            self.add(location, rule + 'found %s; write "%s"' % (text, text))
 
     def check_unique(self, kind: str, value: str, location: str) -> None:
-        if (kind, value) in self._first_locations:
-            found = "'%s' is also in %s" % (value, self._first_locations[kind, value])
-            # HCCL has one sentence for addresses and for names
-            self.add(location, 'EI0004', 'The IP is used repeatedly.', found)
-            if kind != 'device_ip':  # two servers of one name cannot be told apart
-                self.is_complete = False
-        self._first_locations.setdefault((kind, value), location)
+        first = self._first_locations.get((kind, value))
+        if first is None:
+            self._first_locations[kind, value] = location
+            return
+        # HCCL has one sentence for addresses and for names.
+        rule = 'EI0004 "The IP is used repeatedly."'
+        self.add(location, "%s: '%s' is also in %s" % (rule, value, first))
+        if kind != 'device_ip':  # two servers of one name cannot be told apart
+            self.is_complete = False
 
-    def check_address(
-        self, text: str, location: str, kind: str, words: str = INVALID_ADDRESS
-    ) -> None:
+    def check_address(self, text: str, location: str, kind: str = 'device') -> None:
         """An IPv4 or IPv6 address, of one family for all of its kind ('device', 'host'); a device's
         is unique.
         """
         family = _family(text)
         if family is None:
-            self.add(location, 'EI0004', words, "found '%s'" % text)
+            self.add(location, "%s: found '%s'" % (_BAD_ADDRESS[kind], text))
             return
         if kind == 'device':
             self.check_unique('device_ip', text, location)
         first = self._families.setdefault(kind, family)
         if first != family:
-            words = '%s ip family[%d] is not same with others[%d].' % (kind, family, first)
-            found = "'%s': IPv4 and IPv6 are mixed; give addresses of one kind" % text
-            self.add(location, 'EI0001', words, found)
+            self.add(
+                location,
+                'EI0001 "%s ip family[%d] is not same with others[%d].": \'%s\': IPv4 and IPv6 are'
+                ' mixed; give addresses of one kind' % (kind, family, first, text),
+            )
 
 
 class Fields:
     """One JSON object of the table. location: where it stands, '' for the table itself."""
 
-    def __init__(self, item: Dict[str, Any], location: str, violations: Violations):
+    def __init__(self, item: Dict[str, Any], location: str, findings: Findings):
         self._item = item
-        self._violations = violations
         self.location = location
+        self.findings = findings
 
     def __contains__(self, key: str) -> bool:
         return key in self._item
@@ -101,19 +111,18 @@ class Fields:
     def location_of(self, key: str) -> str:
         return _join(self.location, key)
 
-    def bad(self, key: str, code: str, words: str, found: str) -> None:
-        self._violations.add(self.location_of(key), code, words, found)
+    def bad(self, key: str, violation: str) -> None:
+        self.findings.add(self.location_of(key), violation)
 
-    def _missing(self, key: str) -> None:
-        words = 'json object has no property called %s' % key
-        self._violations.add(self.location, 'plog', words, 'give it')
+    def _require(self, key: str) -> bool:
+        if key not in self:
+            rule = 'plog "json object has no property called %s": give it'
+            self.findings.add(self.location, rule % key)
+        return key in self
 
     def text(self, key: str) -> Optional[str]:
         """The string under a key; None and a violation if it is missing or of another type."""
-        if key not in self._item:
-            self._missing(key)
-            return None
-        return self.optional(key)
+        return self.optional(key) if self._require(key) else None
 
     def optional(self, key: str) -> Optional[str]:
         """As text(), but '' without the key."""
@@ -122,41 +131,41 @@ class Fields:
             return value
         if isinstance(value, (list, dict)):  # check_strings() reports numbers and the like
             kind = 'list' if isinstance(value, list) else 'mapping'
-            self.bad(key, 'EI0004', FORMAT, 'expected a string, found a %s' % kind)
+            self.bad(key, FORMAT + 'expected a string, found a %s' % kind)
         return None
 
-    def number(self, key: str, words: str = '') -> Optional[int]:
+    def number(self, key: str, rule: str = 'HCCL') -> Optional[int]:
+        """rule: HCCL's code and words for what is no number."""
         text = self.text(key)
         if text is None:
             return None
         if re.fullmatch('[0-9]+', text):
             return int(text)
-        self.bad(key, 'EI0004' if words else 'HCCL', words, "expected digits, found '%s'" % text)
+        self.bad(key, "%s: expected digits, found '%s'" % (rule, text))
         return None
 
-    def count(self, key: str, real: int, words: str, code: str = 'plog') -> None:
-        """`key` must hold the number `real`; words: HCCL's, with %(told)s and %(real)d."""
+    def count(self, key: str, real: int, rule: str) -> None:
+        """`key` must hold the number `real`. rule: HCCL's code and words, with %(told)s and
+        %(real)d.
+        """
         text = self.text(key)
         if text is not None and not (re.fullmatch('[0-9]+', text) and int(text) == real):
-            found = "found '%s', and there are %d" % (text, real)
-            self.bad(key, code, words % {'told': text, 'real': real}, found)
+            rule %= {'told': text, 'real': real}
+            self.bad(key, "%s: found '%s', and there are %d" % (rule, text, real))
 
     def objects(self, key: str) -> List['Fields']:
         """The entries of a list of objects; [] and a violation if it is anything else or empty."""
         value = self._item.get(key)
-        if key not in self._item:
-            self._missing(key)
+        if not self._require(key):
+            pass
         elif not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            self.bad(key, 'EI0004', FORMAT, 'expected a list of {...}')
+            self.bad(key, FORMAT + 'expected a list of {...}')
         elif not value:
-            self.bad(key, 'plog', 'get property[%s] size is zero' % key, 'give at least one')
+            self.bad(key, 'plog "get property[%s] size is zero": give at least one' % key)
         else:
-            location = self.location_of(key)
-            return [
-                Fields(entry, '%s[%d]' % (location, index), self._violations)
-                for index, entry in enumerate(value)
-            ]
-        self._violations.is_complete = False
+            location = self.location_of(key) + '[%d]'
+            return [Fields(item, location % i, self.findings) for i, item in enumerate(value)]
+        self.findings.is_complete = False
         return []
 
     def name(self, key: str) -> Optional[str]:
@@ -164,9 +173,9 @@ class Fields:
         text = self.text(key)
         if text is not None:
             if len(text) > 64:
-                words = 'Name[%s] length[%d] is too long' % (text, len(text))
-                self.bad(key, 'plog', words, 'at most 64 characters')
-            self._violations.check_unique(key, text, self.location_of(key))
+                rule = 'plog "Name[%s] length[%d] is too long": at most 64 characters'
+                self.bad(key, rule % (text, len(text)))
+            self.findings.check_unique(key, text, self.location_of(key))
         return text
 
     def add_device(
@@ -181,16 +190,16 @@ class Fields:
         """Notes this object as a device, or the table as incomplete. largest: legal device_id."""
         device_id = self.number('device_id')
         if device_id is not None and device_id > largest:
-            words = 'device_id[%d] more than %d is invalid' % (device_id, largest)
-            found = 'give the number of the device on its server, 0 to %d' % largest
-            self.bad('device_id', 'plog', words, found)
+            rule = 'plog "device_id[%d] more than %d is invalid": ' % (device_id, largest)
+            fix = 'give the number of the device on its server, 0 to %d' % largest
+            self.bad('device_id', rule + fix)
         elif None not in (device_id, rank, server_id):
             location = rank_location or self.location_of('rank_id')
-            self._violations.devices.append(
+            self.findings.devices.append(
                 Device(device_id, device_ip, rank, server_id, pod, self.location, location)
             )
             return
-        self._violations.is_complete = False
+        self.findings.is_complete = False
 
 
 def _join(location: str, key: str) -> str:

@@ -21,8 +21,7 @@ class Rank(NamedTuple):
 
 
 def read_rank(env: Mapping[str, str] = os.environ) -> Rank:
-    """Reads and checks the variables that the adapter and HCCL start from; UserError names the
-    variable and the fix.
+    """Reads and checks the variables that the adapter and HCCL start from.
 
     One device needs none. Several need RANK_TABLE_FILE, RANK_ID and RANK_SIZE, or all five CM_* and
     none of these.

@@ -15,7 +15,7 @@ def device_addresses(devices: Sequence[int]) -> List[str]:
     """The address of each device's port; UserError if one is not known."""
     conf = os.environ.get('HCCN_CONF', '/etc/hccn.conf')
     for addresses in (_ask_tool(devices), _read_conf(conf)):
-        if all(device in addresses for device in devices):
+        if set(devices) <= set(addresses):
             return [addresses[device] for device in devices]
     raise UserError(
         "no address for the devices %s: 'hccn_tool -i %d -ip -g' gives none, %s has no line"

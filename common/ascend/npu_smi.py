@@ -50,27 +50,22 @@ def parse(table: str) -> List[Chip]:
 
     Each chip has two rows: NPU, name and health, then chip and bus id ('NA' on boards without
     PCIe). Columns and their widths differ between versions, so only the first two cells are read.
-    The table of processes has the same shape; its heading ends the table of chips.
+    The heading of the table of processes, which has the same shape, ends that of chips.
     """
-    chips: List[Chip] = []
-    name_row = None
-    in_chips = True
+    rows = []
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.split('|')[1:-1]]
         if len(cells) < 2:
             continue
-        if cells[0].startswith('NPU'):
-            in_chips, name_row = cells[1] == 'Health', None
+        if cells[0].startswith('NPU') and cells[1] != 'Health':
+            break
         row = re.fullmatch(r'(\d+)(?:\s+(\S+))?', cells[0])
-        if not row or not in_chips:
-            continue
-        if name_row is None:
-            name_row = int(row.group(1)), row.group(2) or '', cells[1]
-        else:
-            npu, name, health = name_row
-            chips.append(Chip(npu, int(row.group(1)), name, health, cells[1]))
-            name_row = None
-    return chips
+        if row:
+            rows.append((int(row[1]), row[2] or '', cells[1]))
+    return [
+        Chip(npu, chip, name, health, bus_id)
+        for (npu, name, health), (chip, _, bus_id) in zip(rows[::2], rows[1::2])
+    ]
 
 
 def soc_version() -> str:

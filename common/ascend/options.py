@@ -1,8 +1,6 @@
-"""The flags of `--device npu`: names, legal values and defaults of the TF adapter's NPURunConfig,
-checked before it sees them.
+"""The flags of `--device npu`: names, legal values and defaults of the TF adapter's NPURunConfig.
 
-What is illegal here ends in an abort of the process or in silence there, so it is refused in Python
-first.
+What is illegal ends in an abort of the process or in silence there, so it is refused here first.
 """
 
 import dataclasses
@@ -109,11 +107,8 @@ class NPUOptions:
 
     def ignored_on(self, device: str) -> List[str]:
         """Returns a sentence that names the options which are set here and `device` ignores."""
-        given = [
-            field.name
-            for field in dataclasses.fields(NPUOptions)
-            if getattr(self, field.name) != field.default
-        ]
+        fields = dataclasses.fields(NPUOptions)
+        given = [field.name for field in fields if getattr(self, field.name) != field.default]
         if device == 'npu' or not given:
             return []
         return ['%s: no effect with device %s' % (', '.join(given), device)]
@@ -124,13 +119,13 @@ class NPUOptions:
             raise UserError(
                 'precision_mode and precision_mode_v2: give one, the adapter does not take both'
             )
+        if self.modify_mixlist and mode(self) not in MIXED:
+            raise UserError(
+                'modify_mixlist: needs mixed precision (%s), found %s'
+                % (', '.join(MIXED), mode(self))
+            )
         if self.modify_mixlist:
-            if mode(self) not in MIXED:
-                raise UserError(
-                    'modify_mixlist: needs mixed precision (%s), found %s'
-                    % (', '.join(MIXED), mode(self))
-                )
-            _mixlist(self.modify_mixlist)
+            _check_mixlist(self.modify_mixlist)
         for name in FILES:
             path = getattr(self, name)
             if path and not os.path.isfile(path):
@@ -140,32 +135,32 @@ class NPUOptions:
                 'aoe_mode: tuning writes into the current folder, %s, which is not writable; start'
                 ' from another' % os.getcwd()
             )
-        if self.over_dump and self.data_dump:
-            raise UserError('over_dump and data_dump: give one, the adapter does not take both')
         if self.deterministic > 1:
             raise UserError('deterministic: %d is not legal; give 0 or 1' % self.deterministic)
-        if self.dump_step:
-            if not self.data_dump:
-                raise UserError('dump_step: it chooses steps of --data_dump, which is not given')
-            ranges = re.findall(r'(\d+)-(\d+)', self.dump_step)
-            if not re.fullmatch(r'\d+(-\d+)?(\|\d+(-\d+)?){0,99}', self.dump_step) or any(
-                int(a) >= int(b) for a, b in ranges
-            ):
-                raise UserError(
-                    'dump_step: %r is not legal; give at most 100 steps or ascending ranges such as'
-                    " '0|5|10-20'" % self.dump_step
-                )
-        if (
-            self.iterations_per_loop
-            and self.iterations_per_loop > 1
-            and not self.enable_data_pre_proc
-        ):
+        if (self.iterations_per_loop or 1) > 1 and not self.enable_data_pre_proc:
             raise UserError(
                 'iterations_per_loop %d: needs --enable_data_pre_proc True'
                 % self.iterations_per_loop
             )
         if self.hccl_split and self.hccl_split != 'auto':
             split(self.hccl_split)
+        self._check_dumps()
+
+    def _check_dumps(self) -> None:
+        if self.over_dump and self.data_dump:
+            raise UserError('over_dump and data_dump: give one, the adapter does not take both')
+        if not self.dump_step:
+            return
+        if not self.data_dump:
+            raise UserError('dump_step: it chooses steps of --data_dump, which is not given')
+        ranges = re.findall(r'(\d+)-(\d+)', self.dump_step)
+        if not re.fullmatch(r'\d+(-\d+)?(\|\d+(-\d+)?){0,99}', self.dump_step) or any(
+            int(first) >= int(last) for first, last in ranges
+        ):
+            raise UserError(
+                'dump_step: %r is not legal; give at most 100 steps or ascending ranges such as'
+                " '0|5|10-20'" % self.dump_step
+            )
 
 
 def mode(cfg) -> str:
@@ -178,8 +173,7 @@ def mode(cfg) -> str:
     )
 
 
-def _mixlist(path: str) -> None:
-    """The format: {"black-list": {"to-add": [..], "to-remove": [..]}, "white-list": {...}}."""
+def _check_mixlist(path: str) -> None:
     try:
         with open(path) as file:
             content = parse_json(file.read())
@@ -189,14 +183,10 @@ def _mixlist(path: str) -> None:
         raise UserError(
             'modify_mixlist %s is not JSON (%s); comments are not allowed' % (path, error)
         )
-    for name, lists in (
-        content.items() if isinstance(content, dict) else [(type(content).__name__, None)]
-    ):
-        if (
-            name not in ('black-list', 'white-list', 'gray-list')
-            or not isinstance(lists, dict)
-            or set(lists) - {'to-add', 'to-remove'}
-        ):
+    lists = content.items() if isinstance(content, dict) else [(type(content).__name__, None)]
+    for name, changes in lists:
+        known = name in ('black-list', 'white-list', 'gray-list') and isinstance(changes, dict)
+        if not known or set(changes) - {'to-add', 'to-remove'}:
             raise UserError(
                 'modify_mixlist %s: %r is not legal; give {"black-list": {"to-add": [],'
                 ' "to-remove": []}, "white-list": {...}}' % (path, name)
@@ -209,29 +199,31 @@ def split(text: str, gradients: Optional[int] = None) -> Union[List[int], List[f
 
     gradients: their number, if known: the last index must be that of the last gradient.
     """
+
+    def require(condition: bool, rule: str) -> None:
+        if not condition:
+            raise UserError('hccl_split: %r: %s' % (text, rule))
+
     form = re.fullmatch(r'(index|size) ([\d.]+(?:,[\d.]+)*)', text)
     if not form:
         raise UserError(
             "hccl_split: %r is not legal; give 'auto', 'index 20,100,159' or 'size 60,20,20'" % text
         )
-    kind, words = form.group(1), form.group(2).split(',')
+    by_index, words = form[1] == 'index', form[2].split(',')
     try:
-        numbers = [(int if kind == 'index' else float)(word) for word in words]
+        numbers = [int(word) if by_index else float(word) for word in words]
     except ValueError:
         raise UserError('hccl_split: %r: it holds something that is not a number' % text)
-    if len(numbers) > 8:
-        raise UserError('hccl_split: %d segments; HCCL takes at most 8' % len(numbers))
-    if kind == 'index' and any(b <= a for a, b in zip(numbers, numbers[1:])):
-        raise UserError('hccl_split: %r: indices must ascend' % text)
-    if kind == 'index' and gradients is not None and numbers[-1] != gradients - 1:
-        raise UserError(
-            'hccl_split: %r: the last index must be that of the last gradient, %d'
-            % (text, gradients - 1)
-        )
-    if kind == 'size' and min(numbers) <= 0:
-        raise UserError('hccl_split: %r: percentages must be above 0' % text)
-    if kind == 'size' and abs(sum(numbers) - 100) > 1e-6:
-        raise UserError('hccl_split: %r: percentages sum to %g, not to 100' % (text, sum(numbers)))
+    require(len(numbers) <= 8, '%d segments; HCCL takes at most 8' % len(numbers))
+    if by_index:
+        require(numbers == sorted(set(numbers)), 'indices must ascend')
+        last = numbers[-1] if gradients is None else gradients - 1
+        rule = 'the last index must be that of the last gradient, %d' % last
+        require(numbers[-1] == last, rule)
+    else:
+        require(min(numbers) > 0, 'percentages must be above 0')
+        total = sum(numbers)
+        require(abs(total - 100) <= 1e-6, 'percentages sum to %g, not to 100' % total)
     return numbers
 
 

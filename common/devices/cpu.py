@@ -25,7 +25,7 @@ def _keep_freed_memory() -> None:
     """Tells the C library to keep what is freed, unless the user's MALLOC_... in the environment or
     another allocator (LD_PRELOAD) decides.
     """
-    chosen = [name for name in os.environ if name.startswith(('MALLOC_', 'GLIBC_TUNABLES'))]
+    chosen = any(name.startswith(('MALLOC_', 'GLIBC_TUNABLES')) for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt and not chosen and not os.environ.get('LD_PRELOAD'):
         for parameter, value in _MALLOC.items():

@@ -40,10 +40,13 @@ def _to_kernel(x: tf.Tensor, kernel: tf.Tensor, gradient: tf.Tensor, rate: int) 
             if abs(down) >= height or abs(right) >= width:  # this tap saw nothing but padding
                 taps.append(tf.zeros([channels, filters], x.dtype))
                 continue
-            seen = x[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
-            made = gradient[
-                :, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)
-            ]
-            seen, made = tf.reshape(seen, [-1, channels]), tf.reshape(made, [-1, filters])
+            seen = tf.reshape(_shifted(x, down, right), [-1, channels])
+            made = tf.reshape(_shifted(gradient, -down, -right), [-1, filters])
             taps.append(tf.matmul(seen, made, transpose_a=True))
     return tf.reshape(tf.stack(taps), kernel.shape)
+
+
+def _shifted(x: tf.Tensor, down: int, right: int) -> tf.Tensor:
+    """The part of x [N, H, W, C] that stays inside when it is moved up and to the left."""
+    height, width = x.shape[1].value, x.shape[2].value
+    return x[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]

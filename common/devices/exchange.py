@@ -1,6 +1,6 @@
 """Exact exchange of host values between ranks, inside a session that runs anyway.
 
-On an NPU every session of its own costs an initialisation of HCCL, and HCCL sums neither int64 nor
+On an NPU a session of its own costs an initialisation of HCCL, and HCCL sums neither int64 nor
 float64. So values travel as bytes, all of a rank's in one message, and each host does the sum.
 """
 
@@ -46,15 +46,13 @@ class Exchange:
 
         Their names, shapes and types must be the same on every rank.
         """
-        names = sorted(arrays)
-        parts = self.gather(session, b''.join(np.asarray(arrays[name]).tobytes() for name in names))
+        own = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
+        parts = self.gather(session, b''.join(array.tobytes() for array in own.values()))
         sums, start = {}, 0
-        for name in names:
-            array = np.asarray(arrays[name])
-            stop = start + array.nbytes
-            stacked = np.stack([np.frombuffer(part[start:stop], array.dtype) for part in parts])
-            sums[name] = stacked.sum(axis=0, dtype=array.dtype).reshape(array.shape)
-            start = stop
+        for name, array in own.items():
+            found = [np.frombuffer(part, array.dtype, array.size, start) for part in parts]
+            sums[name] = np.sum(found, axis=0, dtype=array.dtype).reshape(array.shape)
+            start += array.nbytes
         return sums
 
 
@@ -62,9 +60,6 @@ def gather_objects(device: Device, content: Any, capacity: int = 1 << 16) -> Lis
     """Exchanges one JSON value per rank, in a session of its own. Also a barrier."""
     if device.size == 1:
         return [content]
-    message = json.dumps(content).encode()
     with device.session() as session:
-        return [
-            json.loads(part.decode())
-            for part in Exchange(device, capacity).gather(session, message)
-        ]
+        parts = Exchange(device, capacity).gather(session, json.dumps(content).encode())
+    return [json.loads(part.decode()) for part in parts]

@@ -9,9 +9,8 @@ from common.errors import UserError
 
 def available() -> bool:
     """True if this TensorFlow was built for GPUs and sees one; takes no GPU memory."""
-    if not tf.test.is_built_with_cuda():
-        return False
-    return bool(tf.config.experimental.list_physical_devices('GPU'))
+    listed = tf.config.experimental.list_physical_devices
+    return tf.test.is_built_with_cuda() and bool(listed('GPU'))
 
 
 class GPU(HorovodDevice):

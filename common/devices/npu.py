@@ -5,13 +5,14 @@ Written for adapters r1.5.0 to master.
 """
 
 import contextlib
+import functools
 import gc
 import inspect
+import math
 import os
 import sys
 from typing import ContextManager, Dict, Iterator, List
 
-import numpy as np
 import tensorflow as tf
 
 from common.ascend import environment
@@ -32,8 +33,8 @@ from common.errors import UserError
 
 class _Broadcast(tf.train.SessionRunHook):
     """Gives every rank rank 0's variables. In training, NPUEstimator's own hook sends the weights,
-    and this one what that leaves
-    out: batch-norm statistics, optimizer slots and the step."""
+    and this one the rest: batch-norm statistics, optimizer slots and the step.
+    """
 
     def __init__(self, training: bool):
         self._training = training
@@ -42,11 +43,10 @@ class _Broadcast(tf.train.SessionRunHook):
         from npu_bridge.hccl import hccl_ops
 
         sent = {variable.op.name for variable in tf.trainable_variables()} if self._training else ()
+        # Not fused: they are of several types.
         self._op = tf.group(
             [
-                tf.assign(
-                    variable, hccl_ops.broadcast([variable], 0, fusion=0)[0]
-                )  # not fused: they are of several types
+                tf.assign(variable, hccl_ops.broadcast([variable], 0, fusion=0)[0])
                 for variable in tf.global_variables()
                 if variable.op.name not in sent
             ]
@@ -89,7 +89,7 @@ class NPU(Device):
                 self.rank = get_rank_id()
 
     def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:
-        longest = int(np.gcd.reduce(np.asarray(list(intervals.values()), np.int64)))
+        longest = functools.reduce(math.gcd, intervals.values())
         loop = cfg.iterations_per_loop or (longest if cfg.enable_data_pre_proc else 1)
         if longest % loop:
             name = next(name for name, steps in intervals.items() if steps % loop)
@@ -98,13 +98,12 @@ class NPU(Device):
                 ' every interval is %d' % (loop, name, intervals[name], longest)
             )
         if loop == 1 and not cfg.iterations_per_loop:
-            reason = '%s have no common divisor' % ', '.join(
-                '%s (%d)' % item for item in intervals.items()
-            )
-            sys.stderr.write(
-                'warning: 1 step per call of the device: %s; more would be faster\n'
-                % (reason if cfg.enable_data_pre_proc else '--enable_data_pre_proc False')
-            )
+            reason = '--enable_data_pre_proc False'
+            if cfg.enable_data_pre_proc:
+                named = ', '.join('%s (%d)' % item for item in intervals.items())
+                reason = named + ' have no common divisor'
+            text = 'warning: 1 step per call of the device: %s; more would be faster\n'
+            sys.stderr.write(text % reason)
         return loop
 
     def estimator(self, model_fn, cfg, model_dir, save_steps=None, steps_per_loop=1):
@@ -118,23 +117,18 @@ class NPU(Device):
             )
         if dump_options(cfg):
             options['dump_config'] = DumpConfig(**supported(DumpConfig.__init__, dump_options(cfg)))
-        config = NPURunConfig(
-            **supported(
-                NPURunConfig.__init__,
-                dict(
-                    options,
-                    model_dir=model_dir,
-                    tf_random_seed=cfg.seed,
-                    iterations_per_loop=steps_per_loop,
-                    save_summary_steps=0,
-                    # Every rank would save; 0 (unlike None) switches the adapter's saver off.
-                    save_checkpoints_steps=(save_steps or 0) if self.is_chief else 0,
-                    keep_checkpoint_max=cfg.keep_checkpoints,
-                    log_step_count_steps=None,
-                    session_config=host_config(),
-                ),
-            )
+        options.update(
+            model_dir=model_dir,
+            tf_random_seed=cfg.seed,
+            iterations_per_loop=steps_per_loop,
+            save_summary_steps=0,
+            # Every rank would save; 0 (unlike None) switches the adapter's saver off.
+            save_checkpoints_steps=(save_steps or 0) if self.is_chief else 0,
+            keep_checkpoint_max=cfg.keep_checkpoints,
+            log_step_count_steps=None,
+            session_config=host_config(),
         )
+        config = NPURunConfig(**supported(NPURunConfig.__init__, options))
         return NPUEstimator(model_fn=self._before_session(model_fn, cfg), config=config)
 
     def _before_session(self, model_fn, cfg):
@@ -146,16 +140,12 @@ class NPU(Device):
             if mode == tf.estimator.ModeKeys.TRAIN and cfg.hccl_split and self.size > 1:
                 from hccl.split.api import set_split_strategy_by_idx, set_split_strategy_by_size
 
-                sizes = [
-                    variable.shape.num_elements() for variable in reversed(tf.trainable_variables())
-                ]  # the order of back-propagation
+                backwards = reversed(tf.trainable_variables())  # the order of back-propagation
+                sizes = [variable.shape.num_elements() for variable in backwards]
                 text = npu_options.auto_split(sizes) if cfg.hccl_split == 'auto' else cfg.hccl_split
-                numbers = npu_options.split(text, len(sizes))
-                (
-                    set_split_strategy_by_idx
-                    if text.startswith('index')
-                    else set_split_strategy_by_size
-                )(numbers)
+                by_index = text.startswith('index')
+                setter = set_split_strategy_by_idx if by_index else set_split_strategy_by_size
+                setter(npu_options.split(text, len(sizes)))
                 if self.is_chief:
                     sys.stderr.write('gradient segments: %s of %d gradients\n' % (text, len(sizes)))
             return spec
@@ -170,9 +160,8 @@ class NPU(Device):
         from npu_bridge.estimator.npu.npu_loss_scale_optimizer import NPULossScaleOptimizer
         from npu_bridge.estimator.npu.npu_optimizer import NPUDistributedOptimizer
 
-        optimizer = NPUDistributedOptimizer(
-            optimizer
-        )  # averages over ranks; with one rank it does nothing
+        # Averages over ranks; with one rank it does nothing.
+        optimizer = NPUDistributedOptimizer(optimizer)
         if not is_mixed(cfg):
             return optimizer
         if cfg.loss_scale == 'dynamic':

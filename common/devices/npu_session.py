@@ -1,5 +1,5 @@
 """What the TF adapter of Ascend NPU is told: a configuration as arguments of NPURunConfig, and as a
-ConfigProto for those who keep a training loop of their own (`session_config()`).
+ConfigProto (`session_config`).
 """
 
 import inspect
@@ -24,39 +24,31 @@ OLD_MODES = {
 
 def precision(cfg) -> Dict[str, str]:
     """precision_mode or precision_mode_v2 of a configuration."""
-    return {
-        'precision_mode_v2' if cfg.precision_mode_v2 else 'precision_mode': npu_options.mode(cfg)
-    }
+    name = 'precision_mode_v2' if cfg.precision_mode_v2 else 'precision_mode'
+    return {name: npu_options.mode(cfg)}
 
 
 def is_mixed(cfg) -> bool:
-    return next(iter(precision(cfg).values())) in npu_options.MIXED
+    return npu_options.mode(cfg) in npu_options.MIXED
 
 
 def adapter_options(cfg) -> Dict[str, Any]:
     """What NPURunConfig is to be given beyond the intervals, under its own names; None and defaults
     left out.
     """
-    options: Dict[str, Any] = precision(cfg)
-    options['hcom_parallel'] = cfg.hcom_parallel
+    options: Dict[str, Any] = dict(precision(cfg), hcom_parallel=cfg.hcom_parallel)
     if not cfg.enable_data_pre_proc:  # deprecated; True is the default of NPURunConfig
         options['enable_data_pre_proc'] = False
-    names = ('modify_mixlist', 'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode')
-    for name in names + ('jit_compile',) + npu_options.FILES:
-        if getattr(cfg, name):
-            options[name] = getattr(cfg, name)
+    names = ['modify_mixlist', 'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode']
+    names += ['jit_compile', 'deterministic', *npu_options.FILES]
+    options.update({name: getattr(cfg, name) for name in names if getattr(cfg, name)})
     if cfg.enable_small_channel:
         options['enable_small_channel'] = 1
-    for name in (
-        'graph_memory_max_size',
-        'variable_memory_max_size',
-    ):  # the adapter takes bytes as text
+    for name in ('graph_memory_max_size', 'variable_memory_max_size'):
         if getattr(cfg, name):
-            options[name] = str(getattr(cfg, name))
+            options[name] = str(getattr(cfg, name))  # the adapter takes bytes as text
     if cfg.op_compiler_cache_dir:
         options['op_compiler_cache_dir'] = npu_options.folder(cfg.op_compiler_cache_dir)
-    if cfg.deterministic:
-        options['deterministic'] = cfg.deterministic
     return options
 
 
@@ -64,35 +56,19 @@ def profiling_options(cfg) -> str:
     """The JSON text of a profile: traces of training, tasks, collectives and the pipe utilisation
     of AI Core.
     """
-    return json.dumps(
-        {
-            'output': npu_options.folder(cfg.profiling),
-            'training_trace': 'on',
-            'task_trace': 'on',
-            'hccl': 'on',
-            'aicpu': 'on',
-            'aic_metrics': 'PipeUtilization',
-            'fp_point': '',
-            'bp_point': '',
-        }
-    )
+    on = dict.fromkeys(('training_trace', 'task_trace', 'hccl', 'aicpu'), 'on')
+    points = dict(aic_metrics='PipeUtilization', fp_point='', bp_point='')
+    return json.dumps(dict(on, **points, output=npu_options.folder(cfg.profiling)))
 
 
 def dump_options(cfg) -> Dict[str, Any]:
     """Arguments of DumpConfig, {} without a dump."""
     if cfg.over_dump:
-        return dict(
-            enable_dump_debug=True,
-            dump_path=npu_options.folder(cfg.over_dump),
-            dump_debug_mode='all',
-        )
+        path = npu_options.folder(cfg.over_dump)
+        return dict(enable_dump_debug=True, dump_path=path, dump_debug_mode='all')
     if cfg.data_dump:
-        return dict(
-            enable_dump=True,
-            dump_path=npu_options.folder(cfg.data_dump),
-            dump_step=cfg.dump_step,
-            dump_mode='output',
-        )
+        path = npu_options.folder(cfg.data_dump)
+        return dict(enable_dump=True, dump_path=path, dump_step=cfg.dump_step, dump_mode='output')
     return {}
 
 
@@ -111,41 +87,37 @@ def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
 def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str, Any]:
     """Options in the words of the installed adapter, whose NPURunConfig has the parameters `known`.
 
-    UserError for a precision mode that it does not have: without it, precision would silently be
-    another.
+    UserError for a precision mode that it lacks: without it, precision would silently be another.
     """
     arguments = dict(arguments)
-    mode = arguments.get('precision_mode_v2')
-    if mode and 'precision_mode_v2' not in known:
+    if 'precision_mode_v2' in arguments and 'precision_mode_v2' not in known:
+        mode = arguments.pop('precision_mode_v2')
         if mode not in OLD_MODES:
             raise UserError(
                 'precision_mode_v2 %s: this adapter is older than r1.13.0 and has only the modes of'
                 ' --precision_mode; give one of those, or install a newer CANN' % mode
             )
-        arguments['precision_mode'] = OLD_MODES[arguments.pop('precision_mode_v2')]
-        sys.stderr.write(
-            'precision_mode_v2 %s is precision_mode %s on this adapter\n'
-            % (mode, arguments['precision_mode'])
-        )
+        old = arguments['precision_mode'] = OLD_MODES[mode]
+        text = 'precision_mode_v2 %s is precision_mode %s on this adapter\n'
+        sys.stderr.write(text % (mode, old))
     if 'precision_mode' in known:  # NPURunConfig, not DumpConfig
         _check_words(arguments, known)
-    if 'jit_compile' in arguments and 'jit_compile' in known:
-        if isinstance(known['jit_compile'].default, bool):  # r1.10.0 and r1.11.0
-            compiled = arguments.pop('jit_compile')
-            if compiled != 'auto':
-                arguments['jit_compile'] = compiled == 'true'
+    jit = known.get('jit_compile')
+    if 'jit_compile' in arguments and jit and isinstance(jit.default, bool):  # r1.10.0, r1.11.0
+        compiled = arguments.pop('jit_compile')
+        if compiled != 'auto':
+            arguments['jit_compile'] = compiled == 'true'
     return arguments
 
 
 def _check_words(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """UserError for what the C++ of an older adapter refuses although its Python takes it."""
-    mode = arguments.get('precision_mode')
-    if 'modify_mixlist' in arguments and 'precision_mode_v2' not in known:
-        if mode != 'allow_mix_precision':
-            raise UserError(
-                'modify_mixlist: before r1.13.0 the adapter takes it with --precision_mode'
-                ' allow_mix_precision alone, found %s' % mode
-            )
+    mode, is_old = arguments.get('precision_mode'), 'precision_mode_v2' not in known
+    if 'modify_mixlist' in arguments and is_old and mode != 'allow_mix_precision':
+        raise UserError(
+            'modify_mixlist: before r1.13.0 the adapter takes it with --precision_mode'
+            ' allow_mix_precision alone, found %s' % mode
+        )
     if arguments.get('aoe_mode') == 'mdat' and 'topo_sorting_mode' not in known:
         raise UserError('aoe_mode mdat: this adapter is older than r1.10.0; give 1, 2 or 4')
 
@@ -175,12 +147,11 @@ def host_config() -> tf.ConfigProto:
 
 
 def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
-    """ConfigProto for a training loop of one's own (no Estimator): a complete NpuOptimizer entry,
-    remapping and memory optimisation off. What the installed adapter lacks is left out with a
-    warning, as for NPURunConfig.
+    """ConfigProto for a session without an Estimator, such as a training loop of one's own: a
+    complete NpuOptimizer entry, remapping and memory optimisation off.
 
-    cfg: a settings.Config; None takes the defaults. With iterations_per_loop > 1 the train
-    op must also go through npu_bridge's util.set_iteration_per_loop.
+    cfg: a settings.Config; None takes the defaults. With iterations_per_loop > 1 the train op must
+    also go through npu_bridge's util.set_iteration_per_loop.
     """
     from npu_bridge.estimator.npu.npu_config import DumpConfig, NPURunConfig
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -190,10 +161,9 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
     cfg = cfg or Config()
     cfg.check_npu()
     config = host_config()
-    config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
-    config.graph_options.rewrite_options.memory_optimization = RewriterConfig.OFF
-    entry = config.graph_options.rewrite_options.custom_optimizers.add()
-    entry.name = 'NpuOptimizer'
+    rewrite = config.graph_options.rewrite_options
+    rewrite.remapping = rewrite.memory_optimization = RewriterConfig.OFF
+    entry = rewrite.custom_optimizers.add(name='NpuOptimizer')
     values = dict(
         supported(NPURunConfig.__init__, adapter_options(cfg)),
         use_off_line=True,
@@ -206,9 +176,8 @@ def session_config(cfg=None, iterations_per_loop: int = 1) -> tf.ConfigProto:
     if cfg.profiling:
         values.update(profiling_mode=True, profiling_options=profiling_options(cfg))
     for name, value in values.items():
-        field = entry.parameter_map[
-            name
-        ]  # the wrong field of the union is silently read as its default
+        # The wrong field of the union is silently read as its default.
+        field = entry.parameter_map[name]
         if isinstance(value, bool):
             field.b = value
         elif isinstance(value, int):

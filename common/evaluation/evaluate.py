@@ -44,8 +44,8 @@ def model_fn(task: Task, cfg: Any, names: Optional[Dict[str, str]]) -> Callable:
 def _scaffold(names: Dict[str, str]) -> tf.train.Scaffold:
     """Restores the variables by the checkpoint's names.
 
-    Published checkpoints have no global step, and a Scaffold runs no init_op after a restore. So
-    the step is initialised together with the local variables.
+    The step, which published checkpoints lack, is initialised with the local variables: a Scaffold
+    runs no init_op after a restore.
     """
     variables = {variable.op.name: variable for variable in tf.global_variables()}
     return tf.train.Scaffold(
@@ -58,10 +58,7 @@ def _scaffold(names: Dict[str, str]) -> tf.train.Scaffold:
 
 
 class _Counter(tf.train.SessionRunHook):
-    """Adds up the counts of all batches, and at the end those of all ranks, exactly.
-
-    totals: the sums, once the session ended.
-    """
+    """Adds up the counts of all batches, and at the end those of all ranks, exactly: `totals`."""
 
     def __init__(self, device: Device, cfg: Any, batches: int, accumulate: Callable):
         self.totals: Dict[str, np.ndarray] = {}

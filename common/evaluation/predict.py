@@ -47,8 +47,8 @@ def run(
 
     The prediction is the logits, float32 [num_classes], or of a segmentation the classes of the
     pixels, uint8 [H,W] at the size of cfg.input_shape. Files that cannot be read are added to
-    `skipped` {file: reason}; without it they are an error. UserError also for a checkpoint that
-    does not fit, and for a network whose output is not finite.
+    `skipped` {file: reason}; without it they are a UserError, as are a checkpoint that does not fit
+    and an output that is not finite.
     """
     device = devices.select(cfg.device)
     if device.size > 1:
@@ -109,31 +109,27 @@ class _Batches:
         self.read: List[pathlib.Path] = []
         self._pairs, self._size = pairs, min(cfg.eval_batch_size, most)
         shape = [self._size, *cfg.input_shape]
-        label = (tf.uint8, shape[:3]) if is_dense(cfg) else (tf.int32, shape[:1])
-        self._features = {
-            'image': (tf.uint8, shape),
-            'label': label,
-            'mask': (tf.float32, shape[:1]),
-            'id': (tf.int32, shape[:1]),
+        label = (shape[:3], np.uint8) if is_dense(cfg) else (shape[:1], np.int32)
+        self._empty = {
+            'image': np.zeros(shape, np.uint8),
+            'label': np.zeros(*label),
+            'mask': np.zeros(shape[:1], np.float32),
+            'id': np.zeros(shape[:1], np.int32),
         }
 
     def dataset(self) -> tf.data.Dataset:
-        kinds = {key: kind for key, (kind, _) in self._features.items()}
-        shapes = {key: shape for key, (_, shape) in self._features.items()}
+        kinds = {key: value.dtype for key, value in self._empty.items()}
+        shapes = {key: value.shape for key, value in self._empty.items()}
         return tf.data.Dataset.from_generator(self._generate, kinds, shapes).prefetch(2)
 
     def _generate(self):
-        while True:
-            group = list(itertools.islice(self._pairs, self._size))
-            if not group:
-                return
+        group = list(itertools.islice(self._pairs, self._size))
+        while group:
             self.read += [file for file, _ in group]
-            batch = {
-                key: np.zeros(shape, kind.as_numpy_dtype)
-                for key, (kind, shape) in self._features.items()
-            }
-            batch['image'][: len(group)] = [image for _, image in group]
-            yield batch
+            pixels = self._empty['image'].copy()
+            pixels[: len(group)] = [image for _, image in group]
+            yield dict(self._empty, image=pixels)
+            group = list(itertools.islice(self._pairs, self._size))
 
 
 class _Predictions(tf.train.SessionRunHook):
@@ -161,8 +157,8 @@ def class_names(task: Task, cfg: Any, path: Optional[str] = None) -> List[str]:
     """Returns the names of the classes: the lines of the file `path`, else those in the
     dataset.json of --data_path, else the indices.
     """
-    source = records.split_path(cfg.data_path, task.eval_split) / 'dataset.json'
-    source, names = pathlib.Path(path or source), []
+    described = records.split_path(cfg.data_path, task.eval_split) / 'dataset.json'
+    source, names = pathlib.Path(path or described), []
     try:
         if path:
             names = source.read_text('utf-8').splitlines()

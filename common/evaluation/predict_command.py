@@ -24,8 +24,7 @@ from common.data import images
 from common.errors import Parser, UserError, entry_point
 from common.evaluation import predict
 from common.files import atomic, write_json
-from common.metrics.gallery import save_png, sheet
-from common.metrics.pictures import save_prediction
+from common.metrics.pictures import save_png, save_prediction, sheet
 from common.task import Task
 
 MOST = 40  # images on the contact sheet
@@ -79,13 +78,9 @@ def find(paths: Sequence[str]) -> List[pathlib.Path]:
     """
     files = []
     for path in map(pathlib.Path, paths):
-        found = [path]
+        found = sorted(path.rglob('[!.]*')) if path.is_dir() else [path]
         if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob('*')
-                if file.suffix.lower() in images.SUFFIXES and not file.name.startswith('.')
-            )
+            found = [file for file in found if file.suffix.lower() in images.SUFFIXES]
         if not found:
             suffixes = ', '.join(images.SUFFIXES)
             raise UserError('--predict %s: the folder holds no image (%s)' % (path, suffixes))

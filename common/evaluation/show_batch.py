@@ -15,7 +15,7 @@ from common import models
 from common.data import pipeline, records
 from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
-from common.metrics.gallery import save_png, sheet
+from common.metrics.pictures import enlarged, save_png, sheet
 from common.task import Task
 
 
@@ -61,6 +61,5 @@ def _cells(
     if labels.ndim > 1:
         colours = cfg.labels.colours(labels)
         return [('', (image // 2 + colour // 2)) for image, colour in zip(pixels, colours)]
-    factor = -(-96 // min(pixels.shape[1:3]))  # small images are enlarged, sharp
-    pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
-    return [(names[label] if names else str(label), image) for label, image in zip(labels, pixels)]
+    captions = [names[label] if names else str(label) for label in labels]
+    return list(zip(captions, map(enlarged, pixels)))

@@ -1,13 +1,12 @@
 """Classification: training loss with label smoothing and mixup, top-1 and top-5.
 
 features: 'label' int32 [B], 'mask' float32 [B], in training with mixup also 'label_b' and 'mixup'
-float32 [B], the share of the image's own label. Logits are [B, C]. Sums, which add up over batches
-and ranks: 'images', 'top1', 'top5' int64, 'loss_sum' float64 in nats, and up to
-scores.CONFUSION_LIMIT classes 'confusion' int64 [C, C], row = true class.
+float32 [B], the share of the image's own label. Logits are [B, C]. Sums: 'images', 'top1', 'top5'
+int64, 'loss_sum' float64 in nats, and up to scores.CONFUSION_LIMIT classes 'confusion' int64
+[C, C], row = true class.
 
-Ties and top k. The classes of an image are ranked by falling logit and, where logits are equal, by
-rising index; the true class is in the top k if its rank is below k. Top 1 is therefore exactly
-argmax.
+The classes of an image are ranked by falling logit, equal ones by rising index; the true class is
+in the top k if its rank is below k. Top 1 is therefore exactly argmax.
 """
 
 import functools
@@ -18,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.metrics import losses, scores
-from common.metrics.gallery import Gallery
+from common.metrics.pictures import Gallery, enlarged
 from common.task import Features
 
 BEST = 'top1'
@@ -66,9 +65,8 @@ def counts(logits: tf.Tensor, features: Features, cfg) -> Dict[str, tf.Tensor]:
 
 
 def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
-    """Returns what turns the `counts` of a batch into sums and keeps the worst images.
-
-    It raises UserError for a label that is not a class and for logits that are not finite.
+    """Returns what turns the `counts` of a batch into sums and keeps the worst images. UserError
+    for a label that is not a class and for logits that are not finite.
     """
     worst, names = None, list(range(cfg.num_classes))
     if is_chief and cfg.output_path:
@@ -86,23 +84,17 @@ def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]]
                 -float(batch['loss'][image]),
                 'record_%06d' % batch['id'][image],
                 caption % (names[true], names[predicted], batch['loss'][image]),
-                functools.partial(_enlarged, batch['image'][image]),
+                functools.partial(enlarged, batch['image'][image]),
             )
         return total
 
     return add_up
 
 
-def _enlarged(image: np.ndarray) -> np.ndarray:
-    """A thumbnail that can be seen: small images by a whole factor to at least 96 pixels."""
-    factor = -(-96 // min(image.shape[:2]))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
 def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> Sums:
     """The sums of logits [B, C], any float dtype, that another engine made.
 
-    features: 'label', 'mask' and, for the error about logits that are not finite, 'id'.
+    features: 'label', 'mask' and, for errors, 'id'.
     """
     logits, labels = np.asarray(logits, np.float64), features['label'].astype(np.int64)
     finite = np.isfinite(logits).all(axis=1)
@@ -119,10 +111,7 @@ def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> 
 
 
 def _sums(batch: Dict[str, np.ndarray], classes: int, where: str) -> Sums:
-    counted = np.flatnonzero(np.asarray(batch['mask']) > 0)
-    for image in counted[~batch['finite'][counted].astype(bool)]:
-        number = batch['id'][image] if 'id' in batch else image
-        scores.require_finite(False, 'record %d%s' % (number, where))
+    counted = scores.counted(batch, where)
     labels, rank = batch['label'][counted], batch['rank'][counted]
     scores.require_labels(labels, classes)
     total = {

@@ -1,48 +1,42 @@
-"""Names, units and order of the figures of an evaluation, as reports print them."""
+"""Names, order and form of the figures of an evaluation, as reports print them."""
 
 import math
-from typing import Any, Container, Dict, NamedTuple
+from typing import Any, Container
 
-
-class Figure(NamedTuple):
-    name: str
-    unit: str
-    form: str = '%g'
-
-
-PERCENT = '%'  # a fraction 0..1 in every file, printed as per cent
-FIGURES: Dict[str, Figure] = {
-    'top1': Figure('top-1', PERCENT),
-    'miou': Figure('mIoU', PERCENT),
-    'top5': Figure('top-5', PERCENT),
-    'mean_accuracy': Figure('mean accuracy', PERCENT),
-    'accuracy': Figure('accuracy', PERCENT),
-    'frequency_weighted_iou': Figure('frequency-weighted IoU', PERCENT),
-    'iou': Figure('intersection over union', PERCENT),  # of each class: {class name: fraction}
-    'loss': Figure('loss', 'nats', '%.4f'),
-    'images': Figure('images', '', '%d'),
-    'images_per_second': Figure('images/s', 'images/s', '%.1f'),
+NAMES = {
+    'top1': 'top-1',
+    'miou': 'mIoU',
+    'top5': 'top-5',
+    'mean_accuracy': 'mean accuracy',
+    'accuracy': 'accuracy',
+    'frequency_weighted_iou': 'frequency-weighted IoU',
+    'iou': 'intersection over union',  # of each class: {class name: fraction}
+    'loss': 'loss',  # nats
+    'images': 'images',
+    'images_per_second': 'images/s',
 }
+_FORMS = {'loss': '%.4f', 'images': '%d', 'images_per_second': '%.1f'}
 
 
-def figure(key: str) -> Figure:
-    """The figure of a key; one that is unknown prints under its own name."""
-    return FIGURES.get(key, Figure(key, ''))
+def name(key: str) -> str:
+    """The name of a figure; one that is unknown prints under its own key."""
+    return NAMES.get(key, key)
+
+
+def is_fraction(key: str) -> bool:
+    """Whether a figure is 0..1 in every file, and printed as per cent."""
+    return key in NAMES and key not in _FORMS
 
 
 def score(present: Container[str]) -> str:
     """The main figure among the keys of an evaluation: the first fraction that it has."""
-    return next((key for key in FIGURES if is_fraction(key) and key in present), 'top1')
-
-
-def is_fraction(key: str) -> bool:
-    return figure(key).unit == PERCENT
+    return next((key for key in NAMES if is_fraction(key) and key in present), 'top1')
 
 
 def number(value: Any) -> float:
-    """`value` as a float; NaN for None and for anything that is not a number."""
+    """`value` as a float; NaN for anything that is not a number."""
     try:
-        return float('nan') if value is None else float(value)
+        return float(value)
     except (TypeError, ValueError):
         return float('nan')
 
@@ -56,4 +50,4 @@ def text(key: str, value: Any) -> str:
         return 'NaN' if math.isnan(value) else str(value)
     if is_fraction(key):
         return '%.2f %%' % (value if value > 1 else 100 * value)
-    return figure(key).form % value
+    return _FORMS.get(key, '%g') % value

@@ -20,12 +20,14 @@ class Labels(NamedTuple):
 
     def colours(self, values: np.ndarray) -> np.ndarray:
         """Label values uint8 [...] -> RGB uint8 [..., 3]; whatever is not a class is black."""
-        table = np.zeros((256, 3), np.uint8)
-        table[: len(self.palette)] = self.palette
-        return table[values]
+        return _table(self.palette)[values]
 
     def file_ids(self, values: np.ndarray) -> np.ndarray:
         """Label values uint8 [...] -> ids uint8 [...]; whatever is not a class becomes 0."""
-        table = np.zeros(256, np.uint8)
-        table[: len(self.ids)] = self.ids
-        return table[values]
+        return _table(self.ids)[values]
+
+
+def _table(entries: np.ndarray) -> np.ndarray:
+    table = np.zeros((256, *entries.shape[1:]), np.uint8)
+    table[: len(entries)] = entries
+    return table

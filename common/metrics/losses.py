@@ -39,9 +39,6 @@ def cross_entropy(
 ) -> tf.Tensor:
     """Mean softmax cross entropy, a float32 scalar in nats.
 
-    Cross entropy is linear in the target distribution, so smoothing and mixing combine losses
-    instead of building one-hot targets, which for 2048x1024 pixels would not be small.
-
     Args:
         logits: [B, C] or [B, H, W, C], any float dtype.
         labels: integers [B] or [B, H, W] in [0, C), or `ignore_label`.
@@ -53,6 +50,8 @@ def cross_entropy(
         average: 'valid' divides by the number of elements not left out (0 of them give loss 0),
             'all' by that of all.
     """
+    # It is linear in the targets, so smoothing and mixing combine losses: one-hot targets of
+    # 2048x1024 pixels would not be small.
     labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
     if labels_b is not None:
@@ -72,11 +71,9 @@ def focal(
     average: str = 'valid',
 ) -> tf.Tensor:
     """Mean of (1-p)^gamma * -log p, p = softmax probability of the label (Lin et al. 2017, equation
-    4, no alpha).
+    4, no alpha). Otherwise as `cross_entropy`, which gamma 0 gives.
 
-    Arguments and result as in `cross_entropy`; gamma >= 0, and 0 gives cross entropy. The published
-    ResNeSt port uses gamma 2 and average='all' with ignore_label=255: the ignored pixels add 0 but
-    are counted in the mean.
+    The published ResNeSt port uses gamma 2 and average='all' with ignore_label=255.
     """
     labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
@@ -92,13 +89,12 @@ def ohem(
     min_kept: int = 100000,
     ignore_label: Optional[int] = None,
 ) -> tf.Tensor:
-    """Mean cross entropy of the hard elements, a float32 scalar in nats: online hard example mining
-    (Shrivastava et al. 2016).
+    """Mean cross entropy of the hard elements, online hard example mining (Shrivastava et al.
+    2016). Otherwise as `cross_entropy`, but shapes must be static.
 
     Hard are those whose label has a probability below `threshold`, and always the min_kept x B
     hardest of the batch; threshold 0 leaves these alone. This is mmsegmentation's OHEMPixelSampler,
-    except that there, if no more than so many count at all, the easiest one is left out. Other
-    arguments are as in `cross_entropy`, but shapes must be static.
+    except that there, if no more than so many count at all, the easiest one is left out.
     """
     labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
@@ -113,11 +109,11 @@ def ohem(
 
 
 def _kth_largest(values: tf.Tensor, k: int, steps: int = 24) -> tf.Tensor:
-    """A number that is at most the k-th largest of `values`, and less by 2^-steps of the largest at
-    most; 0 if fewer than k are 0 or more.
+    """The k-th largest of up to 2^24 values, too low by 2^-steps of the largest at most; 0 if fewer
+    than k are 0 or more.
 
     Bisection, unrolled: tf.nn.top_k of so many is slow everywhere, and an Ascend device has it in
-    float16 or on its AI CPU only. Counts are exact up to 2^24 values.
+    float16 or on its AI CPU only.
     """
     low = tf.zeros([], values.dtype)
     high = tf.maximum(tf.reduce_max(values), low)

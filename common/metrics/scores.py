@@ -1,8 +1,4 @@
-"""Sums of counts, and figures of a confusion matrix. NumPy alone.
-
-Counts are sums over images, so batches, ranks and restarts combine by `add`; figures are computed
-once, from the total.
-"""
+"""Sums of counts over images, and figures of a confusion matrix. NumPy alone."""
 
 from typing import Any, Dict, Optional, Sequence
 
@@ -15,9 +11,7 @@ Counts = Dict[str, Any]
 
 
 def add(counts_a: Counts, counts_b: Counts) -> Counts:
-    """The sum of two counts, in int64 and float64 whatever the inputs' dtypes. {} is the neutral
-    element.
-    """
+    """The sum of two counts, in int64 and float64, as of batches or ranks. {} is neutral."""
     if counts_a and counts_b and set(counts_a) != set(counts_b):
         raise ValueError(
             'counts differ in their keys: %s and %s' % (sorted(counts_a), sorted(counts_b))
@@ -48,17 +42,25 @@ def require_finite(finite: bool, image: str) -> None:
         )
 
 
+def counted(batch: Dict[str, np.ndarray], where: str = '') -> np.ndarray:
+    """Indices of a batch's images that count, by its 'mask'; their 'finite' must be true.
+
+    where: of the records, such as ' of DATA', for the UserError.
+    """
+    images = np.flatnonzero(np.asarray(batch['mask']) > 0)
+    for image in images[~batch['finite'][images].astype(bool)]:
+        record = batch['id'][image] if 'id' in batch else image
+        require_finite(False, 'record %d%s' % (record, where))
+    return images
+
+
 def confusion(
     true: np.ndarray, predicted: np.ndarray, num_classes: int, ignore: Optional[int] = None
 ) -> np.ndarray:
-    """Confusion matrix, int64 [num_classes, num_classes]; row = true class, column = predicted
-    class.
+    """Confusion matrix, int64 [num_classes, num_classes]; row = true class, column = predicted.
 
-    Args:
-        true, predicted: integer arrays of one shape (images, or pixels of any layout).
-        ignore: elements whose true label is this value are left out (Cityscapes: 255).
-    Raises:
-        UserError: a true label lies outside [0, num_classes) and is not `ignore`.
+    true, predicted: integers of one shape. ignore: a true label that does not count (Cityscapes:
+    255); any other outside [0, num_classes) is a UserError.
     """
     true, predicted = np.asarray(true).ravel(), np.asarray(predicted).ravel()
     if true.shape != predicted.shape:
@@ -74,8 +76,7 @@ def confusion(
 
 
 # Per-class values are float64 [C], NaN where a class has nothing to be measured on; the means leave
-# such classes out, as the Cityscapes scorer does. A class that is predicted but never true has
-# intersection over union 0, which does count.
+# such classes out, as the Cityscapes scorer does.
 
 
 def recall(matrix: np.ndarray) -> np.ndarray:
@@ -89,8 +90,8 @@ def precision(matrix: np.ndarray) -> np.ndarray:
 
 
 def iou(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union, TP / (TP + FP + FN), per class. NaN for a class neither true nor
-    predicted.
+    """Intersection over union, TP / (TP + FP + FN), per class. 0 for a class that is predicted and
+    never true, NaN for one that is neither.
     """
     return _divide(np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix))
 
@@ -111,9 +112,7 @@ def mean_iou(matrix: np.ndarray) -> float:
 
 
 def frequency_weighted_iou(matrix: np.ndarray) -> float:
-    """Intersection over union weighted by each class's share of the true labels. NaN for an empty
-    matrix.
-    """
+    """Intersection over union weighted by each class's share of the true labels."""
     share = _divide(matrix.sum(axis=1), matrix.sum())
     return float(np.sum(share * np.nan_to_num(iou(matrix))))
 
@@ -122,13 +121,8 @@ def latency(milliseconds: Sequence[float]) -> Dict[str, float]:
     """{'mean', 'p50', 'p90', 'p99'} of latencies in ms; percentiles interpolate linearly."""
     if not len(milliseconds):
         raise ValueError('no latency was measured')
-    p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
-    return {
-        'mean': float(np.mean(milliseconds)),
-        'p50': float(p50),
-        'p90': float(p90),
-        'p99': float(p99),
-    }
+    result = {'p%d' % p: float(np.percentile(milliseconds, p)) for p in (50, 90, 99)}
+    return dict(mean=float(np.mean(milliseconds)), **result)
 
 
 def require_labels(labels: np.ndarray, num_classes: int) -> None:
@@ -153,5 +147,4 @@ def _divide(part, whole):
 
 
 def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float('nan')
+    return float(np.nanmean(values)) if not np.isnan(values).all() else float('nan')

@@ -1,9 +1,8 @@
 """Segmentation: training loss, and figures from one confusion matrix over all pixels.
 
 features: 'label' uint8 [B,H,W], 'mask' float32 [B], 'id' int32 [B], the record's number, and
-'image' uint8 [B,H,W,3]. Sums, which add up over images, batches and ranks: 'images', 'pixels' int64
-that have a label, 'loss_sum' float64 of their cross entropies in nats, 'confusion' int64 [C,C],
-row = true class. The configuration has `num_classes` and `labels`, see common/metrics/labels.py.
+'image' uint8 [B,H,W,3]. Sums: 'images', 'pixels' int64 that have a label, 'loss_sum' float64 of
+their cross entropies in nats, 'confusion' int64 [C,C], row = true class. cfg.labels: see labels.py.
 """
 
 from typing import Any, Callable, Dict, Optional, Tuple
@@ -45,9 +44,9 @@ def _loss(logits, labels, cfg):
 
 def counts(logits: tf.Tensor, features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
     """What evaluation fetches: predictions, and the mean loss of the labelled pixels, by image."""
-    label = features['label']
-    valid = tf.cast(tf.not_equal(tf.cast(label, tf.int32), cfg.labels.ignore), tf.float32)
-    known = tf.cast(label, tf.int32) * tf.cast(valid, tf.int32)
+    label = tf.cast(features['label'], tf.int32)
+    valid = tf.cast(tf.not_equal(label, cfg.labels.ignore), tf.float32)
+    known = label * tf.cast(valid, tf.int32)
     pixel_losses = losses.elementwise_cross_entropy(logits, known)
     total = tf.reduce_sum(tf.where(valid > 0.0, pixel_losses, tf.zeros_like(valid)), [1, 2])
     fetched = {
@@ -60,21 +59,15 @@ def counts(logits: tf.Tensor, features: Dict[str, tf.Tensor], cfg) -> Dict[str, 
 
 
 def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
-    """Returns what turns the `counts` of a batch into sums and writes its pictures.
-
-    It raises UserError for a label that is not a class and for logits that are not finite.
+    """Returns what turns the `counts` of a batch into sums and writes its pictures. UserError for a
+    label that is not a class and for logits that are not finite.
     """
     pictures = Pictures(cfg, folder, is_chief)
 
     def add_up(batch: Dict[str, np.ndarray]) -> Sums:
-        total = _zero_sums(cfg.num_classes)
+        total = _sums(batch, cfg, ' of %s' % folder.path)
         for image in np.flatnonzero(batch['mask'] > 0):
-            found = {key: value[image] for key, value in batch.items()}
-            scores.require_finite(found['finite'], 'record %d of %s' % (found['id'], folder.path))
-            total = scores.add(
-                total, _sums(found['label'], found['prediction'], found['loss'], cfg)
-            )
-            pictures.write(found)
+            pictures.write({key: value[image] for key, value in batch.items()})
         return total
 
     return add_up
@@ -83,17 +76,15 @@ def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]]
 def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> Sums:
     """The sums of logits [B,H,W,C], any float dtype, that another engine made.
 
-    features: 'label', 'mask' and, for the error about logits that are not finite, 'id'.
+    features: 'label', 'mask' and, for errors, 'id'.
     """
-    total = _zero_sums(cfg.num_classes)
-    for image in np.flatnonzero(features['mask'] > 0):
-        values, label = logits[image], features['label'][image]
-        number = features['id'][image] if 'id' in features else image
-        scores.require_finite(np.isfinite(values).all(), 'record %d' % number)
-        prediction = values.argmax(axis=-1).astype(np.uint8)
-        mean = _cross_entropy(values, label, cfg.labels.ignore)
-        total = scores.add(total, _sums(label, prediction, mean, cfg))
-    return total
+    finite = np.isfinite(logits).all(axis=(1, 2, 3))
+    batch = dict(features, finite=finite, prediction=logits.argmax(axis=-1))
+    batch['loss'] = np.zeros(len(logits))
+    for image in scores.counted(batch):
+        label = features['label'][image]
+        batch['loss'][image] = _cross_entropy(logits[image], label, cfg.labels.ignore)
+    return _sums(batch, cfg)
 
 
 def _cross_entropy(logits: np.ndarray, label: np.ndarray, ignore: int) -> float:
@@ -110,24 +101,19 @@ def _cross_entropy(logits: np.ndarray, label: np.ndarray, ignore: int) -> float:
     return float((np.log(exponentials) + highest - true)[valid].mean()) if valid.any() else 0.0
 
 
-def _zero_sums(classes: int) -> Sums:
+def _sums(batch: Dict[str, np.ndarray], cfg, where: str = '') -> Sums:
+    """Of the images that count. 'loss' is the mean of an image's labelled pixels; it means nothing
+    if there are none.
+    """
+    images = scores.counted(batch, where)
+    labels, ignore = batch['label'][images], cfg.labels.ignore
+    pixels = (labels != ignore).sum(axis=(1, 2))
+    losses = np.where(pixels, batch['loss'][images], 0).astype(np.float64)
     return {
-        'images': np.int64(0),
-        'pixels': np.int64(0),
-        'loss_sum': np.float64(0),
-        'confusion': np.zeros([classes, classes], np.int64),
-    }
-
-
-def _sums(label: np.ndarray, prediction: np.ndarray, mean_loss: float, cfg) -> Sums:
-    """Of one image. mean_loss: over its labelled pixels; it has no meaning if there are none."""
-    confusion = scores.confusion(label, prediction, cfg.num_classes, cfg.labels.ignore)
-    pixels = confusion.sum()
-    return {
-        'images': np.int64(1),
-        'pixels': pixels,
-        'loss_sum': np.float64(mean_loss) * pixels if pixels else np.float64(0),
-        'confusion': confusion,
+        'images': np.int64(len(images)),
+        'pixels': pixels.sum(),
+        'loss_sum': losses.dot(pixels),
+        'confusion': scores.confusion(labels, batch['prediction'][images], cfg.num_classes, ignore),
     }
 
 
@@ -137,13 +123,13 @@ def figures(sums: Sums, cfg) -> Dict[str, Any]:
     {'images', 'loss': mean cross entropy of a labelled pixel in nats, 'miou', 'accuracy' of a
     pixel, 'mean_accuracy', 'frequency_weighted_iou', 'iou': {class: fraction, None for a class that
     is neither true nor predicted}}; of images without labels (Cityscapes' test split) {'images'}
-    alone. Classes that do not occur are left out of the means, as cityscapesscripts does.
+    alone.
     """
     images = scores.require_images(sums)
     if sums['pixels'] == 0:
         return {'images': images}
     confusion = sums['confusion']
-    iou = scores.iou(confusion)
+    iou = zip(cfg.labels.names, scores.iou(confusion))
     return {
         'images': images,
         'loss': float(sums['loss_sum']) / int(sums['pixels']),
@@ -151,10 +137,7 @@ def figures(sums: Sums, cfg) -> Dict[str, Any]:
         'accuracy': scores.accuracy(confusion),
         'mean_accuracy': scores.mean_accuracy(confusion),
         'frequency_weighted_iou': scores.frequency_weighted_iou(confusion),
-        'iou': {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(cfg.labels.names, iou)
-        },
+        'iou': {name: None if np.isnan(value) else float(value) for name, value in iou},
     }
 
 

@@ -5,10 +5,10 @@ import pathlib
 from typing import Any, Dict, List, Sequence
 
 from common.errors import UserError
-from common.files import atomic
+from common.files import write_text
 from common.metrics import figures
-from common.reporting import curves, facts, html_page, report
-from common.reporting.markdown import cell, side_by_side
+from common.reporting import facts, plots, report
+from common.reporting.markdown import side_by_side, write_page
 from common.reporting.run_folder import RunFolder
 
 
@@ -20,27 +20,21 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
         raise UserError('--compare needs two runs or more')
     runs = dict(zip(labels(folders), map(report.read, folders)))
     page = pathlib.Path(output) / 'comparison.html'
+    notes = ['%s: %s' % (label, note) for label, run in runs.items() for note in run.notes]
+    latest = {label: run.latest for label, run in runs.items()}
     parts = [
         '# Comparison of %d runs' % len(runs),
-        *(
-            '**Note.** ' + cell('%s: %s' % (label, note))
-            for label, run in runs.items()
-            for note in run.notes
-        ),
-        report.figure_table(
-            'Figures', {label: run.latest for label, run in runs.items()}, only=figures.FIGURES
-        ),
+        report.note_lines(notes),
+        report.figure_table('Figures', latest, only=figures.NAMES),
         side_by_side('Training', {label: facts.training(run) for label, run in runs.items()}),
         side_by_side('Configuration keys that differ', differences(runs)),
     ]
     if any(run.rows['train'] or run.rows['eval'] for run in runs.values()):
-        with atomic(page.with_suffix('.png')) as temporary:
-            curves.comparison(temporary, runs)
-        parts += ['## Curves', '![curves of the runs](comparison.png)']
-    text = '\n\n'.join(part for part in parts if part) + '\n'
-    with atomic(page.with_suffix('.md')) as temporary:
-        temporary.write_text(text, 'utf-8', 'backslashreplace')
-    html_page.write(page, text)
+        plots.comparison(page.with_suffix('.png'), runs)
+        parts.append('## Curves\n\n![curves of the runs](comparison.png)')
+    text = report.joined(parts) + '\n'
+    write_text(page.with_suffix('.md'), text)
+    write_page(page, text)
     return page
 
 
@@ -57,10 +51,12 @@ def labels(folders: Sequence[str]) -> List[str]:
 def differences(runs: Dict[str, RunFolder]) -> Dict[str, Dict[str, Any]]:
     """{label: {key: value}} of the keys in which the runs' configurations are not all the same."""
     keys = dict.fromkeys(key for run in runs.values() for key in run.config)
-    found = {
-        key: {label: run.config.get(key, '') for label, run in runs.items()}
+    differing = [
+        key
         for key in keys
         if key not in ('output_path', 'published')
+        and len({str(run.config.get(key, '')) for run in runs.values()}) > 1
+    ]
+    return {
+        label: {key: run.config.get(key, '') for key in differing} for label, run in runs.items()
     }
-    differing = [key for key, values in found.items() if len(set(map(str, values.values()))) > 1]
-    return {label: {key: found[key][label] for key in differing} for label in runs}

@@ -13,36 +13,34 @@ from common.reporting.run_folder import Row, RunFolder
 
 def training(run: RunFolder) -> Dict[str, str]:
     """State, size, duration, throughput and best evaluation of the training."""
-    session, ends, sessions = run.session, run.rows['end'], run.rows['run']
+    session, sessions = run.session, run.rows['run']
     facts = {}
     if run.last_step is not None:
         total = session.get('total_steps', 0)
         state = 'finished' if run.last_step >= total else 'stopped'
         state = state if run.ended else 'not finished'
         facts['state'] = '%s at step %d' % (state, run.last_step) + (' of %d' % total) * bool(total)
-    for key, label, unit in (
-        ('parameters', 'parameters', ''),
-        ('global_batch', 'global batch', ' images'),
-        ('steps_per_epoch', 'epoch', ' steps'),
+    for key, label, form in (
+        ('parameters', 'parameters', '{:,}'),
+        ('global_batch', 'global batch', '{:,} images'),
+        ('steps_per_epoch', 'epoch', '{:,} steps'),
     ):
         if key in session:
-            facts[label] = '{:,}{}'.format(session[key], unit)
+            facts[label] = form.format(session[key])
     if session.get('warnings'):
         facts['warnings'] = '; '.join(map(str, session['warnings']))
-    seconds = [number(end['seconds']) for end in ends if 'seconds' in end]
+    seconds = [number(end['seconds']) for end in run.rows['end'] if 'seconds' in end]
     if seconds:
         text = '%s (h:mm:ss)' % datetime.timedelta(seconds=round(sum(seconds)))
         killed = len(seconds) < len(sessions)
         facts['duration'] = text + ', sessions that were killed not counted' * killed
-    speed = run.column('end', 'images_per_second')
-    if run.ended and np.isfinite(speed[-1]):
-        facts['training throughput'] = '%.1f images/s' % speed[-1]
+    if run.ended and np.isfinite(run.speed):
+        facts['training throughput'] = '%.1f images/s' % run.speed
     score = run.column('eval', run.score)
     if np.isfinite(score).any():
         best = int(np.nanargmax(score))
         step, text = run.rows['eval'][best]['step'], figures.text(run.score, score[best])
-        label = 'best %s while training' % figures.figure(run.score).name
-        facts[label] = '%s at step %d' % (text, step)
+        facts['best %s while training' % figures.name(run.score)] = '%s at step %d' % (text, step)
     if len(sessions) > 1:
         steps = ', '.join(str(row.get('resumed_from', '?')) for row in sessions[1:])
         facts['sessions'] = '%d, resumed at step %s' % (len(sessions), steps)
@@ -53,10 +51,9 @@ def offline(result: Row) -> Dict[str, str]:
     """Agreement, latency and size of an exported model."""
     facts = {}
     if 'equal_predictions' in result:
-        share = 100 * number(result['equal_predictions'])
         dense = number(result.get('predictions')) > number(result.get('images'))
-        counted = 'pixels' if dense else 'images'
-        facts['same prediction as online'] = '%.2f %% of the %s' % (share, counted)
+        share = '%.2f %% of the ' % (100 * number(result['equal_predictions']))
+        facts['same prediction as online'] = share + ('pixels' if dense else 'images')
     if 'max_abs_logit_difference' in result:
         largest = number(result['max_abs_logit_difference'])
         facts['largest difference of a logit'] = '%.3g' % largest
@@ -83,14 +80,11 @@ def devices(session: Row) -> str:
 
 def origin(session: Row) -> str:
     """Devices, date and software of a session."""
-    return '%s, started %s; %s' % (devices(session), date(session), software(session))
-
-
-def date(session: Row) -> str:
-    if 'time' not in session:
-        return 'at an unknown time'
-    moment = datetime.datetime.fromtimestamp(session['time'], datetime.timezone.utc)
-    return moment.strftime('%Y-%m-%d %H:%M UTC')
+    date = 'at an unknown time'
+    if 'time' in session:
+        moment = datetime.datetime.fromtimestamp(session['time'], datetime.timezone.utc)
+        date = moment.strftime('%Y-%m-%d %H:%M UTC')
+    return '%s, started %s; %s' % (devices(session), date, software(session))
 
 
 def software(row: Row) -> str:

@@ -84,19 +84,15 @@ def device_type(op: tf.Operation) -> str:
 
 def device_ops(graph: tf.Graph) -> List[tf.Operation]:
     """The ops that the device runs; of those that together stand for one, the first."""
-    found = []
-    for op in graph.get_operations():
-        kind = device_type(op)
-        stands = kind != op.type
-        if stands and (op.type == 'Const' or any(_continues(item.op, kind) for item in op.inputs)):
-            continue
-        if kind:
-            found.append(op)
-    return found
 
+    def continues(op: tf.Operation, kind: str) -> bool:
+        inputs = [tensor.op for tensor in op.inputs if tensor.op.type != 'Const']
+        return op.type == 'Const' or any(device_type(source) == kind for source in inputs)
 
-def _continues(op: tf.Operation, kind: str) -> bool:
-    return op.type != 'Const' and device_type(op) == kind
+    kinds = {op: device_type(op) for op in graph.get_operations()}
+    return [
+        op for op, kind in kinds.items() if kind and (kind == op.type or not continues(op, kind))
+    ]
 
 
 def engine(op: tf.Operation) -> str:
@@ -150,20 +146,23 @@ def flops(op: tf.Operation) -> int:
 def count(graph: tf.Graph, cfg: Any) -> Dict[str, Any]:
     """Returns what `main` prints of a training step."""
     ops = device_ops(graph)
-    by_engine: Dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    by_engine: Dict[str, List[tf.Operation]] = {'ai_core': [], 'hccl': [], 'host': []}
     for op in ops:
-        by_engine[engine(op)][device_type(op)] += 1
-    core = [op for op in ops if engine(op) == 'ai_core']
+        by_engine.setdefault(engine(op), []).append(op)
+    core, collectives = by_engine['ai_core'], by_engine['hccl']
     half = sum(flops(op) for op in core if _in_float16(op))
     total = sum(flops(op) for op in core)
     batch = next(op for op in ops if op.type == 'IteratorGetNext')
     images = cfg.batch_size * cfg.accumulate
-    collectives = [op for op in ops if engine(op) == 'hccl']
     return dict(
-        device_graphs=1 + sum(engine(op) == 'host' for op in ops),
+        device_graphs=1 + len(by_engine['host']),
         feeds=sum(op.type.startswith('Placeholder') for op in ops),
         nodes=len(ops),
-        op_types={name: dict(kinds.most_common()) for name, kinds in sorted(by_engine.items())},
+        op_types={
+            name: dict(collections.Counter(map(device_type, found)).most_common())
+            for name, found in sorted(by_engine.items())
+            if found
+        },
         v1_loops=len({op.get_attr('frame_name') for op in ops if op.type.endswith('Enter')}),
         conditional_switches=sum(op.type.endswith('Switch') for op in ops),
         bytes_per_image=_bytes(batch.outputs) // images,

@@ -7,15 +7,15 @@ cannot be read is named.
 
 import os
 import pathlib
-from typing import Container, Dict, List, Optional, Union
+from typing import Any, Callable, Container, Dict, Iterable, List, Optional, Union
 
 import numpy as np
 
 from common.errors import UserError
-from common.files import atomic
+from common.files import write_text
 from common.metrics import figures, scores
-from common.reporting import class_plots, curves, facts, html_page
-from common.reporting.markdown import cell, side_by_side, table
+from common.reporting import facts, plots
+from common.reporting.markdown import cell, side_by_side, table, write_page
 from common.reporting.run_folder import Row, RunFolder
 
 MOST = 5  # confusions and weak classes that are listed
@@ -32,7 +32,7 @@ def write(run_folder: Union[str, os.PathLike]) -> pathlib.Path:
     sources = run.published()
     parts = [
         '# %s: report of a run' % cell(run.model),
-        *('**Note.** ' + cell(note) for note in run.notes),
+        note_lines(run.notes),
         _results(run),
         figure_table('Published, not measured here', sources),
         table('Training', ['', ''], list(facts.training(run).items()), left=2),
@@ -42,14 +42,17 @@ def write(run_folder: Union[str, os.PathLike]) -> pathlib.Path:
         *_galleries(run),
     ]
     path = run.folder / 'report.md'
-    with atomic(path) as temporary:
-        temporary.write_text(_joined(parts) + '\n', 'utf-8', 'backslashreplace')
-    html_page.write(path.with_suffix('.html'), _joined(parts + [_classes(run)]))
+    write_text(path, joined(parts) + '\n')
+    write_page(path.with_suffix('.html'), joined(parts + [_classes(run)]))
     return path
 
 
-def _joined(parts: List[str]) -> str:
-    return '\n\n'.join(part for part in parts if part)
+def note_lines(notes: Iterable[str]) -> str:
+    return joined('**Note.** ' + cell(note) for note in notes)
+
+
+def joined(parts: Iterable[str]) -> str:
+    return '\n\n'.join(filter(None, parts))
 
 
 def read(run_folder: Union[str, os.PathLike]) -> RunFolder:
@@ -70,36 +73,34 @@ def _results(run: RunFolder) -> str:
     rows, differences = {}, []
     if run.eval:
         rows['online, ' + facts.checkpoint(run.eval)] = run.eval
-    elif run.rows['eval']:
-        latest = run.rows['eval'][-1]
-        rows['online, while training, step %d' % latest['step']] = latest
+    elif run.latest:
+        rows['online, while training, step %d' % run.latest['step']] = run.latest
     for result in run.offline:
         online, offline = result.get('online', {}), result.get('offline', {})
         if any(figures.text(key, online[key]) != _text(run.eval, key) for key in online):
             same = dict(result, images_per_second=None, **online)
             rows['online, on the images of the offline run'] = same
+        backend = result.get('backend', '?')
         if offline:
-            label = 'offline, .%s, %s' % (result.get('backend', '?'), facts.checkpoint(result))
+            label = 'offline, .%s, %s' % (backend, facts.checkpoint(result))
             rows[label] = dict(result, **offline)
-        differences.append(_difference(result))
-    parts = [figure_table('Measured here', rows, only=figures.FIGURES), *differences]
+        differences.append(_difference(backend, online, offline))
+    parts = [figure_table('Measured here', rows, only=figures.NAMES), *differences]
     if rows and run.session:
         parts.append('Trained and evaluated on %s.' % facts.origin(run.session))
-    return _joined(parts)
+    return joined(parts)
 
 
-def _difference(result: Row) -> str:
+def _difference(backend: str, online: Row, offline: Row) -> str:
     """Offline minus online, of every figure that both have."""
-    online, offline = result.get('online', {}), result.get('offline', {})
     changes = []
-    for key, figure in figures.FIGURES.items():
+    for key, name in figures.NAMES.items():
         if key in online and key in offline and key != 'images':
             change = figures.number(offline[key]) - figures.number(online[key])
-            form = '%s %+.2f points' if figures.is_fraction(key) else '%s %+.6f'
-            changes.append(form % (figure.name, 100 * change if 'points' in form else change))
+            points = '%+.2f points' % (100 * change)
+            changes.append(name + ' ' + (points if figures.is_fraction(key) else '%+.6f' % change))
     if not changes:
         return ''
-    backend = result.get('backend', '?')
     return 'Difference of .%s, offline minus online: %s.' % (backend, ', '.join(changes))
 
 
@@ -113,23 +114,22 @@ def _offline(run: RunFolder) -> str:
 
 def _pictures(run: RunFolder) -> List[str]:
     """Draws what the run has data for; returns the links."""
-    drawings = []
-    if run.rows['train']:
-        drawings.append(('training', 'training loss and learning rate', curves.training))
-    if run.rows['eval']:
-        drawings.append(('evaluation', 'evaluation score and loss', curves.evaluation))
-    if run.rows['train']:
-        drawings.append(('throughput', 'training throughput', curves.throughput))
-    if run.confusion.size:
-        drawings.append(('confusion', 'confusion matrix', class_plots.confusion))
-    for key in run.per_class:
-        alt = '%s of each class' % figures.figure(key).name
-        drawings.append((key, alt, class_plots.bars))
-    links = []
-    for name, alt, draw in drawings:
-        with atomic(run.folder / 'plots' / (name + '.png')) as temporary:
-            draw(temporary, run, *([name] if draw is class_plots.bars else []))
+    links: List[str] = []
+
+    def draw(name: str, alt: str, function: Callable, *args: Any) -> None:
+        function(run.folder / 'plots' / (name + '.png'), run, *args)
         links.append('![%s](plots/%s.png)' % (alt, name))
+
+    if run.rows['train']:
+        draw('training', 'training loss and learning rate', plots.training)
+    if run.rows['eval']:
+        draw('evaluation', 'evaluation score and loss', plots.evaluation)
+    if run.rows['train']:
+        draw('throughput', 'training throughput', plots.throughput)
+    if run.confusion.size:
+        draw('confusion', 'confusion matrix', plots.confusion)
+    for key in run.per_class:
+        draw(key, '%s of each class' % figures.name(key), plots.bars, key)
     return ['## Figures'] + links if links else []
 
 
@@ -150,37 +150,39 @@ def _confused(run: RunFolder) -> str:
     names, rows = run.classes, []
     for index in np.argsort(-wrong, axis=None, kind='stable')[:MOST]:
         true, taken = divmod(int(index), len(wrong))
-        if wrong[true, taken]:
-            share = wrong[true, taken] / run.confusion[true].sum()
-            row = [names[true], names[taken], '%d' % wrong[true, taken]]
-            rows.append([*row, figures.text('top1', share)])
+        count = wrong[true, taken]
+        if count:
+            share = _share(count / run.confusion[true].sum())
+            rows.append([names[true], names[taken], '%d' % count, share])
     header = ['true class', 'taken for', run.counted, 'of the class']
-    confusions = table('Where it errs', header, rows, left=2)
     recall, precision = scores.recall(run.confusion), scores.precision(run.confusion)
-    rows = [
+    weakest = [
         [names[index], _share(recall[index]), _share(precision[index])]
         for index in np.argsort(recall, kind='stable')[:MOST]  # NaN, no image, sorts last
         if np.isfinite(recall[index])
     ]
-    return confusions + '\n\n' + table('', ['lowest recall', 'recall', 'precision'], rows)
+    return joined(
+        [
+            table('Where it errs', header, rows, left=2),
+            table('', ['lowest recall', 'recall', 'precision'], weakest),
+        ]
+    )
 
 
 def _classes(run: RunFolder) -> str:
     """Every class, with all that is known of it."""
-    columns = {figures.figure(key).name: values for key, values in run.per_class.items()}
+    columns = {
+        figures.name(key): {name: _share(value) for name, value in values.items()}
+        for key, values in run.per_class.items()
+    }
     if run.confusion.size:
         for name, values in (('recall', scores.recall), ('precision', scores.precision)):
-            columns[name] = dict(zip(run.classes, values(run.confusion)))
-    rows = {
-        name: [_share(values.get(name)) for values in columns.values()]
-        for name in dict.fromkeys(name for values in columns.values() for name in values)
-    }
-    header = ['class', *columns]
-    if run.confusion.size:
-        header.append(run.counted)
-        for name, count in zip(run.classes, run.confusion.sum(axis=1)):
-            rows[name].append('{:,}'.format(count))
-    return table('Classes', header, [[name, *cells] for name, cells in rows.items()])
+            columns[name] = dict(zip(run.classes, map(_share, values(run.confusion))))
+        totals = map('{:,}'.format, run.confusion.sum(axis=1))
+        columns[run.counted] = dict(zip(run.classes, totals))
+    names = dict.fromkeys(name for values in columns.values() for name in values)
+    rows = [[name, *(values.get(name, '-') for values in columns.values())] for name in names]
+    return table('Classes', ['class', *columns], rows)
 
 
 def figure_table(heading: str, rows: Dict[str, Row], only: Optional[Container[str]] = None) -> str:
@@ -191,18 +193,16 @@ def figure_table(heading: str, rows: Dict[str, Row], only: Optional[Container[st
         for key, value in row.items()
         if value is not None and not isinstance(value, dict) and (only is None or key in only)
     }
-    columns = [key for key in figures.FIGURES if key in usable]
+    columns = [key for key in figures.NAMES if key in usable]
     columns += sorted(map(str, usable - set(columns)))
     body = [[label, *(_text(row, key) for key in columns)] for label, row in rows.items()]
-    return table(
-        heading, ['', *(figures.figure(key).name for key in columns)], body if columns else []
-    )
+    return table(heading, ['', *map(figures.name, columns)], body if columns else [])
 
 
 def _text(row: Row, key: str) -> str:
     return figures.text(key, row.get(key))
 
 
-def _share(value: Optional[float]) -> str:
+def _share(value: float) -> str:
     """A share of a class in per cent, '-' for a class that has none."""
-    return figures.text('top1', value) if np.isfinite(figures.number(value)) else '-'
+    return figures.text('top1', value) if np.isfinite(value) else '-'

@@ -13,13 +13,18 @@ import numpy as np
 
 from common.configuration import config
 from common.errors import UserError
-from common.files import atomic
+from common.files import write_text
 from common.metrics import figures
 from common.reporting import facts, report
 from common.reporting.markdown import table
 from common.reporting.run_folder import RunFolder
 
 BEGIN, END = '<!-- written by python -m common.report -->', '<!-- end of what it wrote -->'
+INTRODUCTION = (
+    'Every figure under "measured" was written by `python -m common.report --results RUN ...`'
+    " from the runs' own files; with several seeds it is mean ± sample standard deviation."
+    ' "Published" figures are targets and were not measured here.'
+)
 
 
 def write(folders: Sequence[str], output: str) -> pathlib.Path:
@@ -39,51 +44,43 @@ def write(folders: Sequence[str], output: str) -> pathlib.Path:
         settings = sorted(item for item in run.config.items() if item[0] not in free)
         groups.setdefault(str(settings), []).append(run)
     path = pathlib.Path(output)
-    parts = [
-        'Every figure under "measured" was written by `python -m common.report --results RUN ...`'
-        " from the runs' own files; with several seeds it is mean ± sample standard deviation."
-        ' "Published" figures are targets and were not measured here.'
-    ]
-    for runs in groups.values():
-        parts += _section(runs, path.parent)
-    text = '\n\n'.join([BEGIN, *filter(None, parts), END])
+    sections = [part for runs in groups.values() for part in _section(runs, path.parent)]
+    text = report.joined([BEGIN, INTRODUCTION, *sections, END])
     old = path.read_text(encoding='utf-8') if path.exists() else ''
     before, begin, rest = old.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         before, after = '# Results\n\n', '\n'
-    with atomic(path) as temporary:
-        temporary.write_text(before + text + after, 'utf-8', 'backslashreplace')
+    write_text(path, before + text + after)
     return path
 
 
 def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
-    keys = [key for key in figures.FIGURES if all(key in run.eval for run in runs)]
+    """The table of a group of runs, and the conditions that they were measured under."""
+    keys = [key for key in figures.NAMES if all(key in run.eval for run in runs)]
     keys = [key for key in keys if figures.is_fraction(key) and key not in runs[0].per_class]
-    found = {key: [100 * figures.number(run.eval[key]) for run in runs] for key in keys}
-    rows = [['measured', len(runs), *(spread(found[key]) + ' %' for key in keys)]]
+    found = [[100 * figures.number(run.eval[key]) for run in runs] for key in keys]
+    rows = [['measured', len(runs), *(spread(values) + ' %' for values in found)]]
     if len(runs) > 1:
-        limits = ['%.2f to %.2f %%' % (min(values), max(values)) for values in found.values()]
+        limits = ['%.2f to %.2f %%' % (min(values), max(values)) for values in found]
         rows.append(['lowest to highest', '', *limits])
     for source, values in runs[0].published().items():
         rows.append(['published: %s' % source, '', *(figures.text(k, values.get(k)) for k in keys)])
-    header = ['', 'runs', *(figures.figure(key).name for key in keys)]
     session = runs[0].session
     ended = [run for run in runs if run.rows['end']]
     minutes = [np.nansum(run.column('end', 'seconds')) / 60 for run in ended]
-    speed = [run.column('end', 'images_per_second')[-1] for run in ended]
     conditions = {
         'model': runs[0].model,
         'hardware': facts.devices(session),
         'software': facts.software(session),
         'minutes a run': spread(minutes),
         'device-hours a run': spread([session.get('ranks', 1) * time / 60 for time in minutes]),
-        'training images/s': spread(speed),
+        'training images/s': spread([run.speed for run in ended]),
         'seeds': ', '.join(_link(run, base) for run in runs),
-        'pictures': ', '.join(next(filter(None, (_pictures(run, base) for run in runs)), [])),
+        'pictures': next(filter(None, (_pictures(run, base) for run in runs)), ''),
     }
     return [
-        table(_name(runs), header, rows),
+        table(_name(runs), ['', 'runs', *map(figures.name, keys)], rows),
         '\n'.join('- %s: %s' % item for item in conditions.items() if item[1]),
     ]
 
@@ -98,10 +95,9 @@ def spread(values: Sequence[float]) -> str:
 def _name(runs: List[RunFolder]) -> str:
     """What the folders' names begin with, else the model."""
     names = [os.path.basename(os.path.abspath(str(run.folder))) for run in runs]
-    common = os.path.commonprefix(names)
-    return (
-        common if len(names) == 1 else re.sub(r'[-_]*(seed)?[-_\d]*$', '', common) or runs[0].model
-    )
+    if len(names) == 1:
+        return names[0]
+    return re.sub(r'[-_]*(seed)?[-_\d]*$', '', os.path.commonprefix(names)) or runs[0].model
 
 
 def _link(run: RunFolder, base: pathlib.Path) -> str:
@@ -111,6 +107,6 @@ def _link(run: RunFolder, base: pathlib.Path) -> str:
     return '[%s](%s)' % (seed, os.path.relpath(str(run.folder / name), str(base)))
 
 
-def _pictures(run: RunFolder, base: pathlib.Path) -> List[str]:
-    pictures = sorted(run.folder.glob('plots/*.png'))
-    return ['[%s](%s)' % (path.stem, os.path.relpath(str(path), str(base))) for path in pictures]
+def _pictures(run: RunFolder, base: pathlib.Path) -> str:
+    paths = sorted(run.folder.glob('plots/*.png'))
+    return ', '.join('[%s](%s)' % (p.stem, os.path.relpath(str(p), str(base))) for p in paths)

@@ -12,7 +12,6 @@ from common.metrics import figures
 from common.metrics.figures import number
 
 Row = Dict[str, Any]
-Published = Dict[str, Dict[str, float]]  # {source: {figure: value}}
 
 # What a value in eval.json, offline.json or metrics.jsonl must be. Figures are read as numbers.
 FORMS = {
@@ -39,7 +38,8 @@ class RunFolder:
     """
 
     def __init__(self, folder: pathlib.Path):
-        self.folder, self.notes = folder, []
+        self.folder = folder
+        self.notes: List[str] = []
         self.config: Row = self._load('config.yaml', lambda path: yaml.safe_load(path.read_text()))
         self.eval: Row = self._typed('eval.json', self._load('eval.json', _read_json))
         self.offline: List[Row] = []
@@ -51,15 +51,20 @@ class RunFolder:
                 if isinstance(result, dict):
                     self.offline.append(self._typed(name, dict(shared, **result)))
                 else:
-                    self.notes.append('%s does not hold results and is left out.' % name)
+                    self._leave_out(name, 'does not hold results')
         self.confusion: np.ndarray = self._load('confusion.npy', _read_npy, np.zeros((0, 0)))
         self.galleries: Dict[str, List[Tuple[str, str]]] = {}
         for path in sorted(folder.glob('*/gallery.json')):
-            self._read_gallery('%s/gallery.json' % path.parent.name)
+            self._read_gallery(path.parent.name)
         kinds = ('run', 'start', 'train', 'eval', 'end')
         self.rows: Dict[str, List[Row]] = {kind: [] for kind in kinds}
         self.ended = False
         self._read_rows('metrics.jsonl')
+
+    def _leave_out(self, what: str, why: str) -> None:
+        note = '%s %s and is left out.' % (what, why)
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _load(self, name: str, reader: Callable, empty: Any = None) -> Any:
         """What `reader` makes of a file; `empty` ({}) if there is none or it cannot be used."""
@@ -68,43 +73,45 @@ class RunFolder:
             return empty
         try:
             value = reader(path)
-            if isinstance(empty, dict) and isinstance(value, dict):
-                return value
-            if isinstance(empty, np.ndarray) and _is_confusion(value):
-                return value
-            problem = 'does not hold a %s' % (
-                'mapping' if isinstance(empty, dict) else 'confusion matrix'
-            )
         except UNREADABLE as error:
-            problem = 'cannot be read (%s)' % (str(error).splitlines() or [type(error).__name__])[0]
-        self.notes.append('%s %s and is left out.' % (name, problem))
-        return empty
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            self._leave_out(name, 'cannot be read (%s)' % why)
+            return empty
+        if isinstance(empty, dict):
+            good, form = isinstance(value, dict), 'mapping'
+        else:
+            good, form = _is_confusion(value), 'confusion matrix'
+        if not good:
+            self._leave_out(name, 'does not hold a ' + form)
+        return value if good else empty
 
     def _typed(self, name: str, row: Row) -> Row:
         """The row without values of the wrong type."""
         good = {key: value for key, value in row.items() if _fits(key, value)}
         for key in sorted(set(row) - set(good)):
-            problem = '%s: %s is %.40r and is left out.' % (name, key, row[key])
-            self.notes += [problem] if problem not in self.notes else []
+            self._leave_out('%s: %s' % (name, key), 'is %.40r' % (row[key],))
         return good
 
-    def _read_gallery(self, name: str) -> None:
+    def _read_gallery(self, subfolder: str) -> None:
+        name = subfolder + '/gallery.json'
         content = self._load(name, _read_json)
         try:
-            files = [(str(item['file']), str(item['caption'])) for item in content['pictures']]
-            paths = [('%s/%s' % (pathlib.Path(name).parent, file), text) for file, text in files]
-            self.galleries[str(content['title'])] = [
-                (path, text) for path, text in paths if (self.folder / path).is_file()
+            files = [
+                ('%s/%s' % (subfolder, item['file']), str(item['caption']))
+                for item in content['pictures']
             ]
+            title = str(content['title'])
         except (KeyError, TypeError):
-            self.notes.append('%s does not list pictures and is left out.' % name)
+            self._leave_out(name, 'does not list pictures')
+            return
+        self.galleries[title] = [item for item in files if (self.folder / item[0]).is_file()]
 
     def _read_rows(self, name: str) -> None:
         try:
             rows, broken = read_rows(self.folder / name)
         except OSError as error:
             rows, broken = [], 0
-            self.notes.append('%s cannot be read (%s) and is left out.' % (name, error.strerror))
+            self._leave_out(name, 'cannot be read (%s)' % error.strerror)
         elapsed, last = 0.0, None
         for row in rows:
             row = self._typed(name, row)
@@ -120,21 +127,18 @@ class RunFolder:
                 self.rows[kind].append(dict(row, minutes=elapsed / 60))
         if broken:
             self.notes.append('%d line(s) of %s cannot be read and are left out.' % (broken, name))
-        self._note_divergence()
+        train = self.rows['train']
+        steps = [row['step'] for row in train if not math.isfinite(number(row.get('loss')))]
+        if steps:
+            self.notes.append(
+                'The training loss is not finite in %d of %d logged steps, first at step %d.'
+                % (len(steps), len(train), steps[0])
+            )
 
     def _drop_rows_after(self, step: int) -> None:
         """Drops the rows after the checkpoint that a session resumed from: it repeats them."""
         for kind in ('train', 'eval'):
             self.rows[kind] = [row for row in self.rows[kind] if row['step'] <= step]
-
-    def _note_divergence(self) -> None:
-        rows = self.rows['train']
-        steps = [row['step'] for row in rows if not math.isfinite(number(row.get('loss')))]
-        if steps:
-            self.notes.append(
-                'The training loss is not finite in %d of %d logged steps, first at step %d.'
-                % (len(steps), len(rows), steps[0])
-            )
 
     @property
     def is_empty(self) -> bool:
@@ -160,6 +164,11 @@ class RunFolder:
     def latest(self) -> Row:
         """The final evaluation, else the latest one while training, else {}."""
         return self.eval or (self.rows['eval'] or [{}])[-1]
+
+    @property
+    def speed(self) -> float:
+        """Images per second that the last finished session trained at, NaN if unknown."""
+        return number((self.rows['end'] or [{}])[-1].get('images_per_second'))
 
     @property
     def last_step(self) -> Optional[int]:
@@ -201,14 +210,13 @@ class RunFolder:
         known = isinstance(names, list) and len(names) == size
         return [str(name) for name in (names if known else range(size))]
 
-    def published(self) -> Published:
-        """The key `published` of config.yaml."""
+    def published(self) -> Dict[str, Dict[str, float]]:
+        """{source: {figure: value}}, the key `published` of config.yaml."""
         sources = self.config.get('published') or {}
         if isinstance(sources, dict) and all(isinstance(row, dict) for row in sources.values()):
             return sources
-        self.notes.append(
-            'published in config.yaml is not of the form {source: {figure: value}} and is left out.'
-        )
+        why = 'is not of the form {source: {figure: value}}'
+        self._leave_out('published in config.yaml', why)
         return {}
 
 

@@ -1,7 +1,6 @@
-"""Training on several devices, on paper: what a step has to exchange and how long that takes.
+"""Training on several devices, on paper: what a step exchanges in a ring and how long that takes.
 
-A model of a ring, for planning: stragglers, the host and the network's other traffic are left out,
-so that the efficiency is an upper bound.
+Stragglers, the host and the network's other traffic are left out: the efficiency is an upper bound.
 """
 
 import argparse
@@ -65,12 +64,11 @@ def exchange_seconds(size: float, devices: int, links: Sequence[Link]) -> float:
 def predict(
     size: float, batch: int, speed: float, devices: int, links: Sequence[Link], messages: int = 0
 ) -> Prediction:
-    """Predicts a step that exchanges `size` bytes of gradients.
+    """Predicts a step that exchanges `size` bytes of gradients in two halves: the first is hidden
+    behind the second half of the backward pass, as far as that lasts.
 
-    batch: images per device and step; speed: images/s of one device alone. Gradients are sent in
-    two halves of the time they take to appear: the first is hidden behind the second half of the
-    backward pass, as far as that lasts. messages: small ones that nothing hides, as of synchronised
-    batch norm.
+    batch: images per device and step; speed: images/s of one device alone; messages: small ones
+    that nothing hides, as of synchronised batch norm.
     """
     compute = batch / speed
     exchange = exchange_seconds(size, devices, links)
@@ -101,8 +99,8 @@ def report(task: Task, cfg: Any, args: argparse.Namespace) -> str:
     batch, pixels = cfg.batch_size * cfg.accumulate, int(np.prod(cfg.input_shape))
     rows: List[List[str]] = []
     for count in counts:
-        links = LINKS[args.links]
-        found = predict(size, batch, args.images_per_second, count, links, messages)
+        speed, links = args.images_per_second, LINKS[args.links]
+        found = predict(size, batch, speed, count, links, messages)
         fed = found.images_per_second * min(1, SERVER / count)
         rows.append(
             [

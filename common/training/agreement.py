@@ -21,12 +21,11 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     data: fingerprints of the splits. start: JSON; on rank 0 it may hold 'error', the text of a
     UserError that every rank then raises.
     """
-    fields = dataclasses.asdict(cfg).items()
+    fields, software = dataclasses.asdict(cfg).items(), host.describe()
     facts = {key: repr(value) for key, value in fields if key not in config.LOCAL}
     facts.update({'data: ' + split: digest for split, digest in data.items()})
-    software = host.describe()
     facts.update({key: software[key] for key in ('python', 'tensorflow', 'numpy')})
-    facts.update({'code': code_digest(), 'opencv': cv2.getVersionString()})
+    facts.update(code=code_digest(), opencv=cv2.getVersionString())
     everyone = gather_objects(device, {'facts': facts, 'start': start})
     if everyone[0]['start'].get('error'):
         if device.is_chief:
@@ -34,11 +33,10 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
         sys.exit(2)  # rank 0 says it
     for rank, other in enumerate(everyone):
         for key, value in everyone[0]['facts'].items():
-            found = other['facts'].get(key)
-            if found != value:
+            if other['facts'].get(key) != value:
                 raise UserError(
                     'rank %d has %s %s, rank 0 has %s; start every rank with the same command,'
-                    ' recipe, data and code' % (rank, key, found, value)
+                    ' recipe, data and code' % (rank, key, other['facts'].get(key), value)
                 )
     return everyone[0]['start']
 

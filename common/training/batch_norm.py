@@ -20,13 +20,11 @@ def local(
     gamma: Optional[tf.keras.initializers.Initializer] = None,
     axis: int = 3,
 ) -> tf.Tensor:
-    """Normalises each channel of x, float32 or float16 [N, H, W, C], over this device's images;
-    TensorFlow's fused op.
+    """Normalises each channel of x, float32 or float16 [N, H, W, C], over this device's images.
 
     gamma: its initial value, 1 by default. axis: of the channels, 1 for x [N, C, H, W].
-
-    Makes the float32 variables NAME/gamma, beta, moving_mean and moving_variance, or reuses them.
-    Training, the statistics are those of x, and the updates of the moving averages are added to
+    Makes or reuses the float32 variables NAME/gamma, beta, moving_mean and moving_variance. The
+    statistics are those of x in training, which adds the updates of the moving averages to
     UPDATE_OPS, the variance with Bessel's correction; else they are these averages.
     """
     return tf.layers.batch_normalization(
@@ -42,13 +40,12 @@ def local(
 
 
 def synchronised(device: Device) -> BatchNorm:
-    """A `local` whose statistics in training are those of x on all ranks; every rank must have a
-    batch of the same shape.
+    """A `local` whose statistics in training, float32, are those of x on all ranks; every rank must
+    have a batch of the same shape. Call it once for each network that is built.
 
     It is exact: ranks with per-rank mean losses, whose gradients are then averaged, take the step
     that one rank with all images takes. Each layer sends one message in the forward pass, size x 2C
-    numbers, and one in the backward pass, 2C. Statistics are in float32. Call this once for each
-    network that is built.
+    numbers, and one in the backward pass, 2C.
     """
     if device.size == 1:
         return local
@@ -69,24 +66,20 @@ def synchronised(device: Device) -> BatchNorm:
             raise ValueError('synchronised batch norm takes channels_last only')
         if not training:
             return local(x, name, decay, epsilon, training, gamma)
-        channels = [x.shape[-1].value]
+        channels, zeros, ones = x.shape[-1].value, tf.zeros_initializer(), tf.ones_initializer()
         with tf.variable_scope(name):  # as tf.layers makes them, in its order
-            scale = tf.get_variable('gamma', channels, initializer=gamma or tf.ones_initializer())
-            beta = tf.get_variable('beta', channels, initializer=tf.zeros_initializer())
-            moving_mean = tf.get_variable(
-                'moving_mean', channels, initializer=tf.zeros_initializer(), trainable=False
+            scale = tf.get_variable('gamma', [channels], initializer=gamma or ones)
+            beta = tf.get_variable('beta', [channels], initializer=zeros)
+            moving_mean, moving_variance = (
+                tf.get_variable(key, [channels], initializer=initial, trainable=False)
+                for key, initial in (('moving_mean', zeros), ('moving_variance', ones))
             )
-            moving_variance = tf.get_variable(
-                'moving_variance', channels, initializer=tf.ones_initializer(), trainable=False
-            )
-            count = device.size * tf.cast(tf.size(x) // channels[0], tf.float32)
+            count = device.size * tf.cast(tf.size(x) // channels, tf.float32)
             y, mean, variance = _normalise(device, allreduce_sum, x, scale, beta, count, epsilon)
             unbiased = variance * (count / tf.maximum(count - 1.0, 1.0))
             for moving, value in ((moving_mean, mean), (moving_variance, unbiased)):
-                tf.add_to_collection(
-                    tf.GraphKeys.UPDATE_OPS,
-                    tf.assign_sub(moving, (moving - value) * (1.0 - decay)).op,
-                )
+                update = tf.assign_sub(moving, (moving - value) * (1.0 - decay)).op
+                tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
         return y
 
     return batch_norm
@@ -105,9 +98,8 @@ def _normalise(device: Device, allreduce_sum: Callable, x, gamma, beta, count, e
             # al. (1979) do. One sum of x and x^2 would lose the variance of channels that are far
             # from 0.
             own = tf.stack([tf.concat(tf.nn.moments(tf.cast(x, tf.float32), [0, 1, 2]), 0)])
-            rows = allreduce_sum(
-                tf.pad(own, [[device.rank, device.size - 1 - device.rank], [0, 0]]), 'moments'
-            )
+            others = [[device.rank, device.size - 1 - device.rank], [0, 0]]
+            rows = allreduce_sum(tf.pad(own, others), 'moments')
             means, variances = tf.split(rows, 2, axis=1)
             mean = tf.reduce_mean(means, 0)
             variance = tf.reduce_mean(variances + tf.squared_difference(means, mean), 0)
@@ -117,19 +109,15 @@ def _normalise(device: Device, allreduce_sum: Callable, x, gamma, beta, count, e
         def gradient(to_y, *_):
             with device.full_precision():
                 to_y, normal = tf.cast(to_y, tf.float32), centred(x, mean) * scale
-                to_beta, to_gamma = (
-                    tf.reduce_sum(to_y, [0, 1, 2]),
-                    tf.reduce_sum(to_y * normal, [0, 1, 2]),
-                )
+                to_beta = tf.reduce_sum(to_y, [0, 1, 2])
+                to_gamma = tf.reduce_sum(to_y * normal, [0, 1, 2])
                 # Every rank's loss depends on this rank's x through mean and variance: hence the
                 # sums over all ranks. gamma and beta are copies, one on each rank, whose gradients
                 # the optimizer averages.
                 sums = allreduce_sum(tf.concat([to_beta, to_gamma], 0), 'gradients')
                 mean_to_y, mean_to_scale = tf.split(sums / count, 2)
-                to_x = tf.cast(
-                    (to_y - mean_to_y - normal * mean_to_scale) * (scale * gamma), x.dtype
-                )
-            return to_x, to_gamma, to_beta
+                to_x = (to_y - mean_to_y - normal * mean_to_scale) * (scale * gamma)
+            return tf.cast(to_x, x.dtype), to_gamma, to_beta
 
         return (y, mean, variance), gradient
 

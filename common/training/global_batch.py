@@ -9,14 +9,12 @@ _OVERRIDES = 'or give --allow_other_batch True, or --scale_learning_rate linear'
 
 
 def share(cfg: Any, ranks: int) -> Tuple[Any, List[str]]:
-    """Returns (configuration, warnings) such that batch_size x accumulate x ranks is global_batch.
+    """Returns (configuration, warnings) such that batch_size x accumulate x ranks is global_batch;
+    UserError with the legal numbers if they do not multiply out.
 
     cfg.batch_size is the most images that a device takes at once; accumulation makes up for what is
     missing. Without a global_batch nothing changes. Where another batch is allowed, a warning says
-    what it is and what becomes of the learning rate.
-
-    Raises:
-      UserError: if the numbers do not multiply out; it names the legal ones.
+    what becomes of the learning rate.
     """
     wanted, given = cfg.global_batch, cfg.batch_size * cfg.accumulate * ranks
     if wanted in (None, given):

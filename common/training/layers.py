@@ -11,11 +11,11 @@ Dropout = Callable[[tf.Tensor, float, int], tf.Tensor]  # (x, rate, index of the
 
 
 def scaled(filters: int, width: float, *, divisor: int, multiple: int = 1) -> int:
-    """The number of filters, at `width`, of a layer that has `filters` in the publication.
+    """The number of filters, at `width`, of a layer that has `filters` in the publication: the
+    multiple of `multiple` nearest to filters x width, a half rounded up, never 0.
 
-    It is the multiple of `multiple` nearest to filters x width, a half rounded up, never 0. The
-    width itself is first rounded to a positive multiple of 1 / divisor: a layer of `divisor`
-    filters then tells the width of a checkpoint exactly.
+    The width is first rounded to a positive multiple of 1 / divisor: a layer of `divisor` filters
+    then tells the width of a checkpoint exactly.
     """
     numerator = filters * max(1, int(divisor * width + 0.5))
     return multiple * max(1, int(numerator / (divisor * multiple) + 0.5))
@@ -33,9 +33,8 @@ def pad(x: tf.Tensor, pixels: int) -> tf.Tensor:
 def dropout_layers(
     dropout: Optional[Dropout], rate: float, training: bool
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the dropout layers of one network as one function of x, which counts its calls.
-
-    It returns x itself unless training at a rate above 0; then `dropout` must be given.
+    """Returns the dropout layers of one network as one function of x, which counts its calls; it
+    returns x itself unless training at a rate above 0.
     """
     if not training or not rate:
         return lambda x: x
@@ -48,17 +47,15 @@ def dropout_layers(
 def batch_norm_layers(
     batch_norm: Optional[BatchNorm], decay: float, epsilon: float, training: bool, **options
 ) -> Callable[..., tf.Tensor]:
-    """Returns norm(x, name), the batch normalisation of one network.
+    """Returns norm(x, name), the batch normalisation of one network; norm(x, name, decay) overrides
+    the decay of the moving averages for one layer.
 
-    Args:
-      batch_norm: the implementation; None stands for `batch_norm.local`.
-      decay: of the moving averages; norm(x, name, decay) overrides it for one layer.
-      training: False under --freeze_bn also: the moving averages are used and not updated.
-      options: `gamma` (initial scale), `axis` (of the channels).
+    batch_norm: None stands for `batch_norm.local`. training: False under --freeze_bn also: the
+    moving averages are used and not updated. options: `gamma`, the initial scale, and `axis`, of
+    the channels.
     """
-    implementation = batch_norm or local
 
     def norm(x: tf.Tensor, name: str, decay: float = decay) -> tf.Tensor:
-        return implementation(x, name, decay, epsilon, training, **options)
+        return (batch_norm or local)(x, name, decay, epsilon, training, **options)
 
     return norm

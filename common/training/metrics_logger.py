@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from common.files import atomic, read_rows
-from common.metrics.gallery import png
+from common.files import read_rows, write_text
+from common.metrics.pictures import png
 
 
 def current_steps(rows: List[Dict[str, Any]], kind: str, until: int) -> List[int]:
@@ -22,10 +22,6 @@ def current_steps(rows: List[Dict[str, Any]], kind: str, until: int) -> List[int
         for row in rows
         if row['kind'] == kind and not row.get('superseded') and row.get('step', 0) <= until
     ]
-
-
-def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 class MetricsLogger:
@@ -45,8 +41,7 @@ class MetricsLogger:
         for row in rows:
             if row.get('step', 0) > resumed_from:
                 row['superseded'] = True
-        with atomic(self._path) as temporary:
-            temporary.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        write_text(self._path, ''.join(json.dumps(row) + '\n' for row in rows))
         self._log = open(os.path.join(folder, 'log.txt'), 'a')
         # The Estimator's own writer names its file by the second too; one file of both is damaged.
         self._events = tf.summary.FileWriter(folder, filename_suffix='.metrics')
@@ -64,7 +59,9 @@ class MetricsLogger:
         if not self._is_chief:
             return
         row = dict(kind=kind, **values, time=round(time.time(), 3))
-        row = {key: None if _is_not_finite(value) else value for key, value in row.items()}
+        for key, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                row[key] = None
         with open(self._path, 'a') as lines:
             lines.write(json.dumps(row, allow_nan=False) + '\n')
         if 'step' in values:
@@ -73,8 +70,7 @@ class MetricsLogger:
                 for key, value in values.items()
                 if key != 'step' and isinstance(value, (int, float))
             ]
-            self._events.add_summary(tf.Summary(value=scalars), values['step'])
-            self._events.flush()
+            self._add_events(scalars, values['step'])
 
     def picture(self, tag: str, image: np.ndarray, step: int) -> None:
         """Shows a picture, uint8 RGB [H,W,3], in TensorBoard."""
@@ -82,6 +78,8 @@ class MetricsLogger:
         summary = tf.Summary.Image(
             height=height, width=width, colorspace=channels, encoded_image_string=png(image)
         )
-        value = tf.Summary.Value(tag=tag, image=summary)
-        self._events.add_summary(tf.Summary(value=[value]), step)
+        self._add_events([tf.Summary.Value(tag=tag, image=summary)], step)
+
+    def _add_events(self, values: List[tf.Summary.Value], step: int) -> None:
+        self._events.add_summary(tf.Summary(value=values), step)
         self._events.flush()

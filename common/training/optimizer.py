@@ -64,8 +64,8 @@ def _momentum_w(cfg, learning_rate: tf.Tensor) -> tf.train.Optimizer:
 
 
 def _after(operations: List):
-    """Returns a context whose operations wait for all of these through one: edges from each to each
-    make a large graph slow to build.
+    """A context whose operations wait for all of these, through one: edges from each to each make a
+    large graph slow to build.
     """
     return tf.control_dependencies([tf.group(*operations)] if operations else [])
 
@@ -75,10 +75,9 @@ class _Accumulating(tf.train.Optimizer):
 
     The micro-batches are unrolled, each waiting for the one before, so that activations are those
     of one: on a CPU, a step of 8 x 16 images takes 1.3 times the memory of one of 16, and one of
-    128 images 3.6 times (WRN-16-2, growth of the resident set). Only the graph grows with them.
-    Wrappers outside (loss scale, allreduce) call compute_gradients once with what they made of the
-    constant 1, the loss scale: gradients cross the network once a step, and each micro-batch's
-    backward pass is scaled as it should be.
+    128 images 3.6 times (WRN-16-2, growth of the resident set). Wrappers outside (loss scale,
+    allreduce) call compute_gradients once with what they made of the constant 1, the loss scale:
+    gradients cross the network once a step, and each micro-batch's backward pass is scaled.
     """
 
     def __init__(
@@ -86,6 +85,8 @@ class _Accumulating(tf.train.Optimizer):
     ):
         super().__init__(use_locking=False, name='Accumulating')
         self._optimizer, self._losses_of, self._count = optimizer, losses_of, count
+        self.apply_gradients, self.variables = optimizer.apply_gradients, optimizer.variables
+        self.get_slot, self.get_slot_names = optimizer.get_slot, optimizer.get_slot_names
         self.loss: Optional[tf.Tensor] = None
 
     def compute_gradients(self, loss, **_):
@@ -100,10 +101,7 @@ class _Accumulating(tf.train.Optimizer):
             with _after(done), scope:
                 losses = self._losses_of(index)
                 total = losses.total * scale / self._count
-                pairs = [
-                    pair for pair in self._optimizer.compute_gradients(total) if pair[0] is not None
-                ]
-                gradients, variables = zip(*pairs)
+                gradients, variables = _gradients(self._optimizer, total)
                 sums = [a + b for a, b in zip(sums, gradients)] if sums else list(gradients)
                 part = losses.data / self._count
                 self.loss = part if self.loss is None else self.loss + part
@@ -112,32 +110,21 @@ class _Accumulating(tf.train.Optimizer):
         updates[:] = before
         return list(zip(sums, variables))
 
-    def apply_gradients(self, *args, **kwargs):
-        return self._optimizer.apply_gradients(*args, **kwargs)
 
-    def get_slot(self, *args, **kwargs):
-        return self._optimizer.get_slot(*args, **kwargs)
-
-    def get_slot_names(self, *args, **kwargs):
-        return self._optimizer.get_slot_names(*args, **kwargs)
-
-    def variables(self):
-        return self._optimizer.variables()
+def _gradients(optimizer: tf.train.Optimizer, loss: tf.Tensor):
+    """(gradients, variables), without the variables that the loss does not depend on."""
+    return zip(*(pair for pair in optimizer.compute_gradients(loss) if pair[0] is not None))
 
 
 def average(cfg) -> tf.train.ExponentialMovingAverage:
-    """Returns the Polyak averaging of the trainable variables.
-
-    The averages are saved beside the variables, as `NAME/ExponentialMovingAverage`.
-    """
+    """Returns the Polyak averaging of variables, saved as `NAME/ExponentialMovingAverage`."""
     step = tf.cast(tf.train.get_global_step(), tf.int32)  # int64 -> float32 is no op of AI Core
     return tf.train.ExponentialMovingAverage(cfg.ema_decay, num_updates=step)
 
 
 def _clipped(gradients: List[tf.Tensor], limit: float) -> List[tf.Tensor]:
-    """Scales gradients down to a global norm of `limit`, without tf.clip_by_global_norm's IsFinite.
-
-    A norm that is not finite makes all gradients NaN, as there.
+    """tf.clip_by_global_norm to `limit` without its IsFinite. A norm that is not finite makes all
+    gradients NaN, as there.
     """
     scale = limit / tf.maximum(tf.global_norm(gradients), limit)
     return [gradient * scale for gradient in gradients]
@@ -145,9 +132,9 @@ def _clipped(gradients: List[tf.Tensor], limit: float) -> List[tf.Tensor]:
 
 def _rate_factor(cfg, variable: tf.Variable) -> float:
     """What a variable's gradient is multiplied by, which multiplies its learning rate."""
-    scopes = cfg.rate_factors.items()
     name = variable.op.name + '/'
-    return next((factor for scope, factor in scopes if name.startswith(scope + '/')), 1.0)
+    factors = (f for scope, f in cfg.rate_factors.items() if name.startswith(scope + '/'))
+    return next(factors, 1.0)
 
 
 def train_op(cfg, device, losses_of: Callable[[int], Losses], learning_rate: tf.Tensor):
@@ -160,14 +147,12 @@ def train_op(cfg, device, losses_of: Callable[[int], Losses], learning_rate: tf.
     if cfg.accumulate > 1:
         optimizer = accumulating = _Accumulating(optimizer, losses_of, cfg.accumulate)
         optimizer = device.wrap_optimizer(optimizer, cfg)
-        pairs = optimizer.compute_gradients(tf.constant(1.0))
+        gradients, variables = _gradients(optimizer, tf.constant(1.0))
         loss = accumulating.loss
     else:
-        losses = losses_of(0)
+        loss, total = losses_of(0)
         optimizer = device.wrap_optimizer(optimizer, cfg)
-        pairs = [pair for pair in optimizer.compute_gradients(losses.total) if pair[0] is not None]
-        loss = losses.data
-    gradients, variables = zip(*pairs)
+        gradients, variables = _gradients(optimizer, total)
     if cfg.clip_norm:
         gradients = _clipped(list(gradients), cfg.clip_norm)
     if cfg.rate_factors:

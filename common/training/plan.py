@@ -20,7 +20,6 @@ class Plan(NamedTuple):
     evaluates: bool  # at the end, too: there is an evaluation split
 
     def epoch(self, step: int) -> float:
-        """Returns the epochs that are over at a step."""
         return round(step / self.steps_per_epoch, 4)
 
     def next_stop(self, step: int) -> int:

@@ -20,8 +20,8 @@ def locked(folder: str) -> Iterator[None]:
     """Holds the lock of a folder; UserError if another process does.
 
     The lock is a file made with O_EXCL, which is atomic on NFS as well. It names host, process and
-    start. A holder on this host that is gone loses its lock; on another host nobody can tell. While
-    it lives, the holder also has the file locked (flock): that tells among containers of one host.
+    start. A holder on this host that is gone loses its lock; on another host nobody can tell. The
+    holder also has the file locked (flock), which tells among containers of one host.
     """
     path = pathlib.Path(folder, NAME)
     is_new = not path.parent.exists()
@@ -29,7 +29,10 @@ def locked(folder: str) -> Iterator[None]:
     own = _identity(os.getpid())
     file = _acquire(path, own)
     while file is None:
-        holder = _holder(path)
+        holder = _read(path)
+        if not holder:  # its maker may be about to write it
+            time.sleep(0.2)
+            holder = _read(path)
         if _is_flocked(path) or not _is_gone(holder):
             raise UserError(
                 '%s is in use by process %s on %s since %s (%s); give another --output_path, or, if'
@@ -95,19 +98,9 @@ def _is_flocked(path: pathlib.Path) -> bool:
 def _read(path: pathlib.Path) -> Dict[str, Any]:
     """Returns who holds the lock; {} if it is gone or was cut off as it was written."""
     try:
-        content = parse_json(path.read_text())
-        return content if isinstance(content, dict) else {}
-    except (OSError, ValueError):
+        return dict(parse_json(path.read_text()))
+    except (OSError, ValueError, TypeError):
         return {}
-
-
-def _holder(path: pathlib.Path) -> Dict[str, Any]:
-    """Returns who holds the lock; {} if nobody does, or one that ended as it was written."""
-    holder = _read(path)
-    if not holder:  # its maker may be about to write it
-        time.sleep(0.2)
-        holder = _read(path)
-    return holder
 
 
 def _is_gone(holder: Dict[str, Any]) -> bool:

@@ -1,8 +1,8 @@
 """Learning rate as a function of the global step.
 
 Built from comparisons, where, floor, sin and powers only: it runs in a device graph that loops many
-steps per call, where nothing may branch or return to Python. All counting in epochs is turned into
-whole steps here, once.
+steps per call, where nothing may branch or return to Python. Epochs are turned into whole steps,
+rounded up.
 
 The first update of the 0-based epoch e is step e * steps_per_epoch. With t = step - warm-up steps,
 T = total_steps - warm-up steps and p = min(t / T, 1):
@@ -28,11 +28,8 @@ import tensorflow as tf
 def learning_rate(
     cfg: Any, step: Union[tf.Tensor, int, np.ndarray], total_steps: int, steps_per_epoch: int
 ) -> Union[tf.Tensor, np.ndarray]:
-    """Returns the rate of the update at `step`, as the module's docstring defines it.
-
-    step: integer tensor or variable [], which gives a float32 tensor []; or a number or NumPy
-    array, which is computed in float64 without a graph. Fractions of epochs are rounded up to
-    steps.
+    """Returns the rate of the update at `step`: a float32 tensor [] of an integer tensor or
+    variable []; float64 of a number or NumPy array, without a graph.
     """
     ops = tf if tf.is_tensor(step) else np
     # int64 -> float32 is not an operator of an NPU's AI Core, int64 -> int32 -> float32 is.

@@ -15,9 +15,8 @@ from common.training.model_fn import LOSS
 class StopOnSignal(tf.train.SessionRunHook):
     """Stops training on every rank at the same step once any rank gets SIGTERM or SIGINT.
 
-    As a context it handles the signals. Inside `deferred`, which is for a training session, the
-    signal takes effect after the step; elsewhere, as in an evaluation, the process exits. A second
-    signal kills it.
+    As a context it handles the signals: inside `deferred` after the step, elsewhere, as in an
+    evaluation, the process exits. A second one kills it.
     signal: the first signal, agreed upon by all ranks once the training session has ended.
     """
 

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import UserError
 from common.metrics import classification
-from common.metrics.gallery import Gallery
+from common.metrics.pictures import Gallery
 
 
 def grey(value):

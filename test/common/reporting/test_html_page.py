@@ -6,7 +6,7 @@ import json
 
 from example_runs import EVAL, whole_run
 
-from common.reporting import html_page, report
+from common.reporting import markdown, report
 
 
 class Page(html.parser.HTMLParser):
@@ -77,7 +77,7 @@ def test_names_are_text(tmp_path, text_only):
 
 
 def test_a_picture_that_is_missing_leaves_a_gap(tmp_path):
-    html_page.write(tmp_path / 'page.html', '# A\n\n![one](one.png)\n')
+    markdown.write_page(tmp_path / 'page.html', '# A\n\n![one](one.png)\n')
     assert Page((tmp_path / 'page.html').read_text()).sources == ['']
 
 
