@@ -25,13 +25,9 @@ from hccl.processes import Rank, run, say
 
 def _flag(command: Sequence[str], name: str) -> Optional[str]:
     """The value of --name in the command to run."""
-    value = None
-    for word, following in zip(command, [*command[1:], None]):
-        if word == '--' + name:
-            value = following or value
-        elif word.startswith('--%s=' % name):
-            value = word.split('=', 1)[1]
-    return value
+    parser = Parser(add_help=False)
+    parser.add_argument('--' + name)
+    return getattr(parser.parse_known_args(list(command))[0], name)
 
 
 def _gpus() -> int:

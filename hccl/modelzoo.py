@@ -51,14 +51,14 @@ def _run_flags(args: argparse.Namespace, output: pathlib.Path) -> List[str]:
     flags += ['--output_path', str(output / 'ckpt')]
     if args.kind == 'performance':
         flags += PERFORMANCE
-    if args.precision_mode:
-        flags += ['--precision_mode', args.precision_mode]
-    if args.over_dump:
-        flags += ['--over_dump', str(output / 'overflow_dump')]
-    if args.data_dump_flag:
-        flags += ['--data_dump', str(output / 'data_dump'), '--dump_step', args.data_dump_step]
-    if args.profiling:
-        flags += ['--profiling', str(output / 'profiling')]
+    for name, value in (
+        ('precision_mode', args.precision_mode),
+        ('over_dump', args.over_dump and output / 'overflow_dump'),
+        ('data_dump', args.data_dump_flag and output / 'data_dump'),
+        ('dump_step', args.data_dump_flag and args.data_dump_step),
+        ('profiling', args.profiling and output / 'profiling'),
+    ):
+        flags += ['--' + name, str(value)] if value else []
     return flags
 
 

@@ -63,7 +63,7 @@ def installations(root: str = ROOT, home: Optional[str] = None) -> List[Installa
 
 
 def is_sourced() -> bool:
-    """True in a shell that has sourced CANN's set_env.sh."""
+    """Whether this shell has sourced CANN's set_env.sh."""
     return bool(os.environ.get('ASCEND_OPP_PATH'))
 
 
@@ -78,14 +78,11 @@ def driver_version(root: str = ROOT) -> str:
         text = pathlib.Path(root, 'driver', 'version.info').read_text(errors='replace')
     except OSError:
         return ''
-    version = re.search(r'(?mi)^version\s*=\s*(\S+)', text)
-    return version.group(1) if version else ''
+    return ''.join(re.findall(r'(?mi)^version\s*=\s*(\S+)', text)[:1])
 
 
 def adapter_release(run_config: Callable) -> str:
     """The TF adapter's release, by the parameters of its NPURunConfig.__init__."""
     parameters = inspect.signature(run_config).parameters
-    for name, release in _RELEASES:
-        if name in parameters:
-            return release
-    return 'older than r1.5.0: not supported'
+    found = (release for name, release in _RELEASES if name in parameters)
+    return next(found, 'older than r1.5.0: not supported')

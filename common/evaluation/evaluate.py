@@ -124,12 +124,12 @@ def evaluate(
         )
         # The Estimator keeps an open file and a thread for each folder.
         tf.summary.FileWriterCache.clear()
-    measured, seconds = (batches - 1) * batch * device.size, counter.seconds
+    measured = (batches - 1) * batch * device.size
     result = dict(
         model=task.name,
         **task.metric.figures(counter.totals, cfg),
-        seconds=round(seconds, 3),
-        images_per_second=round(measured / seconds, 2) if measured else None,
+        seconds=round(counter.seconds, 3),
+        images_per_second=round(measured / counter.seconds, 2) if measured else None,
         counts=counter.totals,
     )
     if 'confusion' in counter.totals and folder.metadata.get('classes'):

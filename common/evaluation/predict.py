@@ -14,7 +14,7 @@ The graph, the preprocessing and the device are those of evaluation.
 
 import itertools
 import pathlib
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -59,20 +59,22 @@ def run(
     first = next(pairs, None)
     if first is None:
         return []
-    batches = _Batches(cfg, itertools.chain([first], pairs), len(files))
+    read: List[pathlib.Path] = []
+    size = min(cfg.eval_batch_size, len(files))
+    input_fn = _batches(cfg, itertools.chain([first], pairs), size, read)
     with temporary_folder('prediction') as scratch, tqdm.tqdm(
         total=len(files), unit=' images', disable=None, leave=False, dynamic_ncols=True
     ) as bar:
         found = _Predictions('' if is_dense(cfg) else task.offline.output_name + ':0', bar)
         estimator = device.estimator(evaluate.model_fn(task, cfg, plan.names), cfg, str(scratch))
-        estimator.evaluate(batches.dataset, hooks=[found], checkpoint_path=plan.checkpoint.path)
-    for file, finite in zip(batches.read, found.finite):
+        estimator.evaluate(input_fn, hooks=[found], checkpoint_path=plan.checkpoint.path)
+    for file, finite in zip(read, found.finite):
         if not finite:
             raise UserError(
                 "%s: the network's output is not finite; %s is damaged or diverged, use another"
                 % (file, plan.checkpoint.path)
             )
-    return list(zip(batches.read, found.rows))  # the rows that fill the last batch up have no file
+    return list(zip(read, found.rows))  # the rows that fill the last batch up have no file
 
 
 def _decoded(
@@ -99,37 +101,27 @@ def decode(task: Task, cfg: Any, data: bytes) -> np.ndarray:
     return pixels[..., ::-1] if getattr(cfg, 'bgr', False) else pixels
 
 
-class _Batches:
-    """Batches of features for an evaluation graph. read: the files that went into them, in order.
+def _batches(
+    cfg: Any, pairs: Iterator[Result], size: int, read: List[pathlib.Path]
+) -> Callable[[], tf.data.Dataset]:
+    """Returns the input_fn of an evaluation graph; files that go into it are added to `read`."""
 
-    Batches are always full, since a device's shapes are static.
-    """
+    def pixels():
+        for file, image in pairs:
+            read.append(file)
+            yield image
+        for _ in range(size - 1):  # a device's shapes are static: the last batch is filled up
+            yield np.zeros(cfg.input_shape, np.uint8)
 
-    def __init__(self, cfg: Any, pairs: Iterator[Result], most: int):
-        self.read: List[pathlib.Path] = []
-        self._pairs, self._size = pairs, min(cfg.eval_batch_size, most)
-        shape = [self._size, *cfg.input_shape]
-        label = (shape[:3], np.uint8) if is_dense(cfg) else (shape[:1], np.int32)
-        self._empty = {
-            'image': np.zeros(shape, np.uint8),
-            'label': np.zeros(*label),
-            'mask': np.zeros(shape[:1], np.float32),
-            'id': np.zeros(shape[:1], np.int32),
-        }
+    def features(image):
+        label = tf.zeros(image.shape[:3], tf.uint8) if is_dense(cfg) else tf.zeros([size], tf.int32)
+        return dict(image=image, label=label, mask=tf.zeros([size]), id=tf.zeros([size], tf.int32))
 
-    def dataset(self) -> tf.data.Dataset:
-        kinds = {key: value.dtype for key, value in self._empty.items()}
-        shapes = {key: value.shape for key, value in self._empty.items()}
-        return tf.data.Dataset.from_generator(self._generate, kinds, shapes).prefetch(2)
+    def dataset():
+        found = tf.data.Dataset.from_generator(pixels, tf.uint8, cfg.input_shape)
+        return found.batch(size, drop_remainder=True).map(features).prefetch(2)
 
-    def _generate(self):
-        group = list(itertools.islice(self._pairs, self._size))
-        while group:
-            self.read += [file for file, _ in group]
-            pixels = self._empty['image'].copy()
-            pixels[: len(group)] = [image for _, image in group]
-            yield dict(self._empty, image=pixels)
-            group = list(itertools.islice(self._pairs, self._size))
+    return dataset
 
 
 class _Predictions(tf.train.SessionRunHook):

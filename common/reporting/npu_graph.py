@@ -144,7 +144,7 @@ def flops(op: tf.Operation) -> int:
 
 
 def count(graph: tf.Graph, cfg: Any) -> Dict[str, Any]:
-    """Returns what `main` prints of a training step."""
+    """Returns what can be counted of a folded training step."""
     ops = device_ops(graph)
     by_engine: Dict[str, List[tf.Operation]] = {'ai_core': [], 'hccl': [], 'host': []}
     for op in ops:
@@ -191,21 +191,17 @@ def _activations(ops: List[tf.Operation], cfg: Any) -> int:
     """Bytes that the forward pass keeps for the backward pass, an estimate: float32 counts half in
     mixed precision; of micro-batches only one is alive.
     """
-    kept = {
-        tensor.name: tensor
-        for op in ops
-        if _GRADIENT.search(op.name)
-        for tensor in op.inputs
+    read = {tensor for op in ops if _GRADIENT.search(op.name) for tensor in op.inputs}
+    kept = [
+        tensor
+        for tensor in read
         if not _GRADIENT.search(tensor.op.name)
         and tensor.op.type not in _STATE
         and tensor.shape.is_fully_defined()
-    }
-    halved = npu_session.is_mixed(cfg)
-    sizes = [
-        _bytes([tensor]) // (2 if halved and tensor.dtype.base_dtype == tf.float32 else 1)
-        for tensor in kept.values()
     ]
-    return sum(sizes) // cfg.accumulate
+    floats = [tensor for tensor in kept if tensor.dtype.base_dtype == tf.float32]
+    saved = sum(_bytes([tensor]) // 2 for tensor in floats) if npu_session.is_mixed(cfg) else 0
+    return (_bytes(kept) - saved) // cfg.accumulate
 
 
 def measure(task: Task, cfg: Any, ranks: int) -> Dict[str, Any]:
