@@ -13,25 +13,65 @@ in the PyTorch of that Python between ours. Every other flag is the recipe's.
 `python -m offline_inference.benchmark` measures inference.
 """
 
+import argparse
 import dataclasses
 import functools
 import json
 import pathlib
 import subprocess
-import sys
 import time
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+
+from common import models
+from common.configuration import config
+from common.errors import Parser, UserError, at_least, entry_point
+from common.reporting import scaling
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    """Returns the command's own flags and the recipe's configuration, None for `table`."""
+    parser = Parser(prog='python -m common.benchmark', description=__doc__)
+    words = ['input', 'train', 'eval', 'all', 'npu', 'scaling', 'inference', 'table']
+    number = at_least(1)
+    parser.add_argument('what', choices=words)
+    parser.add_argument('--config', help='recipe')
+    parser.add_argument('--rounds', type=number, default=3, help='rounds of each measurement')
+    parser.add_argument('--round_steps', type=number, default=20, help='steps in a round')
+    parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
+    parser.add_argument('--peer_python', metavar='PYTHON', help='a Python that has PyTorch')
+    scaling.add_arguments(parser)
+    parser.add_argument('--ranks', type=number, default=8, help='npu: devices of the job')
+    args, flags = parser.parse_known_args(argv)
+    if args.what == 'inference':
+        raise UserError('inference is measured by: python -m offline_inference.benchmark')
+    if args.what == 'table':
+        args.folders = flags
+        return args, None
+    if not args.config:
+        raise UserError('--config is missing; name a recipe, e.g. wideresnet_tf/configs/...yaml')
+    if args.what == 'scaling' and args.images_per_second is None:
+        raise UserError('scaling needs --images_per_second N, the throughput of one device')
+    model = config.read_yaml(args.config).get('model')
+    if not model:
+        raise UserError(
+            '--config %s: key model is missing; it names the model, e.g. model: wideresnet'
+            % args.config
+        )
+    return args, config.parse(models.config_class(model), ['--config', args.config, *flags])
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import tensorflow as tf
 
-from common import devices, host, models
-from common.configuration import config
+from common import devices, host
+from common.checkpoints import restore
 from common.configuration.fields import warn_without_effect
 from common.data import pipeline
-from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
 from common.files import temporary_folder
-from common.reporting import npu_graph, performance, scaling
+from common.reporting import npu_graph, performance
 from common.task import Task
 from common.training import model_fn
 from common.training.progress import ThroughputMeter
@@ -71,11 +111,9 @@ def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: 
 
 
 def train_rate(
-    task: Task, cfg: Any, device: devices.Device, input_fn: Callable, steps: int
+    task: Task, cfg: Any, device: devices.Device, steps: int, input_fn: Callable
 ) -> float:
-    """Returns the images per second, over all ranks, of whole training steps on what input_fn
-    gives.
-    """
+    """Returns the images per second of training on what input_fn gives, over all ranks."""
     watch = _Stopwatch()
     build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
     with temporary_folder('benchmark') as folder:
@@ -88,9 +126,7 @@ def train_rate(
 def eval_rate(
     task: Task, cfg: Any, device: devices.Device, input_fn: Callable, steps: int
 ) -> float:
-    """Returns the images per second of this rank's inference on what input_fn gives, with initial
-    weights.
-    """
+    """Returns the images per second of this rank's inference with initial weights."""
     with device.session(cfg) as session:
         features = tf.data.make_one_shot_iterator(input_fn()).get_next()
         logits = task.build(task.data.normalize(features['image'], cfg), cfg).op
@@ -133,16 +169,10 @@ def synthetic(dataset: tf.data.Dataset) -> Dict[str, tf.Tensor]:
 
 
 def measure(
-    task: Task,
-    cfg: Any,
-    device: devices.Device,
-    what: str,
-    rounds: int,
-    steps: int,
-    peer: Optional[str] = None,
+    task: Task, cfg: Any, device: devices.Device, args: argparse.Namespace
 ) -> Dict[str, Any]:
-    """Measures what `what` names: the pipeline beside the task's baselines, training on real and on
-    synthetic batches beside a peer, inference. Returns what `performance.alternate` does.
+    """Measures what `args.what` names: the pipeline beside the task's baselines, training on real
+    and on synthetic batches beside a peer, inference. Returns what `performance.alternate` does.
     """
     folder = pipeline.open_split(task, cfg, task.train_split)
 
@@ -150,84 +180,61 @@ def measure(
         position = dict(seed=cfg.seed, rank=device.rank, size=device.size)
         return pipeline.dataset(task, folder, cfg, batch_size, training, **position)
 
+    steps, partial = args.round_steps, functools.partial
     calls: Dict[str, Callable[[], float]] = {}
-    if what in ('input', 'all'):
-        inputs = {'input': lambda: real(cfg.batch_size)}
-        inputs.update(task.data.baselines(folder, cfg) if hasattr(task.data, 'baselines') else {})
-        for name, dataset in inputs.items():
-            calls[name] = functools.partial(input_rate, dataset, cfg.batch_size, steps)
-    if what in ('train', 'all'):
-        for name, input_fn in (('real', real), ('synthetic', lambda: synthetic(real()))):
-            calls[name] = functools.partial(train_rate, task, cfg, device, input_fn, steps)
-        if peer:
-            calls['pytorch'] = functools.partial(peer_rate, peer, task, cfg, steps)
-    if what in ('eval', 'all'):
-        evaluated = functools.partial(real, cfg.batch_size, training=False)
-        calls['eval'] = functools.partial(eval_rate, task, cfg, device, evaluated, steps)
-    beside = {'synthetic': 'real', 'pytorch': 'synthetic'}
-    pairs = [
-        (beside.get(name, 'input'), name) for name in calls if name not in ('input', 'real', 'eval')
-    ]
-    return performance.alternate(calls, rounds, pairs)
+    pairs = []
+    if args.what in ('input', 'all'):
+        calls['input'] = partial(input_rate, lambda: real(cfg.batch_size), cfg.batch_size, steps)
+        if hasattr(task.data, 'baselines'):
+            for name, dataset in task.data.baselines(folder, cfg).items():
+                calls[name] = partial(input_rate, dataset, cfg.batch_size, steps)
+                pairs.append(('input', name))
+    if args.what in ('train', 'all'):
+        train = partial(train_rate, task, cfg, device, steps)
+        calls['real'] = partial(train, real)
+        calls['synthetic'] = partial(train, lambda: synthetic(real()))
+        pairs.append(('real', 'synthetic'))
+        if args.peer_python:
+            calls['pytorch'] = partial(peer_rate, args.peer_python, task, cfg, steps)
+            pairs.append(('synthetic', 'pytorch'))
+    if args.what in ('eval', 'all'):
+        evaluated = partial(real, cfg.batch_size, training=False)
+        calls['eval'] = partial(eval_rate, task, cfg, device, evaluated, steps)
+    return performance.alternate(calls, args.rounds, pairs)
 
 
-def _settings(cfg: Any, recipe: Any) -> str:
+def _settings(cfg: Any, path: str) -> str:
     """The flags that change a recipe, without folders and device."""
+    recipe = config.parse(type(cfg), ['--config', path])
     changed = config.changes(cfg, dataclasses.asdict(recipe)).items()
     return ' '.join(
         '--%s %s' % (key, new) for key, (_, new) in changed if not key.endswith(('path', 'device'))
     )
 
 
-def _parser() -> Parser:
-    parser = Parser(prog='python -m common.benchmark', description=__doc__)
-    words = ['input', 'train', 'eval', 'all', 'npu', 'scaling', 'inference', 'table']
-    parser.add_argument('what', choices=words)
-    parser.add_argument('--config', help='recipe')
-    parser.add_argument('--rounds', type=int, default=3, help='rounds of each measurement')
-    parser.add_argument('--round_steps', type=int, default=20, help='steps in a round')
-    parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
-    parser.add_argument('--peer_python', metavar='PYTHON', help='a Python that has PyTorch')
-    scaling.add_arguments(parser)
-    parser.add_argument('--ranks', type=int, default=8, help='npu: devices of the job')
-    return parser
-
-
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    args, flags = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
-    if args.what == 'inference':
-        raise UserError('inference is measured by: python -m offline_inference.benchmark')
+    args, cfg = _parse(argv)
     if args.what == 'table':
-        print(performance.page(flags))
+        print(performance.page(args.folders))
         return
-    if not args.config:
-        raise UserError('--config is missing; name a recipe, e.g. wideresnet_tf/configs/...yaml')
-    if args.rounds < 1 or args.round_steps < 1:
-        raise UserError('--rounds and --round_steps: give whole numbers above 0')
-    model = config.read_yaml(args.config).get('model')
-    if not model:
-        raise UserError(
-            '--config %s: key model is missing; it names the model, e.g. model: wideresnet'
-            % args.config
-        )
-    task, cfg = models.configure(model, ['--config', args.config] + flags)
+    task = models.find(cfg.model)
     if args.what == 'scaling':
-        print(scaling.report(task, cfg, args))
+        variables = restore.network_variables(task, cfg, training=True)
+        print(scaling.report(cfg, variables, args))
         return
     if args.what == 'npu':
-        print(json.dumps(dict(model=model, **npu_graph.measure(task, cfg, args.ranks)), indent=2))
+        counted = npu_graph.measure(task, cfg, args.ranks)
+        print(json.dumps(dict(model=task.name, **counted), indent=2))
         return
-    device = devices.select(cfg.device, cfg.sync_bn is not False)
+    device = devices.select_for(cfg)
     if device.is_chief:
         warn_without_effect(cfg, device.name)
     with translated(task, cfg):
-        measured = measure(
-            task, cfg, device, args.what, args.rounds, args.round_steps, args.peer_python
-        )
+        measured = measure(task, cfg, device, args)
     result = dict(
-        model=model,
-        settings=_settings(cfg, models.parse(task, ['--config', args.config])),
+        model=task.name,
+        settings=_settings(cfg, args.config),
         what=args.what,
         device=device.name,
         ranks=device.size,

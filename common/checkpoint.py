@@ -2,25 +2,35 @@
 --output CKPT`.
 """
 
+import argparse
 import pathlib
 from typing import Optional, Sequence
 
-from common.checkpoints import checkpoint
-from common.errors import Parser, UserError, entry_point
+from common.errors import Parser, UserError, at_least, entry_point
 
 
-@entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def _parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = Parser(prog='python -m common.checkpoint', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     command = commands.add_parser('average', help="average a run's last checkpoints")
     command.add_argument('run_folder')
-    command.add_argument('--last', type=int, default=5, help='how many')
+    command.add_argument('--last', type=at_least(1), default=5, help='how many')
     command.add_argument('--output', required=True, help='prefix of the new checkpoint')
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
+
+from common.checkpoints import checkpoint
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = _parse(argv)
     found = checkpoint.training_checkpoints(args.run_folder)
     paths = [path for step, path in found if step > 0]  # at 0 the weights are random
-    if args.last < 1 or len(paths) < args.last:
+    if len(paths) < args.last:
         raise UserError(
             '--last %d: %s has %d checkpoints of a trained network; keep more with'
             ' --keep_checkpoints' % (args.last, args.run_folder, len(paths))

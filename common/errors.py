@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import threading
-from typing import Iterable, Iterator, List, Optional, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Union
 
 
 class UserError(Exception):
@@ -53,6 +53,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise UserError('%s; --help lists the flags' % message.replace('argument ', '', 1))
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Returns the type of a flag, a whole number of `least` or more."""
+
+    def whole_number(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if int(text) >= least:
+                return int(text)
+        raise argparse.ArgumentTypeError(
+            'found %s, give a whole number, %d or more' % (text, least)
+        )
+
+    return whole_number
 
 
 def some(names: Iterable[Union[str, int]]) -> str:

@@ -8,29 +8,37 @@ Optimizer slots and variables without effect are left out, averaged weights take
 they average. Every other flag is one of the model's configuration.
 """
 
+import argparse
 import os
-import sys
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence, Tuple
 
 from common import models
-from common.checkpoints import checkpoint, restore
+from common.configuration import config
 from common.errors import Parser, UserError, entry_point
 
 
-@entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
     parser = Parser(prog='python -m common.export_weights', description=__doc__)
     parser.add_argument('--model', required=True, help='wideresnet, ...: a folder MODEL_tf')
     parser.add_argument(
         '--output', required=True, help='checkpoint prefix to write, such as premodel/resnest.ckpt'
     )
-    args, flags = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    task, cfg = models.configure(args.model, flags)
-    if not cfg.model_path:
-        raise UserError(
-            '--model_path is missing; give the checkpoint to load, such as runs/%s/model.ckpt-1000'
-            % task.name
-        )
+    args, flags = parser.parse_known_args(argv)
+    cfg = config.parse(models.config_class(args.model), flags)
+    cfg.require_model_path()
+    return args, cfg
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
+
+from common.checkpoints import checkpoint, restore
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args, cfg = _parse(argv)
+    task = models.find(args.model)
     checkpoint.require_prefix(args.output, task.final_checkpoint)
     plan = restore.plan_restore(task, cfg, cfg.model_path, training=True)
     if os.path.abspath(args.output) == os.path.abspath(plan.checkpoint.path):

@@ -7,16 +7,35 @@ A module of common/checkpoints/importers reads the file; the model's checkpoints
 names in it mean.
 """
 
+import argparse
 import collections
 import importlib
 from typing import Dict, List, Optional
 
+from common import models
+from common.errors import Parser, UserError, entry_point, suggest
+
+
+def _parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = Parser(prog='python -m common.import_weights', description=__doc__.split('\n')[0][:-1])
+    parser.add_argument('--model', required=True, help='model folder without its _tf')
+    parser.add_argument('--layout', required=True, help='where the weights come from: torch, keras')
+    parser.add_argument('--weights', required=True, help='file to read')
+    parser.add_argument(
+        '--output', required=True, help='checkpoint prefix to write, e.g. imported/wideresnet.ckpt'
+    )
+    args = parser.parse_args(argv)
+    models.config_class(args.model)  # UserError for a model that does not exist
+    return args
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
+
 import numpy as np
 import tabulate
 
-from common import models
 from common.checkpoints import checkpoint
-from common.errors import Parser, UserError, entry_point, suggest
 
 
 def table(variables: Dict[str, np.ndarray]) -> str:
@@ -37,16 +56,8 @@ def table(variables: Dict[str, np.ndarray]) -> str:
 
 
 @entry_point
-def main(arguments: Optional[List[str]] = None) -> None:
-    parser = Parser(prog='python -m common.import_weights', description=__doc__.split('\n')[0][:-1])
-    parser.add_argument('--model', required=True, help='model folder without its _tf')
-    parser.add_argument('--layout', required=True, help='where the weights come from: torch, keras')
-    parser.add_argument('--weights', required=True, help='file to read')
-    parser.add_argument(
-        '--output', required=True, help='checkpoint prefix to write, e.g. imported/wideresnet.ckpt'
-    )
-    options = parser.parse_args(arguments)
-
+def main(argv: Optional[List[str]] = None) -> None:
+    options = _parse(argv)
     layouts = models.find(options.model).checkpoints
     legal = sorted(name[len('from_') :] for name in dir(layouts) if name.startswith('from_'))
     if options.layout not in legal:

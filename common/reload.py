@@ -1,6 +1,6 @@
 """The former name of `python -m common.export_weights`."""
 
-from common.export_weights import main
+import runpy
 
 if __name__ == '__main__':
-    main()
+    runpy.run_module('common.export_weights', run_name='__main__')

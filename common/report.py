@@ -5,14 +5,13 @@ python -m common.report --compare RUN_A RUN_B   comparison.html: curves, figures
 python -m common.report --results RUN ...       RESULTS.md: mean and spread over seeds
 """
 
+import argparse
 from typing import Optional, Sequence
 
 from common.errors import Parser, entry_point
-from common.reporting import compare, report, results
 
 
-@entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def _parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = Parser(prog='python -m common.report', description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('run', nargs='?', help='the --output_path of a run')
@@ -21,7 +20,18 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument(
         '--output', help='folder of --compare, default comparison; file of --results: RESULTS.md'
     )
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
+
+from common.reporting import compare, report, results
+
+
+@entry_point
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = _parse(argv)
     if args.compare:
         print(compare.write(args.compare, args.output or 'comparison'))
     elif args.results:

@@ -7,8 +7,8 @@ from typing import Any, Optional, Sequence
 
 import tensorflow as tf
 
-from common import devices, models
-from common.configuration import config
+from common import devices
+from common.configuration import command_line
 from common.configuration.fields import warn_without_effect
 from common.data import modelarts, pipeline
 from common.errors import UserError, entry_point
@@ -16,20 +16,18 @@ from common.evaluation import evaluate, predict_command, show_batch
 from common.task import Task
 from common.training import train
 
-COMMANDS = {'--predict': predict_command.run, '--show_batch': show_batch.run}
-
 
 @entry_point
 def main(task: Task, argv: Optional[Sequence[str]] = None) -> None:
     """Runs what the flags say: training, evaluation, --predict or --show_batch."""
     argv = sys.argv[1:] if argv is None else argv
     task.check()
-    command = config.command_of(argv)
-    if command:
-        return COMMANDS[command](task, argv)
-    cfg = models.parse(task, argv)
-    device = devices.select(cfg.device, cfg.sync_bn is not False)
-    cfg.check_device(device.name)
+    options, cfg = command_line.parse(task.config, argv)
+    if 'predict' in options:
+        return predict_command.run(task, cfg, options.predict, options.class_names)
+    if 'show_batch' in options:
+        return show_batch.run(task, cfg, options.show_batch)
+    device = devices.select_for(cfg)
     try:
         with modelarts.transfer(cfg, device.rank) as cfg:
             (_train if cfg.do_train else _evaluate)(task, cfg, device)
@@ -52,10 +50,6 @@ def _train(task: Task, cfg: Any, device: devices.Device) -> None:
 
 
 def _evaluate(task: Task, cfg: Any, device: devices.Device) -> None:
-    if not cfg.model_path:
-        raise UserError(
-            '--model_path: evaluation needs a checkpoint; to train, give --do_train True'
-        )
     folder = pipeline.open_split(task, cfg, task.eval_split)
     if device.is_chief:
         warn_without_effect(cfg, device.name)

@@ -28,31 +28,24 @@ class Agreement(NamedTuple):
 
 
 def compare_logits(online: np.ndarray, offline: np.ndarray, mask: np.ndarray) -> Agreement:
-    """Compares the logits of one batch.
+    """Compares the logits [B, ..., C] of one batch; mask [B] is 0 for padding, which is left out.
 
-    Args:
-        online, offline: [B, ..., C], any float dtype.
-        mask: [B], 0 for padding, which is left out.
-    A prediction is the class of the largest logit, the first of equals. A prediction with a NaN
-    among its logits equals nothing.
+    A prediction is the class of the largest logit, the first of equals. One with a NaN among its
+    logits equals nothing.
     """
     total = Agreement()
     for image, other, keep in zip(online, offline, mask):
         if keep > 0:
             for one, two in _pieces(image, other):
                 difference = np.abs(one - two)
-                equal = (one.argmax(axis=-1) == two.argmax(axis=-1)) & ~np.isnan(difference).any(
-                    axis=-1
-                )
+                equal = (one.argmax(-1) == two.argmax(-1)) & ~np.isnan(difference).any(-1)
                 total = total.add(Agreement(equal.size, int(equal.sum()), float(difference.max())))
     return total
 
 
 def relative_difference(reference: np.ndarray, logits: np.ndarray) -> float:
-    """Largest difference of a logit, relative to the largest magnitude among the same image's
-    reference logits; both arrays are [B, ..., C].
-
-    Equal zeros differ by 0; NaN or infinity in either array gives NaN.
+    """Returns the largest difference of a logit, relative to the largest magnitude among the same
+    image's reference logits; both [B, ..., C]. NaN if anything is not finite.
     """
     worst = 0.0
     for image, other in zip(reference, logits):
@@ -67,13 +60,10 @@ def relative_difference(reference: np.ndarray, logits: np.ndarray) -> float:
 
 
 def _pieces(one: np.ndarray, two: np.ndarray) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Two arrays [..., C] in float64, some [n, C] at a time: the logits of one street scene take
-    160 MB in float32.
+    """Yields two arrays [..., C] in float64, some [n, C] at a time: the logits of one street scene
+    take 160 MB in float32.
     """
     one, two = (array.reshape(-1, array.shape[-1]) for array in (one, two))
     rows = max(1, PIECE // one.shape[1])
     for start in range(0, len(one), rows):
-        yield (
-            one[start : start + rows].astype(np.float64),
-            two[start : start + rows].astype(np.float64),
-        )
+        yield tuple(array[start : start + rows].astype(np.float64) for array in (one, two))

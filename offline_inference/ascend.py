@@ -10,7 +10,7 @@ third is written.
 import itertools
 import pathlib
 import shutil
-from typing import Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ CHUNK_BYTES = 4e9  # on the disk; 500 street scenes of 1024x2048 and their logit
 class Chunks:
     """A converted model, and the split that a tool runs it on, some batches at a time.
 
-    work: a folder for each chunk goes here. keep: batches and results stay on the disk.
+    work: where each chunk has its folder.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class Chunks:
     ):
         self._reference, self._folder, self._tool, self._work = reference, folder, tool, work
         self._om, self._device_id = conversion.output, device_id
-        input_dtype = 'uint8' if conversion.aipp else 'float32'
-        description = bins.describe(reference, folder, input_dtype)
-        self._description = dict(description, checkpoint=reference.checksum)
+        self._description = dict(
+            bins.describe(reference, folder, 'uint8' if conversion.aipp else 'float32'),
+            checkpoint=reference.checksum,
+        )
         self._batches: Iterator[Batch] = iter(())
         self._position = -1  # of the next of these
 
@@ -72,7 +73,7 @@ class Chunks:
             scored, milliseconds = scored.add(part), milliseconds + times
             if chunk or size < total:
                 for name in ('bins', 'results'):
-                    shutil.rmtree(str(folder / name), ignore_errors=True)
+                    shutil.rmtree(folder / name, ignore_errors=True)
         return scored, milliseconds
 
     def _run_chunk(
@@ -97,7 +98,7 @@ class Chunks:
         return scored, results.milliseconds
 
     def _take(self, start: int, count: int) -> Iterator[Batch]:
-        """Batches with the checkpoint's logits; its network is restarted after skipped chunks."""
+        """Returns batches with the checkpoint's logits, whose network is restarted after a gap."""
         if self._position != start:
             self._batches = self._reference.batches(self._folder, start)
         self._position = start + count
@@ -105,12 +106,10 @@ class Chunks:
 
 
 def _save(path: pathlib.Path, scored: Scored, milliseconds: List[float]) -> None:
-    online, offline = (
-        {name: np.asarray(value).tolist() for name, value in counts.items()}
-        for counts in (scored.online, scored.offline)
-    )
-    agreement = list(scored.agreement)
-    content = dict(online=online, offline=offline, agreement=agreement, milliseconds=milliseconds)
+    content: Dict[str, Any] = dict(agreement=scored.agreement, milliseconds=milliseconds)
+    for side in ('online', 'offline'):
+        counts = getattr(scored, side).items()
+        content[side] = {name: np.asarray(value).tolist() for name, value in counts}
     write_json(path, content)
 
 

@@ -7,20 +7,48 @@ start, runs it, and explains its errors.
 Every other flag is one of the model's configuration (--batch_size 1).
 """
 
+import argparse
 import os
 import pathlib
 import re
 import shutil
-import subprocess
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from common.errors import UserError, entry_point
+from offline_inference import cli
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    parser = cli.Parser('atc', __doc__)
+    parser.add_argument(
+        '--frozen',
+        required=True,
+        help='the .pb file that offline_inference.freeze wrote (float32 input)',
+    )
+    parser.add_argument('--output', required=True, help='the .om file to write')
+    parser.add_conversion()
+    parser.add_argument(
+        '--log',
+        default='error',
+        choices=['null', 'debug', 'info', 'warning', 'error'],
+        help="atc's log level",
+    )
+    parser.add_argument(
+        '--dry_run',
+        action='store_true',
+        help='print the command and write the AIPP file, but do not run atc',
+    )
+    return parser.parse_model(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import tensorflow as tf
 
 from common.ascend import error_codes, npu_smi
-from common.errors import UserError, entry_point
 from common.files import atomic, checksum, temporary_folder
 from offline_inference import aipp, manifest, pb
-from offline_inference.cli import Parser
 from offline_inference.reference import Reference
 
 SUCCESS = 'ATC run success'  # its exit status says less
@@ -32,6 +60,7 @@ _PATH = re.compile('[\u4e00-\u9fa5A-Za-z0-9./_-]+')
 class Conversion(NamedTuple):
     """One call of atc."""
 
+    model: str
     frozen: pathlib.Path
     output: pathlib.Path  # X.om
     soc_version: str
@@ -66,8 +95,8 @@ class Conversion(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """True if nothing is rounded to float16. AIPP computes in float16, and so do the matrix
-        units of a 310B, whatever the mode.
+        """Whether nothing is rounded to float16, in which AIPP computes, and so do the matrix units
+        of a 310B in every mode.
         """
         half = self.aipp or self.soc_version.startswith('Ascend310B')
         return self.precision_mode in FLOAT_MODES and not half
@@ -97,13 +126,14 @@ def plan(
     precision_mode: Optional[str] = None,
     log: str = 'error',
 ) -> Conversion:
-    """The conversion of a model's frozen graph; with uint8 the AIPP file is written beside
-    `output`. Raises UserError for what atc would refuse.
+    """Returns the conversion of a frozen graph; with uint8 the AIPP file is written beside
+    `output`. UserError for what atc would refuse.
     """
-    output = pathlib.Path(os.path.abspath(str(output)))
+    output = pathlib.Path(os.path.abspath(output))
     output = output if output.suffix == '.om' else output.with_name(output.name + '.om')
     conversion = Conversion(
-        frozen=pathlib.Path(os.path.abspath(str(frozen))),
+        model=reference.name,
+        frozen=pathlib.Path(os.path.abspath(frozen)),
         output=output,
         soc_version=soc_version or npu_smi.soc_version(),
         input_shape=reference.input_shape,
@@ -139,12 +169,20 @@ def _check(reference: Reference, conversion: Conversion) -> None:
     manifest.require_same(str(conversion.frozen), sources, wanted)
 
 
-def convert(reference: Reference, conversion: Conversion) -> str:
-    """Runs atc unless the .om exists and was made from the same; returns a summary to print.
-
-    Raises UserError with what atc refused and how to fix it.
+def convert(conversion: Conversion) -> str:
+    """Runs atc unless the .om was made from the same before; returns a summary to print. UserError
+    says what atc refused and how to fix it.
     """
-    sources = _sources(reference, conversion)
+    frozen = manifest.sources(conversion.frozen) or {}
+    sources = dict(
+        {key: frozen[key] for key in ('checkpoint', 'normalization') if key in frozen},
+        model=conversion.model,
+        input_shape=conversion.input_shape,
+        input_dtype='uint8' if conversion.aipp else 'float32',
+        flags=conversion.flags,
+        pb_sha256=checksum(conversion.frozen),
+        aipp_sha256=checksum(conversion.aipp) if conversion.aipp else None,
+    )
     if manifest.is_current(conversion.output, **sources):
         return '%s: taken from an earlier run (the same graph, the same flags)' % conversion.output
     require()
@@ -153,17 +191,10 @@ def convert(reference: Reference, conversion: Conversion) -> str:
         conversion.output.unlink()  # or a failure would leave the old one
     log = conversion.output.with_suffix('.atc.log')
     with temporary_folder('atc') as scratch:  # where atc leaves files
-        done = subprocess.run(
-            conversion.command(),
-            cwd=str(scratch),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True,
-            errors='replace',
-        )
-    log.write_text(shell(conversion.command()) + '\n' + done.stdout)
-    if SUCCESS not in done.stdout:
-        raise explain(done.stdout, done.returncode, log)
+        text, status = cli.call(conversion.command(), scratch)
+    log.write_text(shell(conversion.command()) + '\n' + text)
+    if SUCCESS not in text:
+        raise explain(text, status, log)
     if not conversion.output.is_file():
         raise UserError(
             'atc says "%s", but %s does not exist; see %s' % (SUCCESS, conversion.output, log)
@@ -176,28 +207,13 @@ def convert(reference: Reference, conversion: Conversion) -> str:
     )
 
 
-def _sources(reference: Reference, conversion: Conversion) -> Dict[str, Any]:
-    """What the .om is made from; later steps must agree with it."""
-    frozen = manifest.sources(conversion.frozen) or {}
-    return dict(
-        {key: frozen[key] for key in ('checkpoint', 'normalization') if key in frozen},
-        model=reference.name,
-        input_shape=conversion.input_shape,
-        input_dtype='uint8' if conversion.aipp else 'float32',
-        flags=conversion.flags,
-        pb_sha256=checksum(conversion.frozen),
-        aipp_sha256=checksum(conversion.aipp) if conversion.aipp else None,
-    )
-
-
 def _error(code: str, text: str) -> UserError:
-    """An error of atc with its fix."""
     fix = error_codes.ATC.get(code)
     return UserError('%s: %s%s' % (code, text.rstrip('. '), '; ' + fix if fix else ''))
 
 
 def explain(output: str, status: int, log: pathlib.Path) -> UserError:
-    """The error in atc's output, with the fix for its code."""
+    """Returns the error in atc's output, with the fix for its code."""
     # CANN 8 puts [PID: n] and the time between the code and the sentence.
     pattern = r'^\s*(E[A-Z]?\d{4,5})\s*:\s*(?:\[PID: \d+\]\s*\S+\s*)?(.*)$'
     for code, text in re.findall(pattern, output, re.M):
@@ -211,42 +227,11 @@ def explain(output: str, status: int, log: pathlib.Path) -> UserError:
     )
 
 
-def add_flags(parser: Parser) -> None:
-    """Flags of a conversion that offline_inference.run has as well."""
-    parser.add_argument(
-        '--soc_version', help='the chip, such as Ascend310; by default what npu-smi info shows'
-    )
-    parser.add_input_dtype('uint8: normalisation is part of the model')
-    parser.add_argument(
-        '--atc_precision_mode', help="instead of the model's own (ATC's default is force_fp16)"
-    )
-
-
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser('atc', __doc__)
-    parser.add_argument(
-        '--frozen',
-        required=True,
-        help='the .pb file that offline_inference.freeze wrote (float32 input)',
-    )
-    parser.add_argument('--output', required=True, help='the .om file to write')
-    add_flags(parser)
-    parser.add_argument(
-        '--log',
-        default='error',
-        choices=['null', 'debug', 'info', 'warning', 'error'],
-        help="atc's log level",
-    )
-    parser.add_argument(
-        '--dry_run',
-        action='store_true',
-        help='print the command and write the AIPP file, but do not run atc',
-    )
-    args, task, cfg, _ = parser.parse_model(argv)
-    reference = Reference(task, cfg)
+    args, cfg = _parse(argv)
     conversion = plan(
-        reference,
+        Reference(cli.load(cfg), cfg),
         pathlib.Path(args.frozen),
         pathlib.Path(args.output),
         args.soc_version,
@@ -256,7 +241,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     )
     print(shell(conversion.command()))
     if not args.dry_run:
-        print(convert(reference, conversion))
+        print(convert(conversion))
 
 
 if __name__ == '__main__':

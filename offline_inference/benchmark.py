@@ -8,25 +8,41 @@ Latency mode is one call at a time on all cores, throughput mode as many calls a
 are cores. Without a checkpoint the network has its initial weights.
 """
 
+import argparse
 import functools
 import json
 import multiprocessing.pool
 import pathlib
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from common.configuration.settings import Config
+from common.errors import UserError, at_least, entry_point
+from offline_inference import cli
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    parser = cli.Parser('benchmark', __doc__)
+    parser.add_argument(
+        '--rounds', type=at_least(1), default=3, help='medians over N rounds are printed'
+    )
+    parser.add_argument('--round_steps', type=at_least(1), default=20, help='batches in a round')
+    parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
+    return parser.parse_model(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import numpy as np
 import tensorflow as tf
 
 from common import host
 from common.checkpoints.restore import plan_restore
-from common.configuration.settings import Config
-from common.errors import UserError, entry_point
 from common.files import temporary_folder
 from common.reporting import performance
 from common.task import Task
 from offline_inference import freeze, openvino_engine, pb, to_onnx
-from offline_inference.cli import Parser
 from offline_inference.reference import Infer, Reference
 
 
@@ -75,7 +91,7 @@ def _engines(
         'pb': pb.engine(frozen, reference),
         'onnx': to_onnx.engine(model, reference, threads=threads),
     }
-    for precision in openvino_engine.PRECISIONS:
+    for precision in cli.PRECISIONS:
         try:
             openvino_engine.software(precision)
         except UserError:
@@ -95,13 +111,8 @@ def _initial(reference: Reference, folder: pathlib.Path) -> str:
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser('benchmark', __doc__)
-    parser.add_argument('--rounds', type=int, default=3, help='medians over N rounds are printed')
-    parser.add_argument('--round_steps', type=int, default=20, help='batches in a round')
-    parser.add_argument('--report', metavar='FOLDER', help='also write the figures there')
-    args, task, cfg, _ = parser.parse_model(argv)
-    if args.rounds < 1 or args.round_steps < 1:
-        raise UserError('--rounds and --round_steps: give whole numbers above 0')
+    args, cfg = _parse(argv)
+    task = cli.load(cfg)
     result = dict(
         model=task.name,
         settings='--batch_size %d' % cfg.batch_size,

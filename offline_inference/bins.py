@@ -12,27 +12,42 @@ Every other flag is one of the model's configuration (--batch_size 1 --image_num
   BINS/manifest.json
 """
 
+import argparse
 import contextlib
 import pathlib
 import shutil
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, Optional, Sequence
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+
+from common.errors import UserError, entry_point
+from offline_inference import cli
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    parser = cli.Parser('bins', __doc__)
+    parser.add_argument(
+        '--output', required=True, help='the folder to write, such as runs/a/offline/bins'
+    )
+    parser.add_input_dtype('uint8: for a model with AIPP; a quarter of the size')
+    return parser.parse_model(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from common.data import records
-from common.errors import UserError, entry_point
 from common.files import atomic
 from offline_inference import manifest
-from offline_inference.cli import Parser
 from offline_inference.reference import Batch, Reference
 
 RESERVE = 1e8  # bytes that stay free on the disk
 
 
 def describe(reference: Reference, folder: records.Folder, input_dtype: str) -> Dict[str, Any]:
-    """What the content of the files depends on, and what they need on the disk."""
+    """Returns what the content of the files and their size depend on."""
     with tf.Graph().as_default():
         dataset = reference.dataset(folder)
         types, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
@@ -52,13 +67,13 @@ def describe(reference: Reference, folder: records.Folder, input_dtype: str) -> 
 
 
 def count(reference: Reference, folder: records.Folder) -> int:
-    """Batches of the split; the last one may hold padding."""
+    """Returns the number of batches of the split."""
     return -(-folder.count // reference.cfg.batch_size)
 
 
 def batch_bytes(description: Dict[str, Any]) -> int:
-    """What one batch takes on the disk: images, labels, mask, float32 results, and the checkpoint's
-    logits if there is one.
+    """Returns what a batch takes on the disk: images, labels, mask, float32 results, and the logits
+    of a checkpoint.
     """
     shape = description['input_shape']
     images = int(np.prod(shape)) * np.dtype(description['input_dtype']).itemsize
@@ -68,7 +83,7 @@ def batch_bytes(description: Dict[str, Any]) -> int:
 
 
 def size_text(description: Dict[str, Any], total: int) -> str:
-    """What `total` batches take on the disk, in words."""
+    """Says what `total` batches take on the disk."""
     size, height, width, channels = description['input_shape']
     return '%d %s images of %dx%dx%d and their results take %.2f GB' % (
         total * size,
@@ -81,9 +96,8 @@ def size_text(description: Dict[str, Any], total: int) -> str:
 
 
 class Bins:
-    """A folder that `write` finished.
-
-    Attributes: path; description; names (the batches' files in order); checksum (of everything).
+    """A folder that `write` finished: path, description, names (the batches' files in order) and
+    checksum (of everything).
     """
 
     def __init__(self, path: pathlib.Path, content: Dict[str, Any]):
@@ -109,20 +123,16 @@ class Bins:
         return found
 
     def rows(self) -> Iterator[Dict[str, np.ndarray]]:
-        """'labels', 'mask' and, if there are any, 'logits' of each batch in turn."""
+        """Yields 'labels', 'mask' and, if there are any, 'logits' of each batch."""
         size = self.description['input_shape'][0]
         for start in range(0, size * len(self.names), size):
             # Mapped anew each time: pages that were read stay in memory with their mapping.
-            yield {
-                name: np.array(
-                    np.load(str(self.path / (name + '.npy')), mmap_mode='r')[start : start + size]
-                )
-                for name in self._known
-            }
+            maps = {key: np.load(self.path / (key + '.npy'), mmap_mode='r') for key in self._known}
+            yield {key: np.array(values[start : start + size]) for key, values in maps.items()}
 
 
 def existing(output: pathlib.Path, wanted: Dict[str, Any]) -> Optional[Bins]:
-    """The folder if it holds exactly this, undamaged."""
+    """Returns the folder if it holds exactly this, undamaged."""
     try:
         found = Bins.open(output)
     except UserError:
@@ -133,10 +143,8 @@ def existing(output: pathlib.Path, wanted: Dict[str, Any]) -> Optional[Bins]:
 def write(
     output: pathlib.Path, description: Dict[str, Any], batches: Iterable[Batch], total: int
 ) -> Bins:
-    """Writes `total` batches and what is known of them; replaces what an earlier run left.
-
-    Raises UserError, before anything is written, if the disk is too small or `output` holds
-    something else.
+    """Writes `total` batches and what is known of them in place of what an earlier run left.
+    UserError, before anything is written, if they do not fit or `output` holds something else.
     """
     manifest.make_way(output)
     with atomic(output) as folder:
@@ -159,25 +167,20 @@ def _write_batches(
             name = '%06d.bin' % count  # in the order of numbers and of letters
             (folder / 'batches' / name).write_bytes(batch.input(input_dtype).tobytes())
             count += 1
-            rows = {
-                'labels.npy': batch.features['label'],
-                'mask.npy': batch.features['mask'],
-                'logits.npy': batch.logits,
-            }
+            rows = {'labels': batch.features['label'], 'mask': batch.features['mask']}
+            if batch.logits is not None:
+                rows['logits'] = batch.logits
             for key, value in rows.items():
-                if value is not None:
-                    if key not in known:
-                        known[key] = stack.enter_context(open(str(folder / key), 'wb'))
-                        _header(known[key], value, total)
-                    known[key].write(np.ascontiguousarray(value).data)
+                if key not in known:
+                    known[key] = stack.enter_context(open(folder / (key + '.npy'), 'wb'))
+                    _header(known[key], value, total)
+                known[key].write(np.ascontiguousarray(value).data)
     if count != total:
         raise ValueError('expected %d batches, got %d' % (total, count))
 
 
 def _header(file: BinaryIO, batch: np.ndarray, total: int) -> None:
-    """Begins a .npy file of `total` such batches, whose values follow; open_memmap would keep all
-    of it in memory.
-    """
+    """Begins a .npy file of `total` such batches; open_memmap would keep all of it in memory."""
     header = {
         'descr': np.lib.format.dtype_to_descr(batch.dtype),
         'fortran_order': False,
@@ -188,36 +191,34 @@ def _header(file: BinaryIO, batch: np.ndarray, total: int) -> None:
 
 def _check_space(output: pathlib.Path, description: Dict[str, Any], total: int) -> None:
     """Raises UserError if the batches and their results do not fit on the disk."""
-    needed, folder = total * batch_bytes(description), output.parent
-    free = shutil.disk_usage(str(folder)).free - RESERVE
-    if needed <= free:
+    each, folder = batch_bytes(description), output.parent
+    free = shutil.disk_usage(folder).free - RESERVE
+    if total * each <= free:
         return
-    fixes = ['another --output']
-    fits = int(free // batch_bytes(description))
-    if fits > 0:
-        fixes.insert(
-            0,
-            '--chunk %d of offline_inference.run (writes, runs and deletes that many batches at a'
-            ' time)' % fits,
-        )
+    fixes = []
     as_bytes = total * batch_bytes(dict(description, input_dtype='uint8'))
-    if as_bytes < needed and as_bytes <= free:
-        fixes.insert(0, '--input_dtype uint8 (%.2f GB)' % (as_bytes / 1e9))
+    if as_bytes < total * each and as_bytes <= free:
+        fixes.append('--input_dtype uint8 (%.2f GB)' % (as_bytes / 1e9))
+    if free >= each:
+        fixes.append(
+            '--chunk %d of offline_inference.run (writes, runs and deletes that many batches at a'
+            ' time)' % (free // each)
+        )
     raise UserError(
         '%s, %s has %.2f GB free; give %s'
-        % (size_text(description, total), folder, (free + RESERVE) / 1e9, ', or '.join(fixes))
+        % (
+            size_text(description, total),
+            folder,
+            (free + RESERVE) / 1e9,
+            ', or '.join([*fixes, 'another --output']),
+        )
     )
 
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser('bins', __doc__)
-    parser.add_argument(
-        '--output', required=True, help='the folder to write, such as runs/a/offline/bins'
-    )
-    parser.add_input_dtype('uint8: for a model with AIPP; a quarter of the size')
-    args, task, cfg, _ = parser.parse_model(argv)
-    reference, output = Reference(task, cfg), pathlib.Path(args.output)
+    args, cfg = _parse(argv)
+    reference, output = Reference(cli.load(cfg), cfg), pathlib.Path(args.output)
     folder = reference.folder()
     description = describe(reference, folder, args.input_dtype)
     total = count(reference, folder)

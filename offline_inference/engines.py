@@ -1,10 +1,12 @@
-"""What runs an exported model: ONNX Runtime and TensorFlow in this process, msame and ais_bench on
-an Ascend device.
+"""What runs an exported model: ONNX Runtime, OpenVINO and TensorFlow in this process, msame and
+ais_bench on an Ascend device.
 
 An engine is an entry of ENGINES. It checks what it needs before anything else takes time, makes
-what it runs from the frozen graph, and scores the whole split.
+what it runs from the frozen graph, and scores the whole split. `args` are the flags of
+offline_inference.run.
 """
 
+import argparse
 import pathlib
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -22,23 +24,12 @@ LEAST_EQUAL = 0.999  # of the predictions
 LEAST_EQUAL_HALF = 0.99
 
 
-class Options(NamedTuple):
-    """Flags of a run; an engine's `flags` are those that it takes besides input_dtype."""
-
-    input_dtype: str = 'float32'
-    precision: Optional[str] = None  # that OpenVINO computes in
-    soc_version: Optional[str] = None
-    atc_precision_mode: Optional[str] = None
-    chunk: Optional[int] = None  # batches on the disk at a time
-    device_id: int = 0
-
-
 class Outcome(NamedTuple):
     """What an engine made of the split."""
 
     scored: Scored
     milliseconds: List[float]  # of each batch
-    files: Dict[str, pathlib.Path]  # by kind
+    files: List[pathlib.Path]  # the frozen graph and what was made of it
     software: Dict[str, str]  # versions beside TensorFlow's
     least_equal: float
     precision_mode: Optional[str] = None  # of atc
@@ -47,71 +38,63 @@ class Outcome(NamedTuple):
 class InProcess(NamedTuple):
     """An engine inside this process. Normalisation of uint8 images is part of the frozen graph."""
 
-    software: Callable[[Options], Dict[str, str]]  # raises UserError if something is missing
-    load: Callable[[Reference, pathlib.Path, Options], Tuple[Infer, Dict[str, pathlib.Path]]]
-    flags: Tuple[str, ...] = ()
+    software: Callable[[argparse.Namespace], Dict[str, str]]  # UserError if something is missing
+    # (reference, frozen graph, args) -> what it runs and its files
+    load: Callable[..., Tuple[Infer, List[pathlib.Path]]]
 
-    def check(self, reference: Reference, options: Options) -> Options:
-        self.software(options)
-        return options
-
-    def frozen_dtype(self, options: Options) -> str:
-        return options.input_dtype
+    def check(self, reference: Reference, args: argparse.Namespace) -> None:
+        self.software(args)
 
     def run(
         self,
         reference: Reference,
         folder: records.Folder,
         frozen: pathlib.Path,
-        stem: pathlib.Path,
-        options: Options,
+        kind: str,
+        args: argparse.Namespace,
     ) -> Outcome:
-        infer, files = self.load(reference, frozen, options)
-        scored, milliseconds = compare(reference, folder, infer, options.input_dtype)
-        least_equal = LEAST_EQUAL_HALF if options.precision == 'bf16' else LEAST_EQUAL
-        return Outcome(scored, milliseconds, files, self.software(options), least_equal)
+        infer, files = self.load(reference, frozen, args)
+        scored, milliseconds = compare(reference, folder, infer, args.input_dtype)
+        least_equal = LEAST_EQUAL_HALF if args.precision == 'bf16' else LEAST_EQUAL
+        return Outcome(scored, milliseconds, files, self.software(args), least_equal)
 
 
 class OnDevice(NamedTuple):
     """A tool that runs an .om on an Ascend device. AIPP normalises uint8 images."""
 
     tool: str
-    flags: Tuple[str, ...] = ('soc_version', 'atc_precision_mode', 'chunk', 'device_id')
 
-    def check(self, reference: Reference, options: Options) -> Options:
-        """Returns the options with the chip filled in."""
-        if options.input_dtype == 'uint8':
+    def check(self, reference: Reference, args: argparse.Namespace) -> None:
+        """Fills in the chip."""
+        if args.input_dtype == 'uint8':
             aipp.text(reference)
         atc.require()
         msame.TOOLS[self.tool].require()
-        return options._replace(soc_version=options.soc_version or npu_smi.soc_version())
-
-    def frozen_dtype(self, options: Options) -> str:
-        return 'float32'
+        args.soc_version = args.soc_version or npu_smi.soc_version()
 
     def run(
         self,
         reference: Reference,
         folder: records.Folder,
         frozen: pathlib.Path,
-        stem: pathlib.Path,
-        options: Options,
+        kind: str,
+        args: argparse.Namespace,
     ) -> Outcome:
         conversion = atc.plan(
             reference,
             frozen,
-            stem.with_suffix('.om'),
-            options.soc_version,
-            options.input_dtype,
-            options.atc_precision_mode,
+            frozen.with_name(reference.name + kind + '.om'),
+            args.soc_version,
+            args.input_dtype,
+            args.atc_precision_mode,
         )
         print(atc.shell(conversion.command()), flush=True)  # which takes minutes
-        print(atc.convert(reference, conversion))
-        work = stem.with_name(self.tool + stem.name[len(reference.name) :])
-        chunks = ascend.Chunks(reference, folder, self.tool, conversion, work, options.device_id)
+        print(atc.convert(conversion))
+        work = frozen.with_name(self.tool + kind)
+        chunks = ascend.Chunks(reference, folder, self.tool, conversion, work, args.device_id)
         return Outcome(
-            *chunks.run(options.chunk),
-            files={'pb': frozen, 'om': conversion.output},
+            *chunks.run(args.chunk),
+            files=[frozen, conversion.output],
             software={'soc_version': conversion.soc_version},
             least_equal=LEAST_EQUAL if conversion.is_exact else LEAST_EQUAL_HALF,
             precision_mode=conversion.precision_mode,
@@ -146,35 +129,30 @@ def compare(
     return scored, milliseconds
 
 
-def _onnx(
-    reference: Reference, frozen: pathlib.Path, options: Options
-) -> Tuple[Infer, Dict[str, pathlib.Path]]:
+def _as_onnx(reference: Reference, frozen: pathlib.Path) -> pathlib.Path:
     model = frozen.with_suffix('.onnx')
     to_onnx.convert(frozen, model, reference.output_name)
-    return to_onnx.engine(model, reference, options.input_dtype), {'pb': frozen, 'onnx': model}
+    return model
 
 
-def _openvino(
-    reference: Reference, frozen: pathlib.Path, options: Options
-) -> Tuple[Infer, Dict[str, pathlib.Path]]:
-    model = frozen.with_suffix('.onnx')
-    to_onnx.convert(frozen, model, reference.output_name)
-    infer = openvino_engine.engine(model, options.precision or 'f32')
-    return infer, {'pb': frozen, 'onnx': model}
+def _onnx(reference, frozen, args):
+    model = _as_onnx(reference, frozen)
+    return to_onnx.engine(model, reference, args.input_dtype), [frozen, model]
 
 
-def _pb(
-    reference: Reference, frozen: pathlib.Path, options: Options
-) -> Tuple[Infer, Dict[str, pathlib.Path]]:
-    return pb.engine(frozen, reference, options.input_dtype), {'pb': frozen}
+def _openvino(reference, frozen, args):
+    model = _as_onnx(reference, frozen)
+    return openvino_engine.engine(model, args.precision or 'f32'), [frozen, model]
+
+
+def _pb(reference, frozen, args):
+    return pb.engine(frozen, reference, args.input_dtype), [frozen]
 
 
 ENGINES = {
-    'onnx': InProcess(lambda options: to_onnx.software(), _onnx),
-    'openvino': InProcess(
-        lambda options: openvino_engine.software(options.precision), _openvino, ('precision',)
-    ),
-    'pb': InProcess(lambda options: {}, _pb),
+    'onnx': InProcess(lambda args: to_onnx.software(), _onnx),
+    'openvino': InProcess(lambda args: openvino_engine.software(args.precision), _openvino),
+    'pb': InProcess(lambda args: {}, _pb),
     'msame': OnDevice('msame'),
     'ais_bench': OnDevice('ais_bench'),
 }

@@ -12,7 +12,7 @@ _FLOAT, _DOUBLE = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
 
 
 def checkpoint_network(reference: Reference) -> Infer:
-    """The checkpoint's own network; its values are read from the file, not restored."""
+    """Returns infer of the checkpoint's own network, its values read from the file."""
     with tf.Graph().as_default() as graph:
         reference.network(tf.placeholder(tf.float32, reference.input_shape, pb.INPUT))
     names = reference.plan.names.items()
@@ -38,7 +38,7 @@ def _infer(
 
 
 def convert(graph_def: tf.GraphDef, output: str, values: Dict[str, np.ndarray]) -> tf.GraphDef:
-    """An inference graph in which every float32 tensor is float64; variables become `values`."""
+    """Returns an inference graph with float64 for float32, and `values` for variables."""
     constant = tf.GraphDef()
     for node in graph_def.node:
         if node.name in values:

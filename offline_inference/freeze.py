@@ -8,20 +8,36 @@ evaluation's. With --data_path the proof runs on the first records of the evalua
 random images.
 """
 
-import os
+import argparse
 import pathlib
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, NamedTuple, Optional, Sequence, Tuple
+
+from common.errors import UserError, entry_point
+from offline_inference import cli
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    parser = cli.Parser('freeze', __doc__)
+    parser.add_argument(
+        '--output', required=True, help='the file to write, such as runs/a/wideresnet.pb'
+    )
+    parser.add_input_dtype('uint8: the graph normalises (for ATC: float32)')
+    args, cfg = parser.parse_model(argv)
+    cfg.require_model_path()
+    return args, cfg
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import numpy as np
 import tensorflow as tf
 
 from common.data import records
-from common.errors import UserError, entry_point
 from common.files import atomic
 from common.metrics import scores
 from offline_inference import float64, manifest, pb
 from offline_inference.agreement import relative_difference
-from offline_inference.cli import Parser
 from offline_inference.reference import Batch, Reference
 
 TOLERANCE = 1e-4  # of an image's largest logit; rounding gives 1e-7 to 1e-5
@@ -35,12 +51,12 @@ def freeze(
     folder: Optional[records.Folder] = None,
     input_dtype: str = 'float32',
 ) -> str:
-    """Writes the frozen graph for one batch size; returns a summary to print.
+    """Writes the frozen graph for one batch size; returns a summary to print. UserError, and
+    nothing is written, if it does not compute what the checkpoint does.
 
     Its only input is `inputx`, [N,H,W,C]: float32, normalised, or uint8, which the graph
-    normalises. Its only output is the logits; weights are averaged ones where the checkpoint has
+    normalises. Its only output is the logits. Weights are averaged ones where the checkpoint has
     them. folder: records for the proof; None: random images.
-    Raises UserError, and writes nothing, if the graph does not compute what the checkpoint does.
     """
     with atomic(output) as temporary:
         graph_def = constant_graph(reference, input_dtype)
@@ -51,7 +67,7 @@ def freeze(
         reference.plan.report,
         output,
         len(graph_def.node),
-        os.path.getsize(str(output)) / 1e6,
+        output.stat().st_size / 1e6,
         proof,
         proof.images,
         'images of %s' % folder.path if folder else 'random images',
@@ -79,22 +95,22 @@ def prove(
     folder: Optional[records.Folder] = None,
     input_dtype: str = 'float32',
 ) -> Proof:
-    """Runs a frozen graph beside the checkpoint's own network, in float64 if in float32 their
-    logits differ by more than TOLERANCE.
-
-    Raises UserError if they differ by more in float64 too, or if anything is not finite.
+    """Runs a frozen graph beside the checkpoint's own network; in float64 if in float32 their
+    logits differ by more than TOLERANCE. UserError if they do so in float64 too, or are not finite.
     """
-    batches = list(reference.batches(folder, count=_proof_batches(reference)))
+    size, height, width, _ = reference.input_shape
+    count = min(PROOF_IMAGES, max(1, PROOF_PIXELS // (height * width)))
+    batches = list(reference.batches(folder, count=-(-count // size)))
     for number, logits in enumerate(row for batch in batches for row in batch.logits):
         image = 'record %d of %s' % (number, folder.path) if folder else 'random image %d' % number
         scores.require_finite(np.isfinite(logits).all(), image)
     infer = pb.engine(frozen, reference, input_dtype)
-    difference = _difference(batches, [(b.logits, infer(b.input(input_dtype))) for b in batches])
+    difference = _difference((b, b.logits, infer(b.input(input_dtype))) for b in batches)
     exact = None
     if TOLERANCE < difference < np.inf:
         one = float64.checkpoint_network(reference)
         two = float64.frozen_graph(reference, pb.read(frozen))
-        exact = _difference(batches, [(one(b.images), two(b.input(input_dtype))) for b in batches])
+        exact = _difference((b, one(b.images), two(b.input(input_dtype))) for b in batches)
     images = int(sum(batch.features['mask'].sum() for batch in batches))
     worst = difference if exact is None else exact
     if not worst <= TOLERANCE:
@@ -112,20 +128,17 @@ def prove(
     return Proof(images, difference, exact)
 
 
-def _proof_batches(reference: Reference) -> int:
-    size, height, width, _ = reference.input_shape
-    return -(-min(PROOF_IMAGES, max(1, PROOF_PIXELS // (height * width))) // size)
-
-
-def _difference(batches: Sequence[Batch], logits: Sequence[Tuple[np.ndarray, np.ndarray]]) -> float:
-    """The largest difference of any image but padding; NaN if one is."""
-    real = [batch.features['mask'] > 0 for batch in batches]
-    pairs = zip(real, logits)
-    return float(np.max([relative_difference(one[r], two[r]) for r, (one, two) in pairs]))
+def _difference(logits: Iterable[Tuple[Batch, np.ndarray, np.ndarray]]) -> float:
+    """Returns the largest difference of any image but padding; NaN if one is."""
+    found = []
+    for batch, one, two in logits:
+        real = batch.features['mask'] > 0
+        found.append(relative_difference(one[real], two[real]))
+    return float(np.max(found))
 
 
 def constant_graph(reference: Reference, input_dtype: str) -> tf.GraphDef:
-    """The inference graph with its weights as constants and without Identity nodes."""
+    """Returns the inference graph with weights as constants and without Identity nodes."""
     output = reference.output_name
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(input_dtype, reference.input_shape, pb.INPUT)
@@ -151,14 +164,9 @@ def constant_graph(reference: Reference, input_dtype: str) -> tf.GraphDef:
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser('freeze', __doc__)
-    parser.add_argument(
-        '--output', required=True, help='the file to write, such as runs/a/wideresnet.pb'
-    )
-    parser.add_input_dtype('uint8: the graph normalises (for ATC: float32)')
-    args, task, cfg, has_data = parser.parse_model(argv)
-    reference = Reference.restored(task, cfg)
-    folder = reference.folder() if has_data else None
+    args, cfg = _parse(argv)
+    reference = Reference.restored(cli.load(cfg), cfg)
+    folder = reference.folder() if args.has_data else None
     print(freeze(reference, pathlib.Path(args.output), folder, args.input_dtype))
 
 

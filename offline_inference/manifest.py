@@ -18,18 +18,18 @@ NAME = 'manifest.json'
 
 
 def digest(content: Any) -> str:
-    """Checksum of anything that JSON can hold; the order of keys does not matter."""
+    """Returns the SHA-256 of anything that JSON can hold, whatever the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def plain(content: Any) -> Any:
-    """The same as JSON returns it: lists instead of tuples."""
+    """Returns the same as JSON has it, with lists instead of tuples."""
     return json.loads(json.dumps(content))
 
 
 def read(folder: pathlib.Path) -> Dict[str, Any]:
-    """The manifest of a folder, {} without one; UserError if it cannot be read."""
-    path = pathlib.Path(folder) / NAME
+    """Returns the manifest of a folder, {} without one; UserError if it cannot be read."""
+    path = folder / NAME
     try:
         content = parse_json(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
@@ -58,9 +58,8 @@ def seal(folder: pathlib.Path, made_of: Dict[str, Any], **more: Any) -> None:
 
 
 def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
-    """The manifest of a folder that `seal` finished; None if it is another folder.
-
-    Raises UserError if a file in it is missing or has changed.
+    """Returns the manifest of a folder that `seal` finished, None of another folder. UserError if a
+    file in it is missing or has changed.
     """
     content = read(folder)
     if not isinstance(content.get('made_of'), dict) or not isinstance(content.get('files'), dict):
@@ -78,7 +77,7 @@ def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
 
 
 def current(folder: pathlib.Path, made_of: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-    """The manifest of a folder that is undamaged and was made from exactly this, else None."""
+    """Returns the manifest of a folder that is undamaged and made from exactly this, else None."""
     try:
         content = sealed(folder)
     except UserError:
@@ -92,7 +91,7 @@ def make_way(folder: pathlib.Path) -> None:
         return
     if not folder.is_dir() or any(folder.iterdir()) and 'made_of' not in read(folder):
         raise UserError('--output %s holds other files; give a new folder' % folder)
-    shutil.rmtree(str(folder))
+    shutil.rmtree(folder)
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -105,16 +104,15 @@ def record(path: pathlib.Path, **made_of: Any) -> None:
 
 
 def _entry(path: pathlib.Path) -> Dict[str, Any]:
-    """What the manifest beside a file says of it, {} if nothing or if that is damaged."""
+    """Returns what the manifest beside a file says of it, {} if nothing or if that is damaged."""
     entry = read(path.parent).get(path.name)
     whole = isinstance(entry, dict) and isinstance(entry.get('made_of'), dict)
     return entry if whole and 'sha256' in entry else {}
 
 
 def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
-    """What a file was made from, with its own 'sha256'; None if no manifest mentions it.
-
-    Raises UserError if the file has changed since.
+    """Returns what a file was made from, and its 'sha256'; None if no manifest mentions it.
+    UserError if the file has changed since.
     """
     entry = _entry(path)
     if not entry:
@@ -128,14 +126,10 @@ def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
 
 
 def is_current(path: pathlib.Path, **made_of: Any) -> bool:
-    """True if the file exists, is unchanged, and was made from exactly this."""
+    """Whether the file exists, is unchanged, and was made from exactly this."""
     entry = _entry(path)
-    return (
-        bool(entry)
-        and path.is_file()
-        and entry['made_of'] == plain(made_of)
-        and checksum(path) == entry['sha256']
-    )
+    same = bool(entry) and entry['made_of'] == plain(made_of)
+    return same and path.is_file() and checksum(path) == entry['sha256']
 
 
 def require_same(what: str, found: Dict[str, Any], wanted: Dict[str, Any]) -> None:

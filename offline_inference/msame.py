@@ -8,17 +8,36 @@ The exit status of neither tool tells whether it worked: msame ends with 0 after
 reports success although a later file failed.
 """
 
+import argparse
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from common.errors import Parser, UserError, at_least, entry_point
+from offline_inference import cli
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = Parser(prog='python -m offline_inference.msame', description=__doc__)
+    parser.add_argument('--om', required=True, help='the model')
+    parser.add_argument(
+        '--bins', required=True, help='the folder that offline_inference.bins wrote'
+    )
+    parser.add_argument('--output', required=True, help='folder for the results')
+    parser.add_argument('--tool', default='msame', choices=['msame', 'ais_bench'])
+    parser.add_argument('--device_id', type=at_least(0), default=0, help='which NPU')
+    return parser.parse_args(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import numpy as np
 
-from common.errors import Parser, UserError, entry_point
 from common.files import checksum, parse_json, temporary_folder
 from offline_inference import manifest
 from offline_inference.bins import Bins
@@ -57,15 +76,13 @@ class Results(NamedTuple):
 
 
 class _Output(NamedTuple):
-    """What a tool left: its folder of results, the time of every batch, and what it printed."""
-
-    folder: pathlib.Path
-    milliseconds: List[float]
-    text: str
+    folder: pathlib.Path  # of results
+    milliseconds: List[float]  # of every batch
+    text: str  # that the tool printed
 
 
 class _Tool(NamedTuple):
-    require: Callable[[], None]  # raises UserError if the tool is missing
+    require: Callable[[], Any]  # raises UserError if the tool is missing
     execute: Callable[[pathlib.Path, int], _Output]  # in a folder of its own, on a device
     result: str  # name of a batch's file of logits
 
@@ -82,7 +99,6 @@ def run(
     if not om.is_file():
         raise UserError('--om %s: no such file; python -m offline_inference.atc makes it' % om)
     sources = {'tool': tool, 'om': _check_model(om, batches), 'bins': batches.checksum}
-    shape = batches.description['logits_shape']
     names = [TOOLS[tool].result % pathlib.Path(name).stem for name in batches.names]
     before = manifest.current(output, sources)
     if before:
@@ -99,7 +115,8 @@ def run(
         if pathlib.Path('acl.json').exists():
             print('acl.json in this folder (profiling, dump) has no effect on %s' % tool)
         written = TOOLS[tool].execute(scratch, device_id)
-        missing = [name for name in names if not _is_complete(written.folder / name, shape)]
+        values = np.prod(batches.description['logits_shape'])
+        missing = [name for name in names if not _is_complete(written.folder / name, values)]
         if missing:
             raise UserError(
                 '%s reported success, but did not write %s (%d of %d results are missing or have a'
@@ -112,7 +129,7 @@ def run(
 
 
 def _check_model(om: pathlib.Path, batches: Bins) -> str:
-    """The checksum of the .om; UserError if its manifest shows that it does not fit the batches."""
+    """Returns the checksum of the .om; UserError if it does not fit the batches by its manifest."""
     sources = manifest.sources(om)
     if sources is None:
         print(
@@ -120,9 +137,7 @@ def _check_model(om: pathlib.Path, batches: Bins) -> str:
             % (om, manifest.NAME, batches.path)
         )
         return checksum(om)
-    keys = ('model', 'input_shape', 'input_dtype', 'normalization', 'checkpoint')
-    wanted = {key: batches.description[key] for key in keys if key in batches.description}
-    manifest.require_same(str(om), sources, wanted)
+    manifest.require_same(str(om), sources, batches.description)
     return sources['sha256']
 
 
@@ -132,9 +147,9 @@ def _link_or_copy(source: pathlib.Path, target: pathlib.Path) -> None:
     try:
         if source.stat().st_mode & 0o022:
             raise PermissionError
-        os.link(str(source), str(target))
+        os.link(source, target)
     except OSError:  # another file system, or one without links
-        shutil.copyfile(str(source), str(target))
+        shutil.copyfile(source, target)
         target.chmod(0o600)
 
 
@@ -142,14 +157,13 @@ def _results(folder: pathlib.Path, names: Sequence[str], milliseconds: List[floa
     return Results([folder / name for name in names], milliseconds[1:] or milliseconds)
 
 
-def _is_complete(path: pathlib.Path, shape: Sequence[int]) -> bool:
-    """True if a file holds float16 or float32 logits of this shape."""
-    values = int(np.prod(shape))
+def _is_complete(path: pathlib.Path, values: int) -> bool:
+    """Whether a file holds so many logits in float16 or float32."""
     return path.is_file() and path.stat().st_size in (2 * values, 4 * values)
 
 
 def stamped(folder: pathlib.Path) -> List[pathlib.Path]:
-    """Folders of results in `folder` that have a date for a name, the newest last."""
+    """Returns the folders of results in `folder`, whose names are dates, the newest last."""
     dated = (path for path in folder.glob('*') if path.is_dir() and _STAMP.fullmatch(path.name))
     return sorted(dated, key=lambda path: path.stat().st_mtime)
 
@@ -163,10 +177,7 @@ def _require_msame() -> None:
 
 
 def _msame(scratch: pathlib.Path, device_id: int) -> _Output:
-    flags = dict(
-        model='model.om', input='batches', output='results', outfmt='BIN', device=device_id
-    )
-    text, status = _call(['msame'], flags, scratch)
+    text, status = _call(['msame'], scratch, device_id)
     if SUCCESS not in text:
         raise UserError('msame failed (status %d)%s' % (status, _explain(text)))
     folders = stamped(scratch / 'results')
@@ -179,7 +190,7 @@ def _msame(scratch: pathlib.Path, device_id: int) -> _Output:
 
 
 def _python() -> str:
-    """A Python that has ais_bench: this one or the system's."""
+    """Returns a Python that has ais_bench: this one or the system's."""
     probe = 'import importlib.util, sys; sys.exit(importlib.util.find_spec("ais_bench") is None)'
     for python in (sys.executable, 'python3'):
         words = [python, '-c', probe]
@@ -192,15 +203,8 @@ def _python() -> str:
 
 
 def _ais_bench(scratch: pathlib.Path, device_id: int) -> _Output:
-    flags = dict(
-        model='model.om',
-        input='batches',
-        output='results',
-        output_dirname='run',
-        outfmt='BIN',
-        device=device_id,
-    )
-    text, status = _call([_python(), '-m', 'ais_bench'], flags, scratch)
+    words = [_python(), '-m', 'ais_bench', '--output_dirname', 'run']
+    text, status = _call(words, scratch, device_id)
     try:
         summary = parse_json((scratch / 'results' / 'run_summary.json').read_text())
         times = [float(value) for value in summary['npu_compute_time_list']]
@@ -215,21 +219,13 @@ TOOLS = {
 }
 
 
-def _call(command: List[str], flags: Dict[str, object], folder: pathlib.Path) -> Tuple[str, int]:
-    words = command + [word for flag, value in flags.items() for word in ('--' + flag, str(value))]
-    done = subprocess.run(
-        words,
-        cwd=str(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        universal_newlines=True,
-        errors='replace',
-    )
-    return done.stdout, done.returncode
+def _call(words: List[str], scratch: pathlib.Path, device_id: int) -> Tuple[str, int]:
+    words = [*words, '--model', 'model.om', '--input', 'batches', '--output', 'results']
+    return cli.call([*words, '--outfmt', 'BIN', '--device', str(device_id)], scratch)
 
 
 def _explain(text: str) -> str:
-    """The tool's error lines, first and last, and how to fix what they say."""
+    """Returns the tool's error lines, first and last, and how to fix what they say."""
     pattern = r'\[ERROR\]|^E\d{5}\s|Error\b|terminate called'
     errors = [line.strip() for line in text.splitlines() if re.search(pattern, line)]
     shown = ' | '.join(dict.fromkeys(errors[:3] + errors[-1:]))
@@ -239,15 +235,7 @@ def _explain(text: str) -> str:
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser(prog='python -m offline_inference.msame', description=__doc__)
-    parser.add_argument('--om', required=True, help='the model')
-    parser.add_argument(
-        '--bins', required=True, help='the folder that offline_inference.bins wrote'
-    )
-    parser.add_argument('--output', required=True, help='folder for the results')
-    parser.add_argument('--tool', default='msame', choices=list(TOOLS))
-    parser.add_argument('--device_id', type=int, default=0, help='which NPU')
-    args = parser.parse_args(argv)
+    args = _parse(argv)
     om, output = pathlib.Path(args.om), pathlib.Path(args.output)
     found = run(args.tool, om, Bins.open(pathlib.Path(args.bins)), output, args.device_id)
     mean = np.mean(found.milliseconds)

@@ -11,8 +11,6 @@ from offline_inference import to_onnx
 from offline_inference.cli import optional_package
 from offline_inference.reference import Infer
 
-PRECISIONS = ('f32', 'bf16')
-
 
 def _runtime() -> Any:
     return optional_package(
@@ -32,15 +30,12 @@ def software(precision: Optional[str] = None) -> Dict[str, str]:
 
 
 def engine(path: pathlib.Path, precision: str, throughput: bool = False) -> Infer:
-    """Returns infer(images [N,H,W,C], normalised float32 or uint8) -> logits of an ONNX model that
-    offline_inference.to_onnx wrote.
+    """Returns infer of an ONNX model that offline_inference.to_onnx wrote.
 
     throughput: for several calls at a time, from as many threads; else for the shortest one.
     """
-    settings = {
-        'INFERENCE_PRECISION_HINT': precision,
-        'PERFORMANCE_HINT': 'THROUGHPUT' if throughput else 'LATENCY',
-    }
+    hint = 'THROUGHPUT' if throughput else 'LATENCY'
+    settings = {'INFERENCE_PRECISION_HINT': precision, 'PERFORMANCE_HINT': hint}
     try:
         compiled = _runtime().Core().compile_model(str(path), 'CPU', settings)
     except RuntimeError as error:

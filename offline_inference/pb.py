@@ -21,7 +21,7 @@ _FREEZE = 'python -m offline_inference.freeze makes one'
 
 
 def read(path: pathlib.Path) -> tf.GraphDef:
-    """The graph of a .pb file; UserError if it cannot be read."""
+    """Returns the graph of a .pb file; UserError if it cannot be read."""
     graph_def = tf.GraphDef()
     try:
         graph_def.ParseFromString(pathlib.Path(path).read_bytes())
@@ -33,10 +33,7 @@ def read(path: pathlib.Path) -> tf.GraphDef:
 
 
 def load(path: pathlib.Path, reference: Reference) -> tf.Graph:
-    """The graph of a .pb file, whose input and output are those of the model.
-
-    Raises UserError if it has others, or takes images of another shape.
-    """
+    """Returns the graph of a .pb file; UserError if its input and output are not the model's."""
     with tf.Graph().as_default() as graph:
         try:
             tf.import_graph_def(read(path), name='')
@@ -57,7 +54,7 @@ def load(path: pathlib.Path, reference: Reference) -> tf.Graph:
 
 
 def engine(path: pathlib.Path, reference: Reference, input_dtype: str = 'float32') -> Infer:
-    """Returns infer(images [N,H,W,C], normalised float32 or uint8) -> logits [N,...,classes]."""
+    """Returns infer; UserError if the graph is not one of this network, or takes another input."""
     graph = load(path, reference)
     images = graph.get_tensor_by_name(INPUT + ':0')
     if images.dtype.name != input_dtype:

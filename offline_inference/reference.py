@@ -11,23 +11,16 @@ from common import devices
 from common.checkpoints.restore import RestorePlan, plan_restore
 from common.configuration.settings import Config
 from common.data import pipeline, records
-from common.errors import UserError
 from common.files import checksum
 from common.task import Task
 from offline_inference import manifest
 
-# Images of one batch, [N,H,W,C], normalised float32 or uint8 -> logits [N,...,classes].
+# infer: images of a batch [N,H,W,C], normalised float32 or uint8 -> logits [N,...,classes].
 Infer = Callable[[np.ndarray], np.ndarray]
 # Where files lie, and how many records are taken, do not change what is computed.
 _WITHOUT_EFFECT = (
-    'data_path',
-    'data_url',
-    'train_url',
-    'output_path',
-    'model_path',
-    'image_num',
-    'do_train',
-    'device',
+    *('data_path', 'data_url', 'train_url', 'output_path', 'model_path'),
+    *('image_num', 'do_train', 'device'),
 )
 
 
@@ -60,20 +53,16 @@ class Reference:
     @classmethod
     def restored(cls, task: Task, cfg: Config) -> 'Reference':
         """With the checkpoint --model_path; UserError if it is missing or does not fit."""
-        if not cfg.model_path:
-            raise UserError(
-                '--model_path is missing; give the checkpoint, such as runs/%s/%s'
-                % (task.name, task.final_checkpoint)
-            )
+        cfg.require_model_path()
         return cls(task, cfg, plan_restore(task, cfg, cfg.model_path))
 
     @property
     def checksum(self) -> str:
-        """Of the checkpoint: its index holds a checksum of every variable's value."""
+        """SHA-256 of the checkpoint's index, which holds checksums of all values."""
         return checksum(self.plan.checkpoint.path + '.index')
 
     def description(self, input_dtype: str) -> Dict[str, Any]:
-        """What a graph made of this computes, for the manifest."""
+        """Returns what a graph made of this computes, for the manifest."""
         fields = dataclasses.asdict(self.cfg).items()
         return dict(
             model=self.name,
@@ -85,7 +74,7 @@ class Reference:
         )
 
     def folder(self) -> records.Folder:
-        """The records of the evaluation split."""
+        """Opens the evaluation split."""
         return pipeline.open_split(self.task, self.cfg, self.task.eval_split)
 
     def dataset(self, folder: records.Folder) -> tf.data.Dataset:
@@ -113,28 +102,24 @@ class Reference:
         return self.task.metric.figures(counts, self.cfg)
 
     def session_config(self) -> tf.ConfigProto:
-        """Of the GPU with --device gpu, else of the CPU, on an Ascend host too: float16 there would
+        """The GPU's with --device gpu, else the CPU's, on an Ascend host too: float16 there would
         hide what a comparison looks for.
         """
         return devices.select('gpu' if self.cfg.device == 'gpu' else 'cpu').session_config()
 
     def session(self) -> tf.Session:
-        """A session of the default graph whose variables hold the checkpoint's values."""
+        """Returns a session of the default graph, its variables restored from the checkpoint."""
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         session = tf.Session(config=self.session_config())
-        saver = tf.train.Saver(
-            {source: variables[name] for name, source in self.plan.names.items()}
-        )
-        saver.restore(session, self.plan.checkpoint.path)
+        names = {source: variables[name] for name, source in self.plan.names.items()}
+        tf.train.Saver(names).restore(session, self.plan.checkpoint.path)
         return session
 
     def batches(
         self, folder: Optional[records.Folder], first: int = 0, count: int = -1
     ) -> Iterator[Batch]:
-        """Runs `count` batches (-1: all) of the split from batch `first` through the network as
-        evaluation builds it, not frozen.
-
-        folder: None takes random images. Without a checkpoint there are no logits.
+        """Runs `count` batches (-1: all) from batch `first` on through the network as evaluation
+        builds it. folder: None takes random images. Without a checkpoint there are no logits.
         """
         with tf.Graph().as_default():
             dataset = self.dataset(folder) if folder else _noise(self.input_shape)

@@ -10,39 +10,84 @@ there. Exit status 1 if more than 0.1 % of the predictions, of images or of pixe
 in float16 and bfloat16), 2 for a mistake of the user.
 """
 
+import argparse
 import os
 import pathlib
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from common.errors import UserError, at_least, entry_point
+from offline_inference import cli
+
+ON_DEVICE = ('msame', 'ais_bench')
+BACKENDS = ('onnx', 'openvino', 'pb', *ON_DEVICE)  # engines.py has them
+_FOR = {  # flags that are not for every backend
+    'precision': ('openvino',),
+    'soc_version': ON_DEVICE,
+    'atc_precision_mode': ON_DEVICE,
+    'chunk': ON_DEVICE,
+    'device_id': ON_DEVICE,
+}
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    parser = cli.Parser('run', __doc__)
+    parser.add_argument(
+        '--output',
+        required=True,
+        help='folder for the models and offline.json, such as runs/a/offline',
+    )
+    parser.add_argument('--backend', default='onnx', choices=BACKENDS, help='what runs the model')
+    parser.add_conversion()
+    parser.add_argument(
+        '--precision', choices=cli.PRECISIONS, help='openvino: float32 (default) or bfloat16'
+    )
+    parser.add_argument(
+        '--chunk',
+        type=at_least(1),
+        help='msame, ais_bench: write, run and delete N batches at a time; default: what 4 GB hold',
+    )
+    parser.add_argument(
+        '--device_id', type=at_least(0), default=0, help='msame, ais_bench: which NPU'
+    )
+    args, cfg = parser.parse_model(argv)
+    for flag, backends in _FOR.items():
+        if getattr(args, flag) and args.backend not in backends:
+            raise UserError(
+                '--%s is for %s, not for --backend %s; leave it out'
+                % (flag, ' and '.join(backends), args.backend)
+            )
+    cfg.require_model_path()
+    return args, cfg
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 from common import host
 from common.data import records
-from common.errors import UserError, entry_point, suggest
 from common.files import parse_json, write_json
 from common.metrics import scores
-from offline_inference import atc, freeze, manifest
-from offline_inference.cli import Parser
-from offline_inference.engines import ENGINES, Options
-from offline_inference.openvino_engine import PRECISIONS
+from offline_inference import freeze, manifest
+from offline_inference.engines import ENGINES
 from offline_inference.reference import Reference
 from offline_inference.score import Scored, published_line
 
 
-def run(
-    reference: Reference, backend: str, output: pathlib.Path, options: Options = Options()
-) -> Dict[str, Any]:
-    """Checkpoint -> frozen graph -> engine -> comparison -> output/offline.json; returns the
-    backend's entry in that file.
+def run(reference: Reference, args: argparse.Namespace) -> Dict[str, Any]:
+    """Checkpoint -> frozen graph -> engine -> comparison -> offline.json; returns the backend's
+    entry in that file.
     """
-    folder, engine = reference.folder(), ENGINES[backend]
-    kind = '_uint8' if options.input_dtype == 'uint8' else ''
-    frozen = _frozen(reference, output, folder, engine.frozen_dtype(options))
-    outcome = engine.run(reference, folder, frozen, output / (reference.name + kind), options)
+    output, folder = pathlib.Path(args.output), reference.folder()
+    kind = '_uint8' if args.input_dtype == 'uint8' else ''
+    frozen_dtype = 'float32' if args.backend in ON_DEVICE else args.input_dtype
+    frozen = _frozen(reference, output, folder, frozen_dtype)
+    outcome = ENGINES[args.backend].run(reference, folder, frozen, kind, args)
     result = dict(
-        backend=backend + kind + ('_bf16' if options.precision == 'bf16' else ''),
+        backend=args.backend + kind + ('_bf16' if args.precision == 'bf16' else ''),
         **_figures(reference, outcome.scored, outcome.milliseconds),
         least_equal=outcome.least_equal,
-        size_bytes={name: os.path.getsize(str(file)) for name, file in outcome.files.items()},
+        size_bytes={file.suffix[1:]: file.stat().st_size for file in outcome.files},
         software=dict(host.describe(), **outcome.software),
     )
     if outcome.precision_mode:
@@ -129,57 +174,12 @@ def table(result: Dict[str, Any]) -> str:
     )
 
 
-def _parser() -> Parser:
-    parser = Parser('run', __doc__)
-    parser.add_argument(
-        '--output',
-        required=True,
-        help='folder for the models and offline.json, such as runs/a/offline',
-    )
-    parser.add_argument(
-        '--backend', default='onnx', help='what runs the model: %s' % ', '.join(ENGINES)
-    )
-    atc.add_flags(parser)
-    parser.add_argument(
-        '--precision', choices=PRECISIONS, help='openvino: float32 (default) or bfloat16'
-    )
-    parser.add_argument(
-        '--chunk',
-        type=int,
-        help='msame, ais_bench: write, run and delete N batches at a time; default: what 4 GB hold',
-    )
-    parser.add_argument('--device_id', type=int, default=0, help='msame, ais_bench: which NPU')
-    return parser
-
-
-def _options(backend: str, options: Options) -> Options:
-    """Raises UserError for flags that this backend does not have."""
-    if backend not in ENGINES:
-        raise UserError(
-            '--backend %s is unknown; legal: %s%s'
-            % (backend, ', '.join(ENGINES), suggest(backend, ENGINES))
-        )
-    if options.chunk is not None and options.chunk < 1:
-        raise UserError('--chunk %d: give a whole number of batches above 0' % options.chunk)
-    for flag, value in options._replace(input_dtype=None)._asdict().items():
-        if value not in (None, 0) and flag not in ENGINES[backend].flags:
-            backends = [name for name, engine in ENGINES.items() if flag in engine.flags]
-            raise UserError(
-                '--%s is for %s, not for --backend %s; leave it out'
-                % (flag, ' and '.join(backends), backend)
-            )
-    return options
-
-
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    args, task, cfg, _ = _parser().parse_model(argv)
-    options = _options(
-        args.backend, Options(**{name: getattr(args, name) for name in Options._fields})
-    )
-    options = ENGINES[args.backend].check(Reference(task, cfg), options)
-    output = pathlib.Path(args.output)
-    result = run(Reference.restored(task, cfg), args.backend, output, options)
+    args, cfg = _parse(argv)
+    task = cli.load(cfg)
+    ENGINES[args.backend].check(Reference(task, cfg), args)
+    result = run(Reference.restored(task, cfg), args)
     print(table(result))
     line = published_line(result['images'], result['offline'])
     if line:
@@ -192,7 +192,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 result['backend'],
                 100 * result['equal_predictions'],
                 100 * result['least_equal'],
-                output / 'offline.json',
+                pathlib.Path(args.output, 'offline.json'),
             )
         )
 

@@ -6,19 +6,34 @@ RESULTS is what offline_inference.msame wrote, or a folder that msame or ais_ben
 wrote for BINS/batches.
 """
 
+import argparse
 import json
 import pathlib
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from common.errors import UserError, entry_point
+from offline_inference import cli
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    parser = cli.Parser('score', __doc__)
+    parser.add_argument(
+        '--bins', required=True, help='the folder that offline_inference.bins wrote'
+    )
+    parser.add_argument('--results', required=True, help='the folder of the results')
+    return parser.parse_model(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import numpy as np
 
-from common.errors import UserError, entry_point
 from common.metrics import scores
 from offline_inference import manifest, msame
 from offline_inference.agreement import Agreement, compare_logits
 from offline_inference.bins import Bins
-from offline_inference.cli import Parser
 from offline_inference.reference import Reference
 
 
@@ -43,9 +58,8 @@ def score_batch(
     online: Optional[np.ndarray],
     offline: np.ndarray,
 ) -> Scored:
-    """Scores an engine's logits, and the checkpoint's if there are any, on one batch.
-
-    Raises UserError for logits that are not finite.
+    """Scores an engine's logits, and the checkpoint's if there are any, on one batch. UserError if
+    they are not finite.
     """
     counts = reference.counts(online, features) if online is not None else {}
     try:
@@ -71,7 +85,7 @@ def score_files(reference: Reference, batches: Bins, files: Sequence[pathlib.Pat
 
 
 def read_logits(path: pathlib.Path, shape: List[int]) -> np.ndarray:
-    """The logits in one file, float32 of this shape: text, or float16 or float32 by its size."""
+    """Returns the logits in a file, float32: of text, or of float16 or float32 by its size."""
     values = int(np.prod(shape))
     if path.suffix == '.txt':
         try:
@@ -94,9 +108,8 @@ def read_logits(path: pathlib.Path, shape: List[int]) -> np.ndarray:
 
 
 def find_results(folder: pathlib.Path, batches: Bins) -> List[pathlib.Path]:
-    """The files of logits in a folder of results or its newest dated folder, one for each batch.
-
-    Raises UserError if results and batches do not belong together.
+    """Returns the file of logits of each batch, in a folder of results or its newest dated folder.
+    UserError if results and batches do not belong together.
     """
     sources = manifest.read(folder).get('made_of')
     sources = sources if isinstance(sources, dict) else {}
@@ -122,9 +135,7 @@ def find_results(folder: pathlib.Path, batches: Bins) -> List[pathlib.Path]:
 
 
 def published_line(images: int, figures: Dict[str, Any]) -> str:
-    """The line that the published ports print for an offline run, fractions 0..1; '' without
-    figures.
-    """
+    """Returns the line that the published ports print of an offline run; '' without figures."""
     start = '>>>>>  共 %d 测试样本    ' % images
     if 'top1' in figures:
         return start + 'accuracy:%.6f' % figures['top1']
@@ -137,13 +148,8 @@ def published_line(images: int, figures: Dict[str, Any]) -> str:
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser('score', __doc__)
-    parser.add_argument(
-        '--bins', required=True, help='the folder that offline_inference.bins wrote'
-    )
-    parser.add_argument('--results', required=True, help='the folder of the results')
-    args, task, cfg, _ = parser.parse_model(argv)
-    reference, batches = Reference(task, cfg), Bins.open(pathlib.Path(args.bins))
+    args, cfg = _parse(argv)
+    reference, batches = Reference(cli.load(cfg), cfg), Bins.open(pathlib.Path(args.bins))
     manifest.require_same('--bins ' + args.bins, batches.description, {'model': reference.name})
     files = find_results(pathlib.Path(args.results), batches)
     scored = score_files(reference, batches, files)

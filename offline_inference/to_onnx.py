@@ -4,17 +4,32 @@ python -m offline_inference.to_onnx --model wideresnet --config C --frozen F.pb 
 """
 
 # Not called onnx.py, which would hide the package of that name.
+import argparse
 import logging
 import pathlib
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from common.errors import UserError, entry_point
+from offline_inference import cli
+
+
+def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+    parser = cli.Parser('to_onnx', __doc__)
+    parser.add_argument(
+        '--frozen', required=True, help='the .pb file that offline_inference.freeze wrote'
+    )
+    parser.add_argument('--output', required=True, help='the .onnx file to write')
+    return parser.parse_model(argv)
+
+
+if __name__ == '__main__':
+    entry_point(_parse)()  # before the imports below, which take seconds
 
 import tensorflow as tf
 
 from common import host
-from common.errors import UserError, entry_point
 from common.files import atomic
 from offline_inference import manifest, pb
-from offline_inference.cli import Parser, optional_package
 from offline_inference.reference import Infer, Reference
 
 # Up to opset 14 ONNX Runtime 1.10 runs a batch norm that follows no convolution, and its ReLU, as
@@ -25,11 +40,11 @@ _TYPES = {'float32': 'tensor(float)', 'uint8': 'tensor(uint8)'}
 
 
 def _package(name: str) -> Any:
-    return optional_package(name, 'onnx', './setup.sh installs it, or give --backend pb')
+    return cli.optional_package(name, 'onnx', './setup.sh installs it, or give --backend pb')
 
 
 def software() -> Dict[str, str]:
-    """Versions of the packages; UserError if one is missing."""
+    """Returns the versions of the packages; UserError if one is missing."""
     return {name: _package(name).__version__ for name in ('onnxruntime', 'tf2onnx')}
 
 
@@ -50,7 +65,6 @@ def convert(frozen: pathlib.Path, output: pathlib.Path, output_name: str) -> Non
 
 
 def _session(path: pathlib.Path, threads: int) -> Any:
-    """An ONNX Runtime session on so many cores."""
     onnxruntime = _package('onnxruntime')
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -74,25 +88,17 @@ def engine(
     input_dtype: str = 'float32',
     threads: Optional[int] = None,
 ) -> Infer:
-    """Returns infer(images [N,H,W,C], normalised float32 or uint8) -> logits [N,...,classes].
-
-    threads: for one call; None: all cores. Raises UserError if the file is not an ONNX model of
-    this network, or takes another input.
+    """Returns infer; UserError if the file is not an ONNX model of this network, or takes another
+    input. threads: for one call; None: all cores.
     """
     session = _session(path, threads or host.cores())
     inputs, outputs = session.get_inputs(), [output.name for output in session.get_outputs()]
     images, logits = pb.INPUT + ':0', reference.output_name + ':0'
     if [node.name for node in inputs] != [images] or outputs != [logits]:
+        found = ', '.join(outputs), ', '.join(node.name for node in inputs)
         raise UserError(
             '%s is not an ONNX model of %s: it computes %s from %s, not %s from %s'
-            % (
-                path,
-                reference.name,
-                ', '.join(outputs),
-                ', '.join(node.name for node in inputs),
-                logits,
-                images,
-            )
+            % (path, reference.name, *found, logits, images)
         )
     shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
     pb.check_shape(path, shape, reference)
@@ -106,13 +112,8 @@ def engine(
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    parser = Parser('to_onnx', __doc__)
-    parser.add_argument(
-        '--frozen', required=True, help='the .pb file that offline_inference.freeze wrote'
-    )
-    parser.add_argument('--output', required=True, help='the .onnx file to write')
-    args, task, cfg, _ = parser.parse_model(argv)
-    reference = Reference(task, cfg)
+    args, cfg = _parse(argv)
+    reference = Reference(cli.load(cfg), cfg)
     frozen, output = pathlib.Path(args.frozen), pathlib.Path(args.output)
     sources = (manifest.sources(frozen) if frozen.is_file() else None) or {}
     manifest.require_same(args.frozen, sources, {'model': reference.name})

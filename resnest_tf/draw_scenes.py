@@ -19,11 +19,11 @@ import numpy as np
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import files  # noqa: E402
-from common.data import preparation, record_writer  # noqa: E402
-from common.errors import UserError, entry_point  # noqa: E402
-from resnest_tf import street  # noqa: E402
-from resnest_tf.scene import Scene  # noqa: E402
+from common import files
+from common.data import preparation, record_writer
+from common.errors import UserError, entry_point
+from resnest_tf import street
+from resnest_tf.scene import Scene
 
 CITIES = {'train': 'drawnham', 'val': 'sketchford'}
 FLAGS = {  # name: (default, least, most, help)

@@ -22,12 +22,12 @@ import numpy as np
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common.data import preparation, record_writer, records  # noqa: E402
-from common.errors import UserError, entry_point  # noqa: E402
-from common.files import naming  # noqa: E402
-from resnest_tf import cityscapes, cityscapes_files  # noqa: E402
-from resnest_tf.cityscapes import IGNORE  # noqa: E402
-from resnest_tf.cityscapes_files import IMAGES, Item, decode, train_ids, unusable  # noqa: E402
+from common.data import preparation, record_writer, records
+from common.errors import UserError, at_least, entry_point
+from common.files import naming
+from resnest_tf import cityscapes, cityscapes_files
+from resnest_tf.cityscapes import IGNORE
+from resnest_tf.cityscapes_files import IMAGES, Item, decode, train_ids, unusable
 
 SHARD_BYTES = 200e6
 
@@ -163,8 +163,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
     partial = 'accept any number of images, and leave out those without a label'
     add('--allow_partial', action='store_true', help=partial)
     corrupt = 'leave out at most N images of a split that cannot be used'
-    add('--skip_corrupt', type=preparation.at_least(0), default=0, help=corrupt)
-    add('--workers', type=preparation.at_least(1), help='processes (default: one a core)')
+    add('--skip_corrupt', type=at_least(0), default=0, help=corrupt)
+    add('--workers', type=at_least(1), help='processes (default: one a core)')
     flags = parser.parse_args(arguments)
     try:
         with naming('--source or --output'):

@@ -8,11 +8,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run from any directory
 
-from common.configuration import config  # noqa: E402
-from resnest_tf.config import ResNeStConfig  # noqa: E402
+from common.configuration import command_line
+from resnest_tf.config import ResNeStConfig
 
 if __name__ == '__main__':
-    config.check_flags(ResNeStConfig)
+    command_line.check(ResNeStConfig)
     from common import run  # after the check: importing TensorFlow takes seconds
     from resnest_tf.task import TASK
 

@@ -19,9 +19,9 @@ from typing import Dict, List, Optional, Tuple
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common.data import digits, preparation, record_writer, records  # noqa: E402
-from common.errors import UserError, entry_point  # noqa: E402
-from wideresnet_tf import cifar  # noqa: E402
+from common.data import digits, preparation, record_writer, records
+from common.errors import UserError, at_least, entry_point
+from wideresnet_tf import cifar
 
 COUNTS = {
     'cifar10': {'train': 50000, 'test': 10000},
@@ -144,7 +144,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
     add('--no_verify', action='store_true', help='accept another MD5 and number of images')
     add('--allow_partial', action='store_true', help='accept missing files of training images')
     shards = 'files a split (default: 10)'
-    add('--shards', type=preparation.at_least(1), default=10, help=shards)
+    add('--shards', type=at_least(1), default=10, help=shards)
     prepare(parser.parse_args(arguments))
 
 

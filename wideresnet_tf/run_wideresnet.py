@@ -8,11 +8,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run from any directory
 
-from common.configuration import config  # noqa: E402
-from wideresnet_tf.config import WideResNetConfig  # noqa: E402
+from common.configuration import command_line
+from wideresnet_tf.config import WideResNetConfig
 
 if __name__ == '__main__':
-    config.check_flags(WideResNetConfig)
+    command_line.check(WideResNetConfig)
     from common import run  # after the check: importing TensorFlow takes seconds
     from wideresnet_tf.task import TASK
 

@@ -15,7 +15,7 @@ from common.checkpoints.importers import account
 from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, some
 from xception_tf import model
-from xception_tf.config import XceptionConfig
+from xception_tf.config import SMALLEST, XceptionConfig
 
 # How many tensors of each name the network has, the classifier's not counted.
 _TENSORS = {
@@ -138,7 +138,7 @@ def _width(filters: int) -> float:
 def _layers(width: float, num_classes: Optional[int]) -> Dict[str, Dict[str, Sequence[int]]]:
     """{layer: {leaf: shape}} of the network in creation order, without classifier for None."""
     cfg = XceptionConfig(width=width, num_classes=num_classes or 2)
-    images = [1, model.SMALLEST, model.SMALLEST, 3]
+    images = [1, SMALLEST, SMALLEST, 3]
     shapes = variable_shapes(lambda: model.build(tf.placeholder(tf.float32, images), cfg))
     layers: Dict[str, Dict[str, Sequence[int]]] = {}
     for name, shape in shapes.items():

@@ -6,7 +6,6 @@ from typing import Optional, Tuple
 
 from typing_extensions import Literal
 
-from common import devices
 from common.configuration.fields import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -15,9 +14,9 @@ from common.configuration.fields import (
     option,
 )
 from common.configuration.settings import Config
-from common.devices import gpu
 from common.errors import UserError
-from xception_tf.model import SMALLEST
+
+SMALLEST = 71  # Keras's limit: blocks 13 and 14 then see 3x3 pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +83,8 @@ class XceptionConfig(Config):
     def input_shape(self) -> Tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
 
-    def check(self) -> None:
-        super().check()
-        on_cpu = (
-            self.device == 'cpu'
-            or self.device == 'auto'
-            and not devices.npu_available()
-            and not gpu.available()
-        )
-        if self.data_format == 'channels_first' and on_cpu:
+    def check_device(self, device: str) -> None:
+        if self.data_format == 'channels_first' and device == 'cpu':
             raise UserError(
                 'data_format: channels_first needs --device gpu or npu, TensorFlow has no such'
                 ' kernels for CPUs; give channels_last. A checkpoint fits both'

@@ -22,8 +22,6 @@ import tensorflow as tf
 
 from common.training.layers import batch_norm_layers, dropout_layers, scaled
 
-SMALLEST = 71  # Keras's limit: blocks 13 and 14 then see 3x3 pixels
-
 
 def build(images, cfg, training=False, dropout=None, batch_norm=None):
     """Builds the network and returns its logits, float32 [N, cfg.num_classes], the output of the op

@@ -33,10 +33,10 @@ from PIL import Image, UnidentifiedImageError
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common.data import digits, images, preparation, record_writer  # noqa: E402
-from common.errors import UserError, entry_point, some  # noqa: E402
-from common.files import naming, temporary_folder  # noqa: E402
-from xception_tf import imagenet, imagenet_labels  # noqa: E402
+from common.data import digits, images, preparation, record_writer
+from common.errors import UserError, at_least, entry_point, some
+from common.files import naming, temporary_folder
+from xception_tf import imagenet, imagenet_labels
 
 SHARDS = {'train': 1024, 'val': 128}
 DIGITS_SIZE = 72
@@ -225,7 +225,7 @@ def parse(arguments: Optional[List[str]]):
     parser = preparation.Parser(
         'python -m xception_tf.prepare_imagenet', __doc__, 'train/ and val/'
     )
-    add, number = parser.add_argument, preparation.at_least(1)
+    add, number = parser.add_argument, at_least(1)
     add('--source', required=True, type=pathlib.Path, help='the folder described above, or: digits')
     add('--split', choices=sorted(imagenet.COUNTS), help='only this one')
     holdout = 'share of each class that goes to val, of images that are not split yet;'
@@ -240,7 +240,7 @@ def parse(arguments: Optional[List[str]]):
     labels = 'where the classes of the official validation images are (default: in the source)'
     add('--val_labels', type=pathlib.Path, help=labels)
     corrupt = 'leave out at most N images that cannot be read'
-    add('--skip_corrupt', type=preparation.at_least(0), default=0, help=corrupt)
+    add('--skip_corrupt', type=at_least(0), default=0, help=corrupt)
     add('--no_verify', action='store_true', help='accept any number of images and classes')
     flags = parser.parse_args(arguments)
     if flags.holdout is not None and not 0 < flags.holdout < 1:

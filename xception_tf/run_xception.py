@@ -8,11 +8,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # run from any directory
 
-from common.configuration import config  # noqa: E402
-from xception_tf.config import XceptionConfig  # noqa: E402
+from common.configuration import command_line
+from xception_tf.config import XceptionConfig
 
 if __name__ == '__main__':
-    config.check_flags(XceptionConfig)
+    command_line.check(XceptionConfig)
     from common import run  # after the check: importing TensorFlow takes seconds
     from xception_tf.task import TASK
 

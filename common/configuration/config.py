@@ -16,10 +16,9 @@ import yaml
 
 from common.configuration.fields import Text, legal_values, types_of, validated
 from common.configuration.settings import ConfigType
-from common.errors import UserError, entry_point, suggest
+from common.errors import UserError, suggest
 from common.files import atomic
 
-COMMANDS = ('--predict', '--show_batch')  # of a run script, beside training and evaluation
 # Fields that may differ between the ranks and the sessions of a run: paths, and what to do.
 LOCAL = (
     *('do_train', 'restart', 'published', 'model_path'),
@@ -41,22 +40,9 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
     values = _read_recipe(recipe, hints, config_class.model) if recipe else {}
     result = config_class(**dict(values, **given)).resolve()
     result.check()
+    if result.device != 'auto':
+        result.check_device(result.device)
     return result
-
-
-@entry_point
-def check_flags(config_class: Type[ConfigType]) -> None:
-    """Ends the process with one line if the command line is wrong, before TensorFlow is imported;
-    flags of COMMANDS are checked later.
-    """
-    if not command_of(sys.argv[1:]):
-        parse(config_class, sys.argv[1:])
-
-
-def command_of(argv: Sequence[str]) -> Optional[str]:
-    """Returns which of COMMANDS the words ask for; None for training and evaluation."""
-    words = [word.split('=')[0] for word in argv]
-    return next((command for command in COMMANDS if command in words), None)
 
 
 def _read_flags(
@@ -73,7 +59,7 @@ def _read_flags(
         if not _is_flag(flag):
             raise UserError('unexpected on the command line: %s' % ' '.join([flag, *words]))
         if not flag.startswith('--') or flag[2:] not in legal:
-            known = legal + [command.strip('-') for command in COMMANDS]
+            known = legal + ['predict', 'show_batch']  # see command_line.py
             raise _unknown('flag', flag, known, 'the command line')
         name = aliases.get(flag[2:], flag[2:])
         values[name] = _read_word(name, hints.get(name, Text), words.pop(0) if words else None)

@@ -212,6 +212,13 @@ class Config(NPUOptions):
     def check_device(self, device: str) -> None:
         """Raises UserError for what 'cpu', 'gpu' or 'npu' cannot run."""
 
+    def require_model_path(self) -> None:
+        if not self.model_path:
+            raise UserError(
+                '--model_path is missing; give the checkpoint, such as runs/%s/model.ckpt-1000'
+                % self.model
+            )
+
     def check(self) -> None:
         """Raises UserError for values that are well typed but senseless; subclasses extend it."""
         if self.schedule == 'piecewise' and not 0 < len(self.factors) == len(self.boundaries):

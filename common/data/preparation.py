@@ -1,7 +1,5 @@
 """What the commands that prepare records share."""
 
-import argparse
-import contextlib
 import gzip
 import pathlib
 import sys
@@ -29,20 +27,6 @@ class Parser(errors.Parser):
         self.add_argument(
             '--output', required=True, type=pathlib.Path, help='folder to make %s in' % output
         )
-
-
-def at_least(least: int):
-    """Returns the type of a flag, a whole number of `least` or more."""
-
-    def whole_number(text: str) -> int:
-        with contextlib.suppress(ValueError):
-            if int(text) >= least:
-                return int(text)
-        raise argparse.ArgumentTypeError(
-            'found %s, give a whole number, %d or more' % (text, least)
-        )
-
-    return whole_number
 
 
 def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

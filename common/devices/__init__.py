@@ -1,6 +1,7 @@
 """Chooses where a run happens: `select('auto' | 'cpu' | 'gpu' | 'npu')`."""
 
 import importlib.util
+from typing import Any
 
 from common.devices.base import Device
 
@@ -25,3 +26,10 @@ def select(name: str = 'auto', sync_bn: bool = False) -> Device:
     if name == 'gpu' or (name == 'auto' and gpu.available()):
         return gpu.GPU()
     return cpu.CPU(sync_bn)
+
+
+def select_for(cfg: Any) -> Device:
+    """Returns the device of a configuration; UserError also for what it cannot run there."""
+    device = select(cfg.device, cfg.sync_bn is not False)
+    cfg.check_device(device.name)
+    return device

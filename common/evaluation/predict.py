@@ -50,7 +50,7 @@ def run(
     `skipped` {file: reason}; without it they are a UserError, as are a checkpoint that does not fit
     and an output that is not finite.
     """
-    device = devices.select(cfg.device)
+    device = devices.select_for(cfg)
     if device.size > 1:
         raise UserError('--predict runs on one device; start it without a launcher')
     warn_without_effect(cfg, device.name)

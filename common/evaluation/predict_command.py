@@ -1,27 +1,17 @@
-"""Predicts image files, with any model's run script:
-
-    python xception_tf/run_xception.py --predict cat.jpg folder/ --model_path CKPT [--class_names
-    FILE] [flags of the run]
-
-A classifier prints each image's likeliest classes and writes predictions.csv. A segmentation
-writes labelIds/, color/ and overlay/ PNGs of each image's own size, and contact_sheet.png. Both
-write predictions.json. All goes to --output_path, by default the checkpoint's folder. Files that
-cannot be read are named and left out; the exit status is then 1.
-"""
+"""--predict: what a network says about image files, printed and in files; see command_line.py."""
 
 import csv
 import os
 import pathlib
 import sys
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import cv2
 import numpy as np
 
-from common import models
 from common.checkpoints.checkpoint import Checkpoint
 from common.data import images
-from common.errors import Parser, UserError, entry_point
+from common.errors import UserError
 from common.evaluation import predict
 from common.files import atomic, write_json
 from common.metrics.pictures import save_png, save_prediction, sheet
@@ -30,32 +20,13 @@ from common.task import Task
 MOST = 40  # images on the contact sheet
 
 
-@entry_point
-def run(task: Task, argv: Sequence[str]) -> None:
-    """The command: flags -> predictions on the console and in files."""
-    parser = Parser(description=__doc__)
-    parser.add_argument(
-        '--predict', nargs='+', required=True, metavar='PATH', help='image files and folders'
-    )
-    parser.add_argument(
-        '--class_names',
-        metavar='FILE',
-        help='text with one name a line; default: those in the dataset.json of --data_path',
-    )
-    if '-h' in argv or '--help' in argv:
-        parser.print_help()
-        return
-    options, flags = parser.parse_known_args(argv)
-    cfg = models.parse(task, ['--do_train', 'False'] + flags)  # a run's config.yaml says True
-    if cfg.do_train or not cfg.model_path:
-        raise UserError('--predict needs a checkpoint, --model_path CKPT, and no --do_train True')
-    if options.class_names and predict.is_dense(cfg):
-        raise UserError('--class_names is for classifiers; %s labels pixels' % task.name)
+def run(task: Task, cfg: Any, paths: Sequence[str], names_file: Optional[str]) -> None:
+    """Predicts the files and folders `paths`; names_file: the classes, one a line."""
     checkpoint = os.path.abspath(Checkpoint(cfg.model_path).path)
     output = pathlib.Path(cfg.output_path or os.path.dirname(checkpoint))
-    files = find(options.predict)
+    files = find(paths)
     skipped: Dict[str, str] = {}
-    names = [] if predict.is_dense(cfg) else predict.class_names(task, cfg, options.class_names)
+    names = [] if predict.is_dense(cfg) else predict.class_names(task, cfg, names_file)
     found = predict.run(task, cfg, files, skipped)
     if predict.is_dense(cfg):
         results, written = _write_labels(cfg, found, output), output / 'contact_sheet.png'

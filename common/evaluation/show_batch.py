@@ -1,39 +1,22 @@
-"""Draws a batch of training images after augmentation, with any model's run script:
-
-    python xception_tf/run_xception.py --show_batch 16 --data_path DATA [flags of the run]
-
-Writes batch.png to --output_path, by default the current folder.
-"""
+"""--show_batch: a batch of training images after augmentation; see command_line.py."""
 
 import os
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from common import models
 from common.data import pipeline, records
-from common.errors import Parser, UserError, entry_point
 from common.evaluation.errors import translated
 from common.metrics.pictures import enlarged, save_png, sheet
 from common.task import Task
 
 
-@entry_point
-def run(task: Task, argv: Sequence[str]) -> None:
-    """The command: flags -> batch.png."""
-    parser = Parser(description=__doc__)
-    parser.add_argument('--show_batch', type=int, required=True, metavar='N', help='images')
-    if '-h' in argv or '--help' in argv:
-        parser.print_help()
-        return
-    options, flags = parser.parse_known_args(argv)
-    if options.show_batch < 1:
-        raise UserError('--show_batch %d: give a whole number above 0' % options.show_batch)
-    cfg = models.parse(task, flags)
+def run(task: Task, cfg: Any, count: int) -> None:
+    """Writes batch.png."""
     path = os.path.join(cfg.output_path or '', 'batch.png')
     folder = pipeline.open_split(task, cfg, task.train_split)
-    save_png('--output_path', path, draw(task, cfg, folder, options.show_batch))
+    save_png('--output_path', path, draw(task, cfg, folder, count))
     print(path)
 
 

@@ -4,14 +4,12 @@ Stragglers, the host and the network's other traffic are left out: the efficienc
 """
 
 import argparse
-from typing import Any, List, NamedTuple, Sequence
+import math
+from typing import Any, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from common.checkpoints import restore
-from common.errors import UserError
 from common.reporting.markdown import table
-from common.task import Task
 
 SERVER = 8  # devices in a server
 BACKWARD = 2 / 3  # share of a step in which gradients appear
@@ -42,9 +40,34 @@ class Prediction(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--devices', default='8,16,64', help='scaling: numbers of devices')
-    parser.add_argument('--images_per_second', type=float, help='scaling: of one device')
+    parser.add_argument(
+        '--devices', type=_counts, default='8,16,64', help='scaling: numbers of devices'
+    )
+    parser.add_argument('--images_per_second', type=_rate, help='scaling: of one device')
     parser.add_argument('--links', choices=sorted(LINKS), default='hccs+roce', help='scaling')
+
+
+def _counts(text: str) -> List[int]:
+    """Reads numbers of devices, either in one server or in whole ones."""
+    try:
+        counts = [int(word) for word in text.split(',')]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1 or any(n > SERVER and n % SERVER for n in counts):
+        raise argparse.ArgumentTypeError(
+            'found %s, give numbers up to %d or multiples of it, such as 8,16,64' % (text, SERVER)
+        )
+    return counts
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError('found %s, give a number above 0' % text)
+    return rate
 
 
 def ring_seconds(size: float, ranks: int, link: Link) -> float:
@@ -78,27 +101,17 @@ def predict(
     return Prediction(devices, exchange, exposed, rate, compute / (compute + exposed))
 
 
-def report(task: Task, cfg: Any, args: argparse.Namespace) -> str:
-    """Returns the predictions for a recipe as Markdown tables."""
-    try:
-        counts = [int(word) for word in args.devices.split(',')]
-    except ValueError:
-        counts = []
-    if not counts or min(counts) < 1 or any(n > SERVER and n % SERVER for n in counts):
-        raise UserError(
-            '--devices %s: give numbers up to %d or multiples of it, such as 8,16,64'
-            % (args.devices, SERVER)
-        )
-    if not args.images_per_second or args.images_per_second <= 0:
-        raise UserError('scaling needs --images_per_second N, the throughput of one device')
-    variables = restore.network_variables(task, cfg, training=True)
+def report(cfg: Any, variables: Mapping[str, Sequence[int]], args: argparse.Namespace) -> str:
+    """Returns the predictions for a recipe as Markdown tables; variables: {name: shape} of its
+    network.
+    """
     trained = [shape for name, shape in variables.items() if 'moving_' not in name]
     size = 4 * sum(int(np.prod(shape)) for shape in trained)
     layers = sum(name.endswith('moving_mean') for name in variables)
     messages = 4 * layers if cfg.sync_bn is True else 0  # two in each direction
     batch, pixels = cfg.batch_size * cfg.accumulate, int(np.prod(cfg.input_shape))
     rows: List[List[str]] = []
-    for count in counts:
+    for count in args.devices:
         speed, links = args.images_per_second, LINKS[args.links]
         found = predict(size, batch, speed, count, links, messages)
         fed = found.images_per_second * min(1, SERVER / count)
@@ -114,6 +127,6 @@ def report(task: Task, cfg: Any, args: argparse.Namespace) -> str:
         )
     header = ['devices', 'exchange', 'not hidden', 'images/s', 'efficiency', 'each host feeds']
     head = '%s: %.1f MB of gradients a step, %d images per device, %d messages of batch norm, %s.'
-    text = head % (task.name, size / 1e6, batch, messages, args.links)
+    text = head % (cfg.model, size / 1e6, batch, messages, args.links)
     bound = 'An upper bound: stragglers, the host and other traffic are left out.'
     return '%s\n\n%s\n\n%s' % (text, table('', header, rows), bound)

@@ -72,12 +72,19 @@ def test_functions_of_other_arguments_are_named():
         dataclasses.replace(task, models={'paper': old}).check()
 
 
-def test_a_package_without_a_task_is_named(tmp_path, monkeypatch):
+def test_a_package_without_a_task_or_a_configuration_is_named(tmp_path, monkeypatch):
     (tmp_path / 'bare_tf').mkdir()
     (tmp_path / 'bare_tf' / '__init__.py').write_text('')
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match='^bare_tf: no task.py with a TASK'):
         models.find('bare')
+    with pytest.raises(UserError, match='^bare_tf: no config.py with a Config whose model is bare'):
+        models.config_class('bare')
+
+
+@pytest.mark.parametrize('name', ['wideresnet', 'xception', 'resnest'])
+def test_the_configuration_is_found_without_the_task(name):
+    assert models.config_class(name) is models.find(name).config
 
 
 @pytest.mark.parametrize('name', ['wideresnet', 'xception', 'resnest'])

@@ -23,7 +23,7 @@ def convert(frozen, known, reference, sim, tmp_path):
         of = reference(**dict(known('paper').config, normalization='half'))
         changes.setdefault('soc_version', 'Ascend310')
         conversion = atc.plan(of, frozen_graph or frozen('paper'), tmp_path / 'net', **changes)
-        return atc.convert(of, conversion) if run else conversion
+        return atc.convert(conversion) if run else conversion
 
     return call
 

@@ -13,8 +13,7 @@ import yaml
 
 from common.checkpoints import checkpoint
 from common.errors import UserError
-from offline_inference import freeze, manifest, pb
-from offline_inference.cli import Parser
+from offline_inference import cli, freeze, manifest, pb
 
 VARIANTS = ('paper', 'port', 'mindspore')
 INFERENCE = {
@@ -233,12 +232,12 @@ def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path, capsys)
     """
 
     def parse(*words):
-        return Parser('', '').parse_model([str(word) for word in words])
+        return cli.Parser('', '').parse_model([str(word) for word in words])
 
-    _, _, cfg, has_data = parse(
+    args, cfg = parse(
         '--model', 'wideresnet', '--config', recipe(do_train=True, device='auto'), '--image_num', 5
     )
-    assert (cfg.do_train, cfg.device, cfg.image_num, cfg.batch_size, has_data) == (
+    assert (cfg.do_train, cfg.device, cfg.image_num, cfg.batch_size, args.has_data) == (
         False,
         'cpu',
         5,
@@ -247,13 +246,15 @@ def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path, capsys)
     )
     path = tmp_path / 'resnest.yaml'
     path.write_text(yaml.safe_dump({'model': 'resnest', 'batch_size': 8, 'do_train': True}))
-    _, _, cfg, has_data = parse(
+    args, cfg = parse(
         '--model', 'resnest', '--config', path, '--train_data=x'
     )  # the published port's --data_path
-    assert (cfg.batch_size, cfg.data_path, has_data) == (1, 'x', True)
-    assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[2].batch_size == 3
+    assert (cfg.batch_size, cfg.data_path, args.has_data) == (1, 'x', True)
+    assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[1].batch_size == 3
     words = ['--model', 'wideresnet', '--config', recipe(), '--deterministic', 1, '--device']
-    assert parse(*words, 'gpu')[2].device == 'gpu'
+    _, cfg = parse(*words, 'gpu')
+    assert cfg.device == 'gpu'
+    assert cli.load(cfg).name == 'wideresnet'
     assert 'warning: deterministic: no effect with device gpu' in capsys.readouterr().err
 
 

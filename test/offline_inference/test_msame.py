@@ -32,7 +32,7 @@ def made(trained, reference, sim_for_module, tmp_path_factory):
         conversion = atc.plan(
             of, folder / 'w.pb', folder / 'w.om', 'Ascend310', precision_mode='force_fp32'
         )
-        atc.convert(of, conversion)
+        atc.convert(conversion)
     return folder, of, write_bins(reference(batch_size=8), folder / 'bins')
 
 

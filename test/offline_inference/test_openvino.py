@@ -8,8 +8,6 @@ import pytest
 
 from common.errors import UserError
 from offline_inference import openvino_engine, run, to_onnx
-from offline_inference.engines import Options
-from offline_inference.run import _options
 
 
 def test_missing_package(monkeypatch):
@@ -22,9 +20,10 @@ def test_missing_package(monkeypatch):
 
 
 def test_precision_is_for_openvino():
+    words = ['--model', 'wideresnet', '--output', 'x', '--model_path', 'c', '--precision', 'bf16']
     with pytest.raises(UserError, match='--precision is for openvino, not for --backend onnx'):
-        _options('onnx', Options(precision='bf16'))
-    _options('openvino', Options(precision='bf16'))
+        run._parse(words)
+    assert run._parse([*words, '--backend', 'openvino'])[0].precision == 'bf16'
 
 
 @pytest.mark.parametrize('throughput', [False, True])

@@ -64,6 +64,10 @@ def test_figures_of_both_backends(command, trained, tmp_path, capsys):
         ) == (backend == 'onnx')
 
 
+def test_every_backend_has_its_engine():
+    assert set(run.BACKENDS) == set(ENGINES)
+
+
 def engine(monkeypatch, change):
     """Puts change(the frozen graph's logits, call number from 0) in the place of the backend `pb`;
     returns the shapes of its inputs.
@@ -173,7 +177,7 @@ def test_results_of_another_checkpoint_are_dropped(command, trained, weights, tm
 def test_mistakes_are_explained(command, tmp_path, fails, monkeypatch):
     output = tmp_path / 'o'
     assert (
-        '--backend onxx is unknown; legal: onnx, openvino, pb, msame, ais_bench; did you mean'
+        '--backend: onxx is not legal; legal: onnx, openvino, pb, msame, ais_bench; did you mean'
         in fails(run.main, command(output, backend='onxx'))
     )
     assert 'no such folder' in fails(run.main, command(output, data_path=tmp_path / 'nowhere'))

@@ -90,7 +90,7 @@ def test_finished_steps_are_not_repeated(words, done, monkeypatch, capfd):
     run.main(words(done, backend='msame'))
     before = read(done)['msame']
     monkeypatch.setattr(freeze, 'freeze', None)
-    monkeypatch.setattr(atc.subprocess, 'run', None)
+    monkeypatch.setattr('subprocess.run', None)
     run.main(words(done, backend='msame', soc_version='Ascend910A'))
     assert (
         read(done)['msame'] == before
@@ -233,7 +233,9 @@ def test_mistakes_before_anything_is_done(words, recipe, fails, tmp_path, monkey
     assert '--soc_version is for msame and ais_bench' in fails(
         run.main, words(output, backend='onnx', soc_version='Ascend310')
     )
-    assert '--chunk 0' in fails(run.main, words(output, backend='msame', chunk=0))
+    assert '--chunk: found 0, give a whole number, 1 or more' in fails(
+        run.main, words(output, backend='msame', chunk=0)
+    )
     assert 'AIPP normalises RGB images' in fails(
         run.main,
         words(

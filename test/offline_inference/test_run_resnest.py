@@ -13,8 +13,7 @@ import tensorflow as tf
 import yaml
 
 from common.checkpoints import checkpoint
-from offline_inference import ascend, atc, bins, freeze, msame, pb, run, score, to_onnx
-from offline_inference.cli import Parser
+from offline_inference import ascend, atc, bins, cli, freeze, msame, pb, run, score, to_onnx
 from offline_inference.reference import Reference
 from resnest_tf import model, model_port
 from resnest_tf.config import ResNeStConfig
@@ -291,7 +290,8 @@ def test_scores_of_a_run_by_hand(paper, whole, sim, capsys):
 
 
 def test_ports_network_is_given_bgr_by_the_host(port, tmp_path, sim, monkeypatch):
-    _, task, cfg, _ = Parser('', '').parse_model(port.words(tmp_path)[:-2])
+    _, cfg = cli.Parser('', '').parse_model(port.words(tmp_path)[:-2])
+    task = cli.load(cfg)
     of, largest = Reference.restored(task, cfg), np.abs(port.logits).max()
     for dtype in ('float32', 'uint8'):
         graph_def = freeze.constant_graph(of, dtype)
@@ -304,7 +304,7 @@ def test_ports_network_is_given_bgr_by_the_host(port, tmp_path, sim, monkeypatch
     conversion = atc.plan(
         of, tmp_path / 'float32.pb', tmp_path / 'resnest.om', 'Ascend310', 'uint8'
     )
-    atc.convert(of, conversion)
+    atc.convert(conversion)
     records = of.folder()
     monkeypatch.setattr(of, 'logits_shape', lambda: [1, HEIGHT, WIDTH, 19])  # which takes seconds
     batches = bins.write(

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from common import models
+from common import devices, models
 from common import run as command
 from common.checkpoints import checkpoint, restore
 from common.errors import UserError
@@ -357,3 +357,8 @@ def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
 def test_illegal_flags_are_refused_before_anything_is_built(flags, message):
     with pytest.raises(UserError, match=message):
         models.parse(TASK, flags)
+
+
+def test_channels_first_is_refused_where_auto_means_the_cpu():
+    with pytest.raises(UserError, match='channels_first needs --device gpu or npu'):
+        devices.select_for(models.parse(TASK, ['--data_format', 'channels_first']))

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from typing_extensions import Literal
 
-from common.configuration import config, fields
+from common.configuration import command_line, config, fields
 from common.configuration.fields import PositiveInt, option
 from common.configuration.settings import Config
 from common.errors import UserError
@@ -369,13 +369,15 @@ def test_help_describes_each_group_in_words(page):
     ]
 
 
-def test_flags_of_other_commands_are_not_refused_before_they_start(monkeypatch, capsys):
-    for words in (['--show_batch=3'], ['--predict', 'a.png', '--class_names', 'f']):
-        monkeypatch.setattr('sys.argv', ['run.py', *words])
-        config.check_flags(Example)
+def test_flags_of_the_other_commands_of_a_run_script(monkeypatch, capsys):
+    options, cfg = command_line.parse(Example, ['--show_batch=3', '--depth', '16'])
+    assert options.show_batch == 3 and cfg.depth == 16
+    words = ['--predict', 'a.png', 'b', '--class_names', 'f', '--model_path', 'c']
+    options, cfg = command_line.parse(Example, words)
+    assert (options.predict, options.class_names, cfg.model_path) == (['a.png', 'b'], 'f', 'c')
     monkeypatch.setattr('sys.argv', ['run.py', '--predct', 'a.png'])
     with pytest.raises(SystemExit):
-        config.check_flags(Example)
+        command_line.check(Example)
     assert "did you mean 'predict'" in capsys.readouterr().err
 
 
