@@ -1,5 +1,4 @@
-"""Mistakes in a command line, and --help, end before TensorFlow is imported: it takes seconds.
-"""
+"""Mistakes in a command line, and --help, end before TensorFlow is imported: it takes seconds."""
 
 import json
 import pathlib
