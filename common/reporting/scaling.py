@@ -108,7 +108,7 @@ def report(cfg: Any, variables: Mapping[str, Sequence[int]], args: argparse.Name
     trained = [shape for name, shape in variables.items() if 'moving_' not in name]
     size = 4 * sum(int(np.prod(shape)) for shape in trained)
     layers = sum(name.endswith('moving_mean') for name in variables)
-    messages = 4 * layers if cfg.sync_bn is True else 0  # two in each direction
+    messages = 0 if cfg.sync_bn is False else 2 * layers  # one in each direction
     batch, pixels = cfg.batch_size * cfg.accumulate, int(np.prod(cfg.input_shape))
     rows: List[List[str]] = []
     for count in args.devices:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import types
 
 import numpy as np
 import pytest
@@ -167,6 +168,18 @@ def test_published_runs_stay_below_the_bound(parameters, batch, speed, devices, 
     links = scaling.LINKS['hccs+roce']
     bound = scaling.predict(4 * parameters, batch, speed, devices, links).efficiency
     assert measured < bound < measured + 0.06
+
+
+@pytest.mark.parametrize('sync_bn, messages', [(None, 6), (True, 6), (False, 0)])
+def test_synchronised_batch_norm_sends_two_messages_a_layer(
+    sync_bn, messages, configured, monkeypatch
+):
+    task, cfg = configured()
+    layers = {'bn%d/moving_mean' % i: [4] for i in range(3)}
+    monkeypatch.setattr(scaling.restore, 'network_variables', lambda *_, **__: layers)
+    cfg = types.SimpleNamespace(**dict(vars(cfg), input_shape=(8, 8, 3), sync_bn=sync_bn))
+    args = types.SimpleNamespace(devices='8', images_per_second=1.0, links='hccs+roce')
+    assert '%d messages of batch norm' % messages in scaling.report(task, cfg, args)
 
 
 def test_scaling_of_a_recipe(command, capsys):
