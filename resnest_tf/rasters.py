@@ -45,7 +45,7 @@ class Raster(NamedTuple):
             data = os.pread(source.fileno(), count * size, at + first * size)
         if len(data) != count * size:
             raise ValueError('its file has become shorter; restore it')
-        return np.frombuffer(data, np.uint8).reshape((count,) + row)
+        return np.frombuffer(data, np.uint8).reshape(count, *row)
 
 
 class Rasters:

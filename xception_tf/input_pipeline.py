@@ -76,49 +76,33 @@ def _label_offset(folder: Folder, cfg) -> Optional[int]:
 def _load(
     folder: Folder, cfg, training: bool, offset: Optional[int], ids: np.ndarray, draws: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray]:
-    pixels = images.aligned((len(ids), *cfg.input_shape))
-    samples = [_Sample.of(found, offset) for found in folder.examples(ids, {**_SLIM, **_PORT})]
-    for id, sample in zip(ids, samples):
-        if sample.label is None or not 0 <= sample.label - sample.offset < cfg.num_classes:
-            found = 'no label' if sample.label is None else 'label %d' % sample.label
-            last = sample.offset + cfg.num_classes - 1
-            raise folder.record_error(
-                id,
-                'it has %s; with --num_classes %d and --label_offset %d legal are %d to %d'
-                % (found, cfg.num_classes, sample.offset, sample.offset, last),
-                sample.name,
-            )
+    found = folder.examples(ids, {**_SLIM, **_PORT})
+    pixels, labels = images.aligned((len(ids), *cfg.input_shape)), np.empty(len(ids), np.int32)
 
     def fill(i: int) -> None:
+        is_slim = any(found[i][key] is not None for key in ('image/encoded', 'image/class/label'))
+        jpeg, label, name = (found[i][key] for key in (_SLIM if is_slim else _PORT))
+        jpeg, name = jpeg or b'', (name or b'').decode('utf-8', 'replace')
+        first = int(is_slim) if offset is None else offset
+        last = first + cfg.num_classes - 1
+        if label is None or not first <= label <= last:
+            stated = 'no label' if label is None else 'label %d' % label
+            why = 'it has %s; with --num_classes %d and --label_offset %d legal are %d to %d'
+            why %= (stated, cfg.num_classes, first, first, last)
+            raise folder.record_error(ids[i], why, name)
+        labels[i] = label - first
         try:
             if training and cfg.train_preprocessing == 'random_resized_crop':
-                drawn = Draws.of(draws[i].tolist())
-                pixels[i] = random_resized_crop(samples[i].jpeg, drawn, cfg)
+                pixels[i] = random_resized_crop(jpeg, Draws.of(draws[i].tolist()), cfg)
             else:
                 method = cfg.train_preprocessing if training else cfg.eval_preprocessing
-                pixels[i] = _preprocess(samples[i].jpeg, cfg.image_size, method)
+                pixels[i] = _preprocess(jpeg, cfg.image_size, method)
         except ValueError as error:
             why = '%s; replace the image and prepare the records again' % error
-            raise folder.record_error(ids[i], why, samples[i].name)
+            raise folder.record_error(ids[i], why, name)
 
     images.for_each(fill, len(ids))
-    return pixels, np.array([sample.label - sample.offset for sample in samples], np.int32)
-
-
-class _Sample(NamedTuple):
-    """A record of either schema; offset: of the labels."""
-
-    jpeg: bytes
-    label: Optional[int]
-    name: str
-    offset: int
-
-    @classmethod
-    def of(cls, found: Dict[str, Any], offset: Optional[int]) -> '_Sample':
-        is_slim = any(found[key] is not None for key in ('image/encoded', 'image/class/label'))
-        jpeg, label, name = (found[key] for key in (_SLIM if is_slim else _PORT))
-        name = (name or b'').decode('utf-8', 'replace')
-        return cls(jpeg or b'', label, name, int(is_slim) if offset is None else offset)
+    return pixels, labels
 
 
 # ---- training ------------------------------------------------------------------------------------
