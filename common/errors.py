@@ -78,6 +78,11 @@ def some(names: Iterable[Union[str, int]]) -> str:
     return ', '.join(words[:5]) + more or 'nothing'
 
 
+def warn(text: str) -> None:
+    """Prints a warning."""
+    sys.stderr.write('warning: %s\n' % text)
+
+
 def entry_point(main):
     """Wraps a command's main(): prints what a user can mend as one line on stderr and exits with
     status 2; Ctrl-C exits with 130, SIGTERM with 143, and what was half done is removed.

@@ -3,14 +3,13 @@
 import functools
 import pathlib
 import re
-import sys
 import zipfile
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
-from common.errors import UserError, some
+from common.errors import UserError, some, warn
 from common.files import ZIP_ERRORS
 from resnest_tf import cityscapes
 from resnest_tf.cityscapes import IGNORE
@@ -45,11 +44,11 @@ def listed(place: pathlib.Path) -> List[File]:
     if place.is_dir():
         return [File(None, str(path)) for path in sorted(place.glob('*/*/*.png'))]
     try:
-        with zipfile.ZipFile(str(place)) as archive:
+        with zipfile.ZipFile(place) as archive:
             return [File(str(place), name) for name in archive.namelist() if not name.endswith('/')]
     except ZIP_ERRORS as error:
         what = 'not a whole zip archive (%s)' % error
-        with open(str(place), 'rb') as source:
+        with open(place, 'rb') as source:
             if source.read(100).lstrip()[:1] == b'<':
                 what = 'a web page, not a zip archive: the download needs a login'
         raise UserError('%s: %s; download it again' % (place, what))
@@ -133,7 +132,8 @@ def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, 
     if problems and not (allow_partial and any(items.values())):
         hint = '' if allow_partial else ', or use what is there with --allow_partial'
         raise UserError('not all of Cityscapes: %s; complete it%s' % ('; '.join(problems), hint))
-    sys.stderr.writelines('warning: %s\n' % problem for problem in problems)
+    for problem in problems:
+        warn(problem)
     return {split: content for split, content in items.items() if content}
 
 

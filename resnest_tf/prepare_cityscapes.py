@@ -84,7 +84,7 @@ def check_space(output: pathlib.Path, counts: Dict[str, int], size: int) -> None
     place = output.resolve()
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(str(place)).free
+    free = shutil.disk_usage(place).free
     if needed > free + unfinished:
         raise UserError(
             '--output %s: %.3g GB are needed, %.3g GB are free; make room, choose another disk, or'

@@ -118,7 +118,7 @@ def read_archive(
     folders = {form.folder: form for form in FORMS}
     contents: Dict[str, Dict[str, bytes]] = {}
     try:
-        with tarfile.open(str(path)) as archive:
+        with tarfile.open(path) as archive:
             for member in preparation.members(archive):
                 place = pathlib.PurePosixPath(member.name)
                 form = folders.get(place.parent.name)

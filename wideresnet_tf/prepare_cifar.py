@@ -20,7 +20,7 @@ from typing import Dict, List, Optional, Tuple
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, preparation, record_writer, records
-from common.errors import UserError, at_least, entry_point
+from common.errors import UserError, at_least, entry_point, warn
 from wideresnet_tf import cifar
 
 COUNTS = {
@@ -62,7 +62,7 @@ def load_cifar(flags) -> Tuple[Dict[str, List[Item]], List[str]]:
         if not (is_partial and flags.allow_partial):
             hint = ', or use what is there with --allow_partial' if is_partial else ''
             raise UserError('%s; unpack or download it again%s' % (problem, hint))
-        sys.stderr.write('warning: %s\n' % problem)
+        warn(problem)
     splits: Dict[str, List[Item]] = {'train': [], 'test': []}
     for name in [*form.train, form.test]:
         if name in contents:
@@ -96,7 +96,7 @@ def check_counts(flags, splits: Dict[str, List[Item]]) -> None:
             problem %= (flags.source, found, split, expected)
             if not (flags.no_verify or flags.allow_partial):
                 raise UserError(problem + '; use what is there with --no_verify')
-            sys.stderr.write('warning: %s\n' % problem)
+            warn(problem)
 
 
 def prepare(flags) -> None:

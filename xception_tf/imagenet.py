@@ -3,7 +3,6 @@
 import hashlib
 import pathlib
 import re
-import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
@@ -11,7 +10,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 import tqdm
 
 from common.data import images, preparation
-from common.errors import UserError, some
+from common.errors import UserError, some, warn
 from xception_tf import imagenet_labels
 
 COUNTS = {'train': 1281167, 'val': 50000}  # of ILSVRC2012
@@ -33,7 +32,7 @@ Split = Dict[str, List[File]]  # class -> its images
 def _members(path: pathlib.Path, start: int = 0) -> List[File]:
     """The files in the tar archive at byte `start` of `path`."""
     try:
-        with open(str(path), 'rb') as source:
+        with open(path, 'rb') as source:
             source.seek(start)
             with tarfile.open(fileobj=source, mode='r:') as archive:
                 return [
@@ -89,8 +88,8 @@ def class_folders(folder: pathlib.Path) -> Split:
             % (folder, suffixes, some(empty))
         )
     if others:
-        sys.stderr.write(
-            'warning: %d entries are not images (%s) and are left out, the first: %s\n'
+        warn(
+            '%d entries are not images (%s) and are left out, the first: %s'
             % (len(others), suffixes, others[0])
         )
     return found

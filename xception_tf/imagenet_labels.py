@@ -28,7 +28,7 @@ def _texts(place: pathlib.Path) -> Dict[str, bytes]:
     wanted = (SYNSET_LIST, GROUND_TRUTH, 'meta.mat') + WORDS
     if place.is_file() and place.name.endswith(('.tar.gz', '.tgz')):
         try:
-            with tarfile.open(str(place)) as archive:
+            with tarfile.open(place) as archive:
                 found = {
                     pathlib.PurePosixPath(member.name).name: member
                     for member in preparation.members(archive)

@@ -34,7 +34,7 @@ from PIL import Image, UnidentifiedImageError
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, images, preparation, record_writer
-from common.errors import UserError, at_least, entry_point, some
+from common.errors import UserError, at_least, entry_point, some, warn
 from common.files import naming, temporary_folder
 from xception_tf import imagenet, imagenet_labels
 
@@ -144,7 +144,7 @@ def gather(
                 ' nor '.join(split + '/' for split in splits),
             )
             if len(splits) == 1 and not flags.split:  # the same command, a second time
-                sys.stderr.write('warning: %s\n' % what)
+                warn(what)
                 return {}
             raise UserError(
                 what + '; name the folder that does, or, if it holds a folder for each class, give'
@@ -180,8 +180,8 @@ def common_classes(
                 '%s: %s has classes that the other split lacks: %s' % (source, split, some(unknown))
             )
         if absent:
-            sys.stderr.write(
-                'warning: %s has no image of %d of the %d classes: %s\n'
+            warn(
+                '%s has no image of %d of the %d classes: %s'
                 % (split, len(absent), len(classes), some(absent))
             )
     return classes

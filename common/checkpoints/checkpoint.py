@@ -161,7 +161,7 @@ def move(prefix: PathLike, target: PathLike, keep: bool = False) -> None:
     for file in sorted(files, key=lambda file: file.suffix == '.index'):
         with atomic(target.with_name(target.name + file.name[len(prefix.name) :])) as temporary:
             if keep:
-                shutil.copyfile(str(file), str(temporary))
+                shutil.copyfile(file, temporary)
             else:
                 shutil.move(str(file), str(temporary))
 

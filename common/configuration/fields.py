@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import math
-import sys
 from typing import Any, Container, Dict, List, Optional, Sequence, Union, get_type_hints
 
 import pydantic
 from typing_extensions import Literal
+
+from common.errors import warn
 
 
 # The types of fields. Numbers of YAML 1.1 and of the command line may be texts, such as 1e-4.
@@ -92,7 +93,7 @@ def without_effect(cfg: Any, device: str) -> List[str]:
 def warn_without_effect(cfg: Any, device: str) -> None:
     """Prints them, of a run that has no log."""
     for note in without_effect(cfg, device):
-        sys.stderr.write('warning: %s\n' % note)
+        warn(note)
 
 
 def types_of(config_class: type) -> Dict[str, Any]:

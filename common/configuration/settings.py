@@ -242,7 +242,7 @@ class Config(NPUOptions):
     def _check_number(self, field: dataclasses.Field, number: float) -> None:
         least, most, below = (field.metadata[key] for key in ('least', 'most', 'below'))
         if isinstance(number, float) and not math.isfinite(number):
-            self.refuse(field.name, 'give finite numbers')
+            self.refuse(field.name, 'it must be finite')
         if number < least:
             self.refuse(field.name, 'give at least %s' % least)
         if number > most:

@@ -19,7 +19,7 @@ import time
 import zipfile
 from typing import Any, Dict, Iterator, Tuple
 
-from common.errors import UserError
+from common.errors import UserError, warn
 from common.files import ZIP_ERRORS, atomic
 
 CACHE = '/cache'  # the large local disk of a ModelArts server
@@ -79,7 +79,7 @@ def copy(source: str, target: str) -> None:
             if path.is_dir():
                 copied.mkdir(exist_ok=True)
             else:
-                shutil.copyfile(str(path), str(copied))
+                shutil.copyfile(path, copied)
 
 
 def _versions(url: str) -> Dict[str, Tuple[int, int]]:
@@ -111,7 +111,7 @@ def fetch(url: str) -> str:
         target = folder / ('%s-%s' % (key, _digest(repr(sorted(_versions(url).items())))))
         if not target.exists():
             for outdated in folder.glob(key + '-*'):
-                shutil.rmtree(str(outdated))
+                shutil.rmtree(outdated)
             sys.stderr.write('copying %s to %s\n' % (url, target))
             with atomic(target) as temporary:
                 temporary.mkdir()
@@ -130,8 +130,8 @@ def _fetch_zip(url: str, folder: pathlib.Path) -> None:
     packed = folder / '.download.zip'
     copy(url, str(packed))
     try:
-        with zipfile.ZipFile(str(packed)) as archive:
-            archive.extractall(str(folder))  # zipfile drops '..' and leading '/' from names
+        with zipfile.ZipFile(packed) as archive:
+            archive.extractall(folder)  # zipfile drops '..' and leading '/' from names
     except ZIP_ERRORS as error:
         raise UserError('%s is not a zip file that can be unpacked (%s)' % (url, error))
     packed.unlink()
@@ -164,8 +164,8 @@ def _copy_out(output: str, url: str) -> None:
     ours, theirs = _step(output), _step(url)
     if theirs > ours:
         kept = '%s-step-%d' % (url.rstrip('/'), max(ours, 0))
-        sys.stderr.write(
-            'warning: %s is at step %d, this run ended at step %d; its results go to %s\n'
+        warn(
+            '%s is at step %d, this run ended at step %d; its results go to %s'
             % (url, theirs, ours, kept)
         )
         url = kept

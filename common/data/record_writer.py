@@ -21,7 +21,7 @@ import tqdm
 from common import files, host
 from common.data import tfrecord
 from common.data.records import FORMAT_VERSION
-from common.errors import SIGNALS, UserError, signals_later, some
+from common.errors import SIGNALS, UserError, signals_later, some, warn
 
 
 def write(
@@ -106,7 +106,7 @@ def _kept(
     folder = path.with_name('.%s.unfinished' % path.name)
     stored = folder / '.plan'
     if folder.is_dir() and not (stored.is_file() and stored.read_text() == plan):
-        shutil.rmtree(str(folder))
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stored.write_text(plan)
     try:
@@ -134,14 +134,15 @@ def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
             '%d items cannot be used, --skip_corrupt %d allows fewer: %s'
             % (len(problems), skip_corrupt, some(problems))
         )
-    sys.stderr.writelines('warning: left out: %s\n' % problem for problem in problems)
+    for problem in problems:
+        warn('left out: ' + problem)
     return notes
 
 
 def _describe(folder: pathlib.Path, content: Dict[str, Any], notes: Dict[str, Dict]) -> None:
     """Writes index.npy and dataset.json, then removes what is not part of the result."""
     starts = np.concatenate([np.array(note['starts'], np.int64) for note in notes.values()])
-    np.save(str(folder / 'index.npy'), starts)
+    np.save(folder / 'index.npy', starts)
     shards = [
         {'file': file, **{key: note[key] for key in ('records', 'bytes', 'sha256')}}
         for file, note in notes.items()
@@ -246,7 +247,7 @@ def _write_shard(job: _Job) -> None:
     """Writes one file and a note of what it holds; neither if it is told to stop."""
     starts, size, digest, problems = [], 0, hashlib.sha256(), []
     partial = job.path.with_name('.%d-%s' % (os.getpid(), job.path.name))
-    with open(str(partial), 'wb') as shard:
+    with open(partial, 'wb') as shard:
         for item in _until_stopped(job.items):
             try:
                 features = job.encode(item)

@@ -11,13 +11,12 @@ import itertools
 import os
 import pathlib
 import re
-import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from common.data import scanning, tfrecord
-from common.errors import UserError, some
+from common.errors import UserError, some, warn
 from common.files import parse_json
 
 FORMAT_VERSION = 1
@@ -48,9 +47,7 @@ def open_split(data_path, split: str, skip_corrupt: int = 0) -> 'Folder':
             % (folder.path, stated, split)
         )
     if stated != split:
-        sys.stderr.write(
-            'warning: %s: these are the records of %s, used as %s\n' % (folder.path, stated, split)
-        )
+        warn('%s: these are the records of %s, used as %s' % (folder.path, stated, split))
     return folder
 
 
@@ -132,7 +129,7 @@ class Folder:
         order = np.argsort(ids, kind='stable').tolist()
         for number, group in itertools.groupby(order, key=numbers.__getitem__):
             try:
-                with open(str(self.files[number]), 'rb', buffering=0) as source:
+                with open(self.files[number], 'rb', buffering=0) as source:
                     for i in group:
                         payloads[i] = self._payload(source.fileno(), ids[i])
             except OSError as error:
@@ -156,7 +153,7 @@ class Folder:
         """Returns a digest of the records' stored checksums, which change with any byte of them."""
         digest, ends = hashlib.sha256(), self._start + tfrecord.HEADER + self._length
         for number, ids in itertools.groupby(range(self.count), key=self._file.__getitem__):
-            with open(str(self.files[number]), 'rb', buffering=0) as source:
+            with open(self.files[number], 'rb', buffering=0) as source:
                 for id in ids:
                     digest.update(os.pread(source.fileno(), tfrecord.FOOTER, int(ends[id])))
         return digest.hexdigest()
@@ -261,20 +258,17 @@ def _check_shards(path: pathlib.Path, sizes: Dict[str, int]) -> None:
 
 
 def _warn_unused(path: pathlib.Path, used: List[pathlib.Path]) -> None:
-    present = set(os.listdir(str(path))) if path.is_dir() else set()
+    present = set(os.listdir(path)) if path.is_dir() else set()
     unused = present - {file.name for file in used} - {'dataset.json', 'index.npy'}
     if unused:
-        sys.stderr.write(
-            'warning: %s: not used, as they are not TFRecords of this dataset: %s\n'
-            % (path, some(unused))
-        )
+        warn('%s: not used, as they are not TFRecords of this dataset: %s' % (path, some(unused)))
 
 
 def _load_index(file: pathlib.Path, shards: List[Dict]) -> List[np.ndarray]:
     """[records, 2] (start, length) for each shard, from the stored starts."""
     fix = 'remove it and the records are scanned instead'
     try:
-        starts = np.asarray(np.load(str(file)))
+        starts = np.asarray(np.load(file))
     except Exception as error:  # a damaged file raises nearly anything
         raise UserError('%s: not readable (%s); %s' % (file, type(error).__name__, fix))
     ends = np.cumsum([shard['records'] for shard in shards])

@@ -7,14 +7,13 @@ import functools
 import hashlib
 import os
 import pathlib
-import sys
 from typing import Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import tqdm
 
 from common.data import tfrecord
-from common.errors import UserError
+from common.errors import UserError, warn
 from common.files import atomic
 
 SKIP = '; restore the file, or leave out up to N corrupt records with --skip_corrupt N'
@@ -38,7 +37,7 @@ def scan(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[n
             else problems[0] + SKIP
         )
     for problem in problems:
-        sys.stderr.write('warning: left out: %s\n' % problem)
+        warn('left out: ' + problem)
     return frames
 
 
@@ -74,7 +73,7 @@ def _cached(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
     cache_file = cache / 'checked_records' / (key.hexdigest() + '.npz')
     with _locked(cache_file) as writable:
         try:
-            with np.load(str(cache_file)) as stored:
+            with np.load(cache_file) as stored:
                 ends = np.cumsum(stored['counts'])[:-1]
                 return np.split(stored['frames'], ends), stored['problems'].tolist()
         except Exception:  # not there, or damaged
@@ -83,7 +82,7 @@ def _cached(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
             content = {'counts': np.array([len(part) for part in frames])}
             content.update(frames=np.concatenate(frames), problems=np.array(problems, 'U'))
             with contextlib.suppress(OSError), atomic(cache_file) as temporary:
-                np.savez(str(temporary), **content)
+                np.savez(temporary, **content)
     return frames, problems
 
 
@@ -92,7 +91,7 @@ def _locked(cache_file: pathlib.Path) -> Iterator[bool]:
     """Waits for other processes that scan the same; False where there is no place for a lock."""
     try:
         cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = open(str(cache_file.with_suffix('.lock')), 'w')
+        lock = open(cache_file.with_suffix('.lock'), 'w')
     except OSError:
         yield False
         return

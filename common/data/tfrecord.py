@@ -43,7 +43,7 @@ def frame(payload: bytes) -> bytes:
 
 def is_record_file(file: pathlib.Path) -> bool:
     """Whether a file starts as a TFRecord does."""
-    with open(str(file), 'rb') as source:
+    with open(file, 'rb') as source:
         head = source.read(HEADER)
     return len(head) == HEADER and head[8:] == checksum(head[:8])
 
@@ -58,7 +58,7 @@ def find(path: pathlib.Path) -> List[pathlib.Path]:
             named = _RECORD_NAME.search(file.name) and file.suffix.lower() not in _NOTE_SUFFIXES
             if named or is_record_file(file):
                 found.append(file)
-                with open(str(file), 'rb') as source:
+                with open(file, 'rb') as source:
                     is_packed = source.read(2) == b'\x1f\x8b'
                 if is_packed:
                     raise UserError(
@@ -103,7 +103,7 @@ class Scan(NamedTuple):
 def scan(path: pathlib.Path, payloads: bool) -> Scan:
     """Walks through a file and checks the length fields, and the payloads if asked to."""
     size, offset, frames, problems, ends = path.stat().st_size, 0, [], [], []
-    with open(str(path), 'rb', buffering=0) as source:
+    with open(path, 'rb', buffering=0) as source:
         while offset < size:
             head = os.pread(source.fileno(), HEADER, offset)
             length = int.from_bytes(head[:8], 'little')

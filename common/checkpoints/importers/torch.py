@@ -44,7 +44,7 @@ def read(path: Union[str, os.PathLike]) -> Dict[str, np.ndarray]:
 
 def _read_npz(path: pathlib.Path) -> Dict[str, np.ndarray]:
     try:
-        with np.load(str(path), allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged archive raises nearly anything
         raise UserError('%s is not an .npz archive of plain arrays: %s' % (path, error))
