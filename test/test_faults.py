@@ -34,6 +34,8 @@ TESTS = {
         'common/test_errors.py::test_an_error_of_the_machine_is_one_line',
         'common/test_files.py::test_an_error_leaves_the_old_file_and_nothing_else',
         'common/test_files.py::test_a_folder_is_never_replaced',
+        TRAINING + 'test_saver.py::test_a_folder_that_disappears_is_named',
+        TRAINING + 'test_run_lock.py::test_a_folder_that_disappears_takes_its_lock_along',
     ],
     'a damaged record': [
         'common/data/test_records.py::test_corrupt_payload',

@@ -30,6 +30,11 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
         newest = tf.train.latest_checkpoint(self._checkpoint_dir)
         if newest and os.path.basename(newest) == 'model.ckpt-%d' % step:
             return False
+        if not os.path.isdir(self._checkpoint_dir):
+            raise UserError(
+                '%s: no such folder any more; with it in its place the same command goes on'
+                % self._checkpoint_dir
+            )
         if not session.run(self._finite):
             raise diverged('weights are not finite after step %d' % step, self._checkpoint_dir)
         try:

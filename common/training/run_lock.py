@@ -48,10 +48,10 @@ def locked(folder: str) -> Iterator[None]:
         yield
     finally:
         file.close()
-        if _read(path) == own:
-            path.unlink()
-        if is_new:  # a run that was refused leaves no trace
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a disk that is gone has its own error
+            if _read(path) == own:
+                path.unlink()
+            if is_new:  # a run that was refused leaves no trace
                 path.parent.rmdir()
 
 

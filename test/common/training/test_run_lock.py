@@ -1,5 +1,6 @@
 """Two runs never share a folder."""
 
+import errno
 import json
 import os
 import subprocess
@@ -41,6 +42,18 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path):
         assert json.loads((tmp_path / run_lock.NAME).read_text())['pid'] == os.getpid()
     process.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_disappears_takes_its_lock_along(tmp_path, monkeypatch):
+    """What is shown is the error of what was done there."""
+
+    def unlink(path):
+        raise OSError(errno.EROFS, 'the lock stays')
+
+    monkeypatch.setattr(run_lock.pathlib.Path, 'unlink', unlink)
+    with pytest.raises(OSError, match='a checkpoint'):
+        with run_lock.locked(str(tmp_path)):
+            raise OSError(errno.EROFS, 'a checkpoint')
 
 
 def test_a_process_number_that_was_given_out_again_holds_nothing(tmp_path):

@@ -53,3 +53,21 @@ def test_weights_that_are_not_finite_are_not_saved(toy, saving, saved, value, sa
     ):
         saving(tmp_path, save_steps, 2, train)
     assert saved(tmp_path) == [0]
+
+
+def test_a_folder_that_disappears_is_named(toy, saving, saved, tmp_path):
+    """As of a volume that is gone; with it in its place training goes on."""
+    folder, moved = tmp_path / 'run', tmp_path / 'moved'
+
+    class Disappears(tf.train.SessionRunHook):
+        def after_run(self, context, values):
+            folder.rename(moved)
+            folder.touch()
+
+    with pytest.raises(UserError, match='run: no such folder any more; with it in its place'):
+        saving(folder, 1, 4, toy(), [Disappears()])
+    folder.unlink()
+    moved.rename(folder)
+    with tf.Graph().as_default():
+        saving(folder, 1, 4, toy())
+    assert saved(folder) == [0, 1, 2, 3, 4]
