@@ -20,7 +20,7 @@ import json
 import pathlib
 import subprocess
 import time
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from common import models
 from common.configuration import config
@@ -74,7 +74,7 @@ from common.files import temporary_folder
 from common.reporting import npu_graph, performance
 from common.task import Task
 from common.training import model_fn
-from common.training.progress import ThroughputMeter
+from common.training.progress import FirstStep, ThroughputMeter
 
 PEER = pathlib.Path(__file__).resolve().parent.parent / 'test/peers/pytorch.py'
 WARM_UP = 3  # training steps that are not timed: compilation, filling the read-ahead
@@ -111,14 +111,22 @@ def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: 
 
 
 def train_rate(
-    task: Task, cfg: Any, device: devices.Device, steps: int, input_fn: Callable
+    task: Task,
+    cfg: Any,
+    device: devices.Device,
+    steps: int,
+    starts: List[Dict[str, float]],
+    input_fn: Callable,
 ) -> float:
-    """Returns the images per second of training on what input_fn gives, over all ranks."""
-    watch = _Stopwatch()
+    """Returns the images per second of training on what input_fn gives, over all ranks. Adds to
+    `starts` what the way to the first step took.
+    """
+    watch, began = _Stopwatch(), time.time()
+    first = FirstStep(began, lambda _, seconds: starts.append(seconds))
     build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
     with temporary_folder('benchmark') as folder:
         estimator = device.estimator(build, cfg, str(folder), 10**6)
-        hooks = device.broadcast_hooks(True) + [watch]
+        hooks = device.broadcast_hooks(True) + [first, watch]
         estimator.train(input_fn, steps=steps + WARM_UP, hooks=hooks)
     return watch.meter.steps_per_second * cfg.batch_size * cfg.accumulate * device.size
 
@@ -182,7 +190,7 @@ def measure(
 
     steps, partial = args.round_steps, functools.partial
     calls: Dict[str, Callable[[], float]] = {}
-    pairs = []
+    pairs, starts = [], []  # type: List[Tuple[str, str]], List[Dict[str, float]]
     if args.what in ('input', 'all'):
         calls['input'] = partial(input_rate, lambda: real(cfg.batch_size), cfg.batch_size, steps)
         if hasattr(task.data, 'baselines'):
@@ -190,7 +198,7 @@ def measure(
                 calls[name] = partial(input_rate, dataset, cfg.batch_size, steps)
                 pairs.append(('input', name))
     if args.what in ('train', 'all'):
-        train = partial(train_rate, task, cfg, device, steps)
+        train = partial(train_rate, task, cfg, device, steps, starts)
         calls['real'] = partial(train, real)
         calls['synthetic'] = partial(train, lambda: synthetic(real()))
         pairs.append(('real', 'synthetic'))
@@ -200,7 +208,11 @@ def measure(
     if args.what in ('eval', 'all'):
         evaluated = partial(real, cfg.batch_size, training=False)
         calls['eval'] = partial(eval_rate, task, cfg, device, evaluated, steps)
-    return performance.alternate(calls, args.rounds, pairs)
+    result = performance.alternate(calls, args.rounds, pairs)
+    if starts:  # of the first training
+        parts = ('%s %.1f' % (part, starts[0][part]) for part in ('graph', 'session', 'step'))
+        result['seconds_to_first_step'] = ', '.join(parts)
+    return result
 
 
 def _settings(cfg: Any, path: str) -> str:

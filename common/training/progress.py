@@ -5,7 +5,7 @@ loss.
 import math
 import sys
 import time
-from typing import Optional
+from typing import Callable, Dict, Optional
 
 import numpy as np
 import psutil
@@ -35,13 +35,15 @@ class ThroughputMeter:
 
 
 class FirstStep(tf.train.SessionRunHook):
-    """Logs, once, the number of parameters and what the way to the first step took."""
+    """Reports, once, the number of parameters and the seconds that the way to the first step took,
+    {'imports', 'checks', 'graph', 'session', 'step'}.
+    """
 
     PARTS = ('imports', 'checks', 'graph', 'session', 'step')
 
-    def __init__(self, logger: MetricsLogger, began: float):
+    def __init__(self, began: float, report: Callable[[int, Dict[str, float]], None]):
         """began: when the imports were done, in seconds since 1970; the checks are done now."""
-        self._logger, self._parameters = logger, 0
+        self._report, self._parameters = report, 0
         self._times = [psutil.Process().create_time(), began, time.time()]
 
     def begin(self):
@@ -52,24 +54,25 @@ class FirstStep(tf.train.SessionRunHook):
         self._add_time('session')
 
     def after_run(self, run_context, run_values):
-        if not self._add_time('step'):
-            return
-        parts = dict(zip(self.PARTS, np.diff(self._times).round(2).tolist()))
-        self._logger.log(
-            '%.2f M parameters; first step after %.1f s (%s)'
-            % (
-                self._parameters / 1e6,
-                sum(parts.values()),
-                ', '.join('%s %.1f' % part for part in parts.items()),
-            )
-        )
-        self._logger.record('start', parameters=self._parameters, seconds=parts)
+        if self._add_time('step'):
+            seconds = np.diff(self._times).round(2).tolist()
+            self._report(self._parameters, dict(zip(self.PARTS, seconds)))
 
     def _add_time(self, part: str) -> bool:
         """Returns False for the sessions after the first."""
         due = len(self._times) == self.PARTS.index(part) + 1
         self._times += [time.time()] * due
         return due
+
+
+def log_first_step(logger: MetricsLogger, parameters: int, seconds: Dict[str, float]) -> None:
+    """Writes what FirstStep reports."""
+    parts = ', '.join('%s %.1f' % part for part in seconds.items())
+    logger.log(
+        '%.2f M parameters; first step after %.1f s (%s)'
+        % (parameters / 1e6, sum(seconds.values()), parts)
+    )
+    logger.record('start', parameters=parameters, seconds=seconds)
 
 
 class Progress(tf.train.SessionRunHook):

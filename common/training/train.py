@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import sys
@@ -22,7 +23,7 @@ from common.task import Task
 from common.training import agreement, global_batch, model_fn, resume
 from common.training import plan as plans
 from common.training.metrics_logger import MetricsLogger
-from common.training.progress import FirstStep, Progress, ThroughputMeter
+from common.training.progress import FirstStep, Progress, ThroughputMeter, log_first_step
 from common.training.run_lock import locked
 from common.training.stop import StopOnSignal
 
@@ -105,7 +106,7 @@ def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, beg
     if device.is_chief:
         again = dataclasses.replace(cfg, restart=False)  # whoever starts from it resumes
         config.save(again, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
-    first = FirstStep(logger, began)
+    first = FirstStep(began, functools.partial(log_first_step, logger))
     meter = ThroughputMeter()
     run = Run(task, cfg, device, plan, folder, eval_folder, logger, meter, first, warm_start)
     if device.is_chief:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import types
 
 import numpy as np
@@ -65,6 +66,9 @@ def test_everything_with_a_report(command, data, tmp_path, capsys):
     text = (tmp_path / 'benchmark.md').read_text()
     for name in ('input', 'real', 'synthetic', 'eval', 'sgemm_gflops', 'cpu', 'load'):
         assert '| %s ' % name in text
+    assert re.fullmatch(
+        r'graph [\d.]+, session [\d.]+, step [\d.]+', found['seconds_to_first_step']
+    )
     assert len(found['peak_memory_mb']) == 1 and 100 < found['peak_memory_mb'][0] < 10000
     benchmark.main(['table', str(tmp_path), str(tmp_path)])
     page = capsys.readouterr().out
@@ -171,15 +175,12 @@ def test_published_runs_stay_below_the_bound(parameters, batch, speed, devices, 
 
 
 @pytest.mark.parametrize('sync_bn, messages', [(None, 6), (True, 6), (False, 0)])
-def test_synchronised_batch_norm_sends_two_messages_a_layer(
-    sync_bn, messages, configured, monkeypatch
-):
-    task, cfg = configured()
+def test_synchronised_batch_norm_sends_two_messages_a_layer(sync_bn, messages, configured):
+    _, cfg = configured()
     layers = {'bn%d/moving_mean' % i: [4] for i in range(3)}
-    monkeypatch.setattr(scaling.restore, 'network_variables', lambda *_, **__: layers)
     cfg = types.SimpleNamespace(**dict(vars(cfg), input_shape=(8, 8, 3), sync_bn=sync_bn))
-    args = types.SimpleNamespace(devices='8', images_per_second=1.0, links='hccs+roce')
-    assert '%d messages of batch norm' % messages in scaling.report(task, cfg, args)
+    args = types.SimpleNamespace(devices=[8], images_per_second=1.0, links='hccs+roce')
+    assert '%d messages of batch norm' % messages in scaling.report(cfg, layers, args)
 
 
 def test_scaling_of_a_recipe(command, capsys):
