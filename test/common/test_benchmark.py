@@ -178,7 +178,9 @@ def test_published_runs_stay_below_the_bound(parameters, batch, speed, devices, 
 def test_synchronised_batch_norm_sends_two_messages_a_layer(sync_bn, messages, configured):
     _, cfg = configured()
     layers = {'bn%d/moving_mean' % i: [4] for i in range(3)}
-    cfg = types.SimpleNamespace(**dict(vars(cfg), input_shape=(8, 8, 3), sync_bn=sync_bn))
+    cfg = types.SimpleNamespace(
+        **dict(vars(cfg), input_shape=(8, 8, 3), sync_bn=sync_bn, model='m')
+    )
     args = types.SimpleNamespace(devices=[8], images_per_second=1.0, links='hccs+roce')
     assert '%d messages of batch norm' % messages in scaling.report(cfg, layers, args)
 
