@@ -98,8 +98,7 @@ def ohem(
     """
     labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
-    # Probabilities p and cross entropies -log p have opposite orders. What is left out is easier
-    # than anything.
+    # What is left out is easier than anything.
     known = tf.stop_gradient(tf.where(tf.greater(valid, 0.0), loss, -tf.ones_like(loss)))
     hard = tf.greater(known, -math.log(threshold) if threshold else math.inf)
     kept = min(min_kept * labels.shape[0].value, labels.shape.num_elements())
@@ -108,8 +107,8 @@ def ohem(
     return _mean(loss, tf.where(hard, valid, tf.zeros_like(valid)), 'valid')
 
 
-def _kth_largest(values: tf.Tensor, k: int, steps: int = 24) -> tf.Tensor:
-    """The k-th largest of up to 2^24 values, too low by 2^-steps of the largest at most; 0 if fewer
+def _kth_largest(values: tf.Tensor, k: int) -> tf.Tensor:
+    """The k-th largest of up to 2^24 values, too low by 2^-24 of the largest at most; 0 if fewer
     than k are 0 or more.
 
     Bisection, unrolled: tf.nn.top_k of so many is slow everywhere, and an Ascend device has it in
@@ -117,7 +116,7 @@ def _kth_largest(values: tf.Tensor, k: int, steps: int = 24) -> tf.Tensor:
     """
     low = tf.zeros([], values.dtype)
     high = tf.maximum(tf.reduce_max(values), low)
-    for _ in range(steps):
+    for _ in range(24):
         middle = (low + high) / 2
         count = tf.reduce_sum(tf.cast(tf.greater_equal(values, middle), tf.float32))
         enough = tf.greater_equal(count, float(k))

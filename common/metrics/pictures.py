@@ -2,8 +2,9 @@
 
 import bisect
 import os
+import pathlib
 import re
-from typing import Callable, Container, Dict, List, Sequence, Tuple
+from typing import Callable, Container, Dict, List, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from common.errors import UserError
 from common.files import atomic, write_json
 from common.metrics.labels import Labels
 
+Path = Union[str, os.PathLike]
 SAMPLES, WORST = 4, 6  # pictures of a segmentation that a run keeps
 SAMPLE_WIDTH = 640  # of the image in such a picture, at most
 COLUMNS, MARGIN, CAPTION = 4, 8, 24  # of a sheet; the last two in pixels
@@ -25,29 +27,25 @@ class Gallery:
     Those of an earlier evaluation are removed once there is a new one.
     """
 
-    def __init__(self, folder: str, title: str, limit: int):
-        self._folder, self._title, self._limit = folder, title, limit
+    def __init__(self, folder: Path, title: str, limit: int):
+        self._folder, self._title, self._limit = pathlib.Path(folder), title, limit
         self._kept: List[Tuple[float, str, str]] = []  # (order, file, caption)
 
     def offer(self, order: float, name: str, caption: str, draw: Callable[[], np.ndarray]) -> None:
         """draw() -> uint8 RGB [H,W,3] or grey [H,W]; called only if the picture is kept."""
-        if not self._kept and os.path.isdir(self._folder):
-            for old in os.listdir(self._folder):
-                if old.endswith('.png'):
-                    os.unlink(self._path(old))
+        if not self._kept:
+            for old in list(self._folder.glob('*.png')):
+                old.unlink()
         entry = (order, name + '.png', caption)
         position = bisect.bisect(self._kept, entry)
         if position >= self._limit:
             return
-        save_png('--output_path', self._path(entry[1]), draw())
+        save_png('--output_path', self._folder / entry[1], draw())
         self._kept.insert(position, entry)
         if len(self._kept) > self._limit:
-            os.unlink(self._path(self._kept.pop()[1]))
+            (self._folder / self._kept.pop()[1]).unlink()
         pictures = [{'file': file, 'caption': caption} for _, file, caption in self._kept]
-        write_json(self._path('gallery.json'), {'title': self._title, 'pictures': pictures})
-
-    def _path(self, file: str) -> str:
-        return os.path.join(self._folder, file)
+        write_json(self._folder / 'gallery.json', {'title': self._title, 'pictures': pictures})
 
 
 class Pictures:
@@ -63,11 +61,11 @@ class Pictures:
         self._folder, self._labels, self._saved = folder, cfg.labels, cfg.save_predictions
         self._bgr = cfg.bgr
         self._seen = 0
-        self._galleries = []
+        self._galleries: List[Gallery] = []
         if is_chief and cfg.output_path:
-            samples, worst = (os.path.join(cfg.output_path, name) for name in ('samples', 'worst'))
-            self._galleries.append((Gallery(samples, 'Samples', SAMPLES), lambda share: self._seen))
-            self._galleries.append((Gallery(worst, 'Worst images', WORST), lambda share: share))
+            output = pathlib.Path(cfg.output_path)
+            self._galleries.append(Gallery(output / 'samples', 'Samples', SAMPLES))
+            self._galleries.append(Gallery(output / 'worst', 'Worst images', WORST))
 
     @staticmethod
     def wanted(cfg) -> bool:
@@ -94,9 +92,9 @@ class Pictures:
         labelled = found['label'] != labels.ignore
         right = (prediction == found['label'])[labelled]
         share = right.mean() if right.size else 1.0
-        for gallery, order in self._galleries:
-            caption = '%s: %.1f %% of the pixels correct' % (name, 100 * share)
-            gallery.offer(order(share), name, caption, draw)
+        caption = '%s: %.1f %% of the pixels correct' % (name, 100 * share)
+        for gallery, order in zip(self._galleries, (self._seen, share)):
+            gallery.offer(order, name, caption, draw)
         self._seen += 1
 
     def _name(self, number: int) -> str:
@@ -123,7 +121,7 @@ def save_prediction(
         ('color/%s.png', colours),
         ('overlay/%s.png', overlay),
     ):
-        save_png(flag, os.path.join(folder, path % name), picture)
+        save_png(flag, pathlib.Path(folder, path % name), picture)
     return overlay
 
 
@@ -136,7 +134,7 @@ def png(image: np.ndarray) -> bytes:
     return cv2.imencode('.png', image if image.ndim == 2 else image[..., ::-1])[1].tobytes()
 
 
-def save_png(flag: str, path: str, image: np.ndarray) -> None:
+def save_png(flag: str, path: Path, image: np.ndarray) -> None:
     """Writes a PNG of uint8 [H,W] or RGB [H,W,3]; UserError names the flag if it cannot."""
     try:
         with atomic(path) as temporary:

@@ -59,7 +59,7 @@ class RunFolder:
         kinds = ('run', 'start', 'train', 'eval', 'end')
         self.rows: Dict[str, List[Row]] = {kind: [] for kind in kinds}
         self.ended = False
-        self._read_rows('metrics.jsonl')
+        self._read_rows()
 
     def _leave_out(self, what: str, why: str) -> None:
         note = '%s %s and is left out.' % (what, why)
@@ -106,13 +106,13 @@ class RunFolder:
             return
         self.galleries[title] = [item for item in files if (self.folder / item[0]).is_file()]
 
-    def _read_rows(self, name: str) -> None:
+    def _read_rows(self) -> None:
+        name, elapsed, last = 'metrics.jsonl', 0.0, None
         try:
             rows, broken = read_rows(self.folder / name)
         except OSError as error:
             rows, broken = [], 0
             self._leave_out(name, 'cannot be read (%s)' % error.strerror)
-        elapsed, last = 0.0, None
         for row in rows:
             row = self._typed(name, row)
             kind, now = row['kind'], row.get('time', last)
