@@ -1,6 +1,7 @@
 """Mistakes that a user can fix: one clear line, exit status 2, no traceback."""
 
 import argparse
+import atexit
 import contextlib
 import difflib
 import errno
@@ -151,6 +152,19 @@ def stop(number, _frame=None) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def _leave() -> None:
+    """Ends a process that a signal ends before Python takes itself down: TensorFlow's threads may
+    still call Python functions, and then it would crash.
+    """
+    if _received:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + _received[0])
+
+
+atexit.register(_leave)  # before TensorFlow is imported, so that it comes after all of that
 
 
 @contextlib.contextmanager

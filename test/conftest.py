@@ -23,6 +23,8 @@ from xdist.scheduler import LoadFileScheduling
 sys.path.append(str(pathlib.Path(__file__).parent))
 import forked_python  # noqa: E402
 
+from common import errors  # noqa: E402
+
 # Without it, every call of a deprecated function is inspected for a notice that nobody reads.
 deprecation._PRINT_DEPRECATION_WARNINGS = False
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -46,6 +48,13 @@ TINY = dict(
     weight_decay=1e-4,
     log_interval=1,
 )
+
+
+@pytest.fixture(autouse=True)
+def no_signal():
+    """This process goes on after a test whose command a signal has ended."""
+    yield
+    errors._received.clear()
 
 
 def tiny_images(count, seed):

@@ -106,6 +106,26 @@ def test_signals_wait_for_a_process_that_starts(number):
     assert end.value.code == 128 + number and reached == [2]
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_crash_while_python_is_taken_down_changes_nothing(number):
+    """TensorFlow's threads may call Python then; here it is an object whose destructor crashes."""
+    code = (
+        'import os, time\n'
+        'from common.errors import entry_point\n'
+        'class Crash:\n'
+        '    def __del__(self, abort=os.abort): abort()\n'
+        'keep = Crash()\n'
+        '@entry_point\n'
+        'def main():\n'
+        '    print("begun")\n'
+        '    os.kill(os.getpid(), %d)\n'
+        '    time.sleep(9)\n'
+        'main()\n' % number
+    )
+    done = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (128 + number, b'begun\n')
+
+
 def test_sigterm_removes_what_is_half_done(tmp_path):
     code = (
         'import os, signal, sys\n'
