@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from common.checkpoints.description import Description
 from common.checkpoints.importers import account
-from common.checkpoints.importers.torch import to_tensorflow, torch_shape
+from common.checkpoints.importers.torch import LEAVES, to_tensorflow, torch_shape
 from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, some
 from resnest_tf import backbone
@@ -135,24 +135,16 @@ _BLOCK = {
     'split/fc1_bn': 'conv2.bn1',
     'split/fc2': 'conv2.fc2',
 }
-_LEAF = {
-    'kernel': 'weight',
-    'bias': 'bias',
-    'gamma': 'weight',
-    'beta': 'bias',
-    'moving_mean': 'running_mean',
-    'moving_variance': 'running_var',
-}
 
 
 def _torch_name(ours: str) -> Tuple[str, Optional[int]]:
     """(their name, which half of that tensor or None for all of it) of our backbone's variable."""
     layer, leaf = ours.rsplit('/', 1)
     if layer.startswith('stem/'):
-        return '%s.%s' % (_STEM[layer[len('stem/') :]], _LEAF[leaf]), None
+        return '%s.%s' % (_STEM[layer[len('stem/') :]], LEAVES[leaf]), None
     stage, block, layer = re.fullmatch(r'stage(\d)/block(\d+)/(.+)', layer).groups()
     half = re.match(r'split/conv(\d)', layer)
     return (
-        'layer%s.%d.%s.%s' % (stage, int(block) - 1, _BLOCK[layer], _LEAF[leaf]),
+        'layer%s.%d.%s.%s' % (stage, int(block) - 1, _BLOCK[layer], LEAVES[leaf]),
         half and int(half.group(1)) - 1,
     )

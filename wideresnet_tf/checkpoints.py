@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from common.checkpoints.description import Description
 from common.checkpoints.importers import account
-from common.checkpoints.importers.torch import to_tensorflow, torch_shape
+from common.checkpoints.importers.torch import LEAVES, to_tensorflow, torch_shape
 from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, some
 from wideresnet_tf import model
@@ -97,13 +97,6 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
 
 
 _LAYERS = {'bn1': 'bn0', 'conv1': 'conv0', 'bn2': 'bn1', 'conv2': 'conv1', 'shortcut': 'convdim'}
-_LEAVES = {
-    'gamma': '.weight',
-    'beta': '.bias',
-    'moving_mean': '.running_mean',
-    'moving_variance': '.running_var',
-    'kernel': '',
-}
 _OTHERS = {'stem/conv/kernel': 'conv0', 'output/kernel': 'fc.weight', 'output/bias': 'fc.bias'}
 
 
@@ -112,7 +105,8 @@ def _torch_name(ours: str) -> str:
     if ours in _OTHERS:
         return _OTHERS[ours]
     layer, leaf = ours.rsplit('/', 1)
+    suffix = '' if leaf == 'kernel' else '.' + LEAVES[leaf]  # a conv is its kernel alone
     if layer == 'head/bn':
-        return 'bn' + _LEAVES[leaf]
+        return 'bn' + suffix
     group, block, layer = re.fullmatch(r'group(\d)/block(\d+)/(\w+)', layer).groups()
-    return 'group%d.block%d.%s%s' % (int(group) - 1, int(block) - 1, _LAYERS[layer], _LEAVES[leaf])
+    return 'group%d.block%d.%s%s' % (int(group) - 1, int(block) - 1, _LAYERS[layer], suffix)

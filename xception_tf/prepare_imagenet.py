@@ -115,14 +115,6 @@ def write_digits(folder: pathlib.Path) -> None:
             (place / ('%04d.jpg' % i)).write_bytes(cv2.imencode('.jpg', image)[1].tobytes())
 
 
-def prepared(path: pathlib.Path) -> Optional[Dict[str, Any]]:
-    """Returns the dataset.json of a split that was prepared before, None without one."""
-    folder = preparation.earlier(
-        path, lambda folder: 'synsets' in folder.metadata, 'images of classes with their synsets'
-    )
-    return folder and folder.metadata
-
-
 def gather(
     flags, source: pathlib.Path, splits: Sequence[str]
 ) -> Dict[str, Tuple[imagenet.Split, bool]]:
@@ -189,7 +181,14 @@ def common_classes(
 
 def prepare(flags, source: pathlib.Path) -> None:
     """Writes the splits that the source has and the output has not."""
-    before = {split: prepared(flags.output / split) for split in imagenet.COUNTS}
+    before = {}
+    for split in imagenet.COUNTS:
+        folder = preparation.earlier(
+            flags.output / split,
+            lambda folder: 'synsets' in folder.metadata,
+            'images of classes with their synsets',
+        )
+        before[split] = folder and folder.metadata
     todo = [split for split in before if flags.split in (None, split) and not before[split]]
     if not todo:
         return

@@ -10,6 +10,15 @@ import numpy as np
 from common.errors import UserError
 
 SUFFIXES = ('.pth', '.pt', '.pt7', '.pth.tar', '.npz')
+# Our names of a layer's variables -> theirs.
+LEAVES = {
+    'kernel': 'weight',
+    'bias': 'bias',
+    'gamma': 'weight',
+    'beta': 'bias',
+    'moving_mean': 'running_mean',
+    'moving_variance': 'running_var',
+}
 # Where training scripts put the tensors, beside epoch and optimizer.
 _WRAPPERS = ('params', 'state_dict', 'model')
 
