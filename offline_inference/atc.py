@@ -7,18 +7,17 @@ start, runs it, and explains its errors.
 Every other flag is one of the model's configuration (--batch_size 1).
 """
 
-import argparse
 import os
 import pathlib
 import re
 import shutil
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+def _parse(argv: cli.Words = None) -> cli.Parsed:
     parser = cli.Parser('atc', __doc__)
     parser.add_argument(
         '--frozen',
@@ -228,7 +227,7 @@ def explain(output: str, status: int, log: pathlib.Path) -> UserError:
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     conversion = plan(
         Reference(cli.load(cfg), cfg),

@@ -8,20 +8,19 @@ Latency mode is one call at a time on all cores, throughput mode as many calls a
 are cores. Without a checkpoint the network has its initial weights.
 """
 
-import argparse
 import functools
 import json
 import multiprocessing.pool
 import pathlib
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List
 
 from common.configuration.settings import Config
 from common.errors import UserError, at_least, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+def _parse(argv: cli.Words = None) -> cli.Parsed:
     parser = cli.Parser('benchmark', __doc__)
     parser.add_argument(
         '--rounds', type=at_least(1), default=3, help='medians over N rounds are printed'
@@ -110,7 +109,7 @@ def _initial(reference: Reference, folder: pathlib.Path) -> str:
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     task = cli.load(cfg)
     result = dict(

@@ -12,17 +12,16 @@ Every other flag is one of the model's configuration (--batch_size 1 --image_num
   BINS/manifest.json
 """
 
-import argparse
 import contextlib
 import pathlib
 import shutil
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Optional
 
 from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+def _parse(argv: cli.Words = None) -> cli.Parsed:
     parser = cli.Parser('bins', __doc__)
     parser.add_argument(
         '--output', required=True, help='the folder to write, such as runs/a/offline/bins'
@@ -216,7 +215,7 @@ def _check_space(output: pathlib.Path, description: Dict[str, Any], total: int) 
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     reference, output = Reference(cli.load(cfg), cfg), pathlib.Path(args.output)
     folder = reference.folder()

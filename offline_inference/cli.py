@@ -13,6 +13,8 @@ from common.configuration.fields import warn_without_effect
 from common.errors import UserError
 from common.task import Task
 
+Words = Optional[Sequence[str]]  # of a command line; None: this process's
+Parsed = Tuple[argparse.Namespace, Any]  # a command's own flags, the model's configuration
 PRECISIONS = ('f32', 'bf16')  # of OpenVINO
 
 
@@ -43,7 +45,7 @@ class Parser(errors.Parser):
             '--atc_precision_mode', help="instead of the model's own (ATC's default is force_fp16)"
         )
 
-    def parse_model(self, argv: Optional[Sequence[str]]) -> Tuple[argparse.Namespace, Any]:
+    def parse_model(self, argv: Words) -> Parsed:
         """Returns the command's own flags, with `has_data`: --data_path is given; and the model's
         configuration.
 

@@ -8,15 +8,14 @@ evaluation's. With --data_path the proof runs on the first records of the evalua
 random images.
 """
 
-import argparse
 import pathlib
-from typing import Any, Iterable, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, NamedTuple, Optional, Tuple
 
 from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+def _parse(argv: cli.Words = None) -> cli.Parsed:
     parser = cli.Parser('freeze', __doc__)
     parser.add_argument(
         '--output', required=True, help='the file to write, such as runs/a/wideresnet.pb'
@@ -163,7 +162,7 @@ def constant_graph(reference: Reference, input_dtype: str) -> tf.GraphDef:
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     reference = Reference.restored(cli.load(cfg), cfg)
     folder = reference.folder() if args.has_data else None

@@ -15,13 +15,13 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
 
 from common.errors import Parser, UserError, at_least, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def _parse(argv: cli.Words = None) -> argparse.Namespace:
     parser = Parser(prog='python -m offline_inference.msame', description=__doc__)
     parser.add_argument('--om', required=True, help='the model')
     parser.add_argument(
@@ -234,7 +234,7 @@ def _explain(text: str) -> str:
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args = _parse(argv)
     om, output = pathlib.Path(args.om), pathlib.Path(args.output)
     found = run(args.tool, om, Bins.open(pathlib.Path(args.bins)), output, args.device_id)

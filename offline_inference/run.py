@@ -14,7 +14,7 @@ import argparse
 import os
 import pathlib
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List
 
 from common.errors import UserError, at_least, entry_point
 from offline_inference import cli
@@ -30,7 +30,7 @@ _FOR = {  # flags that are not for every backend
 }
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+def _parse(argv: cli.Words = None) -> cli.Parsed:
     parser = cli.Parser('run', __doc__)
     parser.add_argument(
         '--output',
@@ -175,7 +175,7 @@ def table(result: Dict[str, Any]) -> str:
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     task = cli.load(cfg)
     ENGINES[args.backend].check(Reference(task, cfg), args)

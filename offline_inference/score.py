@@ -6,17 +6,16 @@ RESULTS is what offline_inference.msame wrote, or a folder that msame or ais_ben
 wrote for BINS/batches.
 """
 
-import argparse
 import json
 import pathlib
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+def _parse(argv: cli.Words = None) -> cli.Parsed:
     parser = cli.Parser('score', __doc__)
     parser.add_argument(
         '--bins', required=True, help='the folder that offline_inference.bins wrote'
@@ -147,7 +146,7 @@ def published_line(images: int, figures: Dict[str, Any]) -> str:
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     reference, batches = Reference(cli.load(cfg), cfg), Bins.open(pathlib.Path(args.bins))
     manifest.require_same('--bins ' + args.bins, batches.description, {'model': reference.name})

@@ -4,16 +4,15 @@ python -m offline_inference.to_onnx --model wideresnet --config C --frozen F.pb 
 """
 
 # Not called onnx.py, which would hide the package of that name.
-import argparse
 import logging
 import pathlib
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional
 
 from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
+def _parse(argv: cli.Words = None) -> cli.Parsed:
     parser = cli.Parser('to_onnx', __doc__)
     parser.add_argument(
         '--frozen', required=True, help='the .pb file that offline_inference.freeze wrote'
@@ -111,7 +110,7 @@ def engine(
 
 
 @entry_point
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     reference = Reference(cli.load(cfg), cfg)
     frozen, output = pathlib.Path(args.frozen), pathlib.Path(args.output)
