@@ -14,7 +14,6 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from common.data import records
 from common.files import checksum, parse_json, write_json
 from offline_inference import atc, bins, manifest, msame
 from offline_inference.agreement import Agreement
@@ -33,16 +32,15 @@ class Chunks:
     def __init__(
         self,
         reference: Reference,
-        folder: records.Folder,
         tool: str,
         conversion: atc.Conversion,
         work: pathlib.Path,
         device_id: int = 0,
     ):
-        self._reference, self._folder, self._tool, self._work = reference, folder, tool, work
+        self._reference, self._tool, self._work = reference, tool, work
         self._om, self._device_id = conversion.output, device_id
         self._description = dict(
-            bins.describe(reference, folder, 'uint8' if conversion.aipp else 'float32'),
+            bins.describe(reference, 'uint8' if conversion.aipp else 'float32'),
             checkpoint=reference.checksum,
         )
         self._batches: Iterator[Batch] = iter(())
@@ -53,7 +51,7 @@ class Chunks:
 
         chunk: batches on the disk at a time; None: what CHUNK_BYTES hold.
         """
-        total = bins.count(self._reference, self._folder)
+        total = bins.count(self._reference)
         each = bins.batch_bytes(self._description)
         size = chunk or max(1, min(total, int(CHUNK_BYTES // each)))
         if size < total:
@@ -100,7 +98,7 @@ class Chunks:
     def _take(self, start: int, count: int) -> Iterator[Batch]:
         """Returns batches with the checkpoint's logits, whose network is restarted after a gap."""
         if self._position != start:
-            self._batches = self._reference.batches(self._folder, start)
+            self._batches = self._reference.batches(start)
         self._position = start + count
         return itertools.islice(self._batches, count)
 

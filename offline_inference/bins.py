@@ -37,7 +37,6 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from common.data import records
 from common.files import atomic
 from offline_inference import manifest
 from offline_inference.reference import Batch, Reference
@@ -45,17 +44,17 @@ from offline_inference.reference import Batch, Reference
 RESERVE = 1e8  # bytes that stay free on the disk
 
 
-def describe(reference: Reference, folder: records.Folder, input_dtype: str) -> Dict[str, Any]:
+def describe(reference: Reference, input_dtype: str) -> Dict[str, Any]:
     """Returns what the content of the files and their size depend on."""
     with tf.Graph().as_default():
-        dataset = reference.dataset(folder)
+        dataset = reference.dataset()
         types, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
     return manifest.plain(
         dict(
             model=reference.name,
-            records=str(folder.path.resolve()),
-            images=folder.count,
-            content=folder.content(),
+            records=str(reference.split.path.resolve()),
+            images=reference.split.count,
+            content=reference.split.content(),
             normalization=reference.normalization,
             input_shape=reference.input_shape,
             input_dtype=input_dtype,
@@ -65,9 +64,9 @@ def describe(reference: Reference, folder: records.Folder, input_dtype: str) -> 
     )
 
 
-def count(reference: Reference, folder: records.Folder) -> int:
+def count(reference: Reference) -> int:
     """Returns the number of batches of the split."""
-    return -(-folder.count // reference.cfg.batch_size)
+    return -(-reference.split.count // reference.cfg.batch_size)
 
 
 def batch_bytes(description: Dict[str, Any]) -> int:
@@ -218,15 +217,15 @@ def _check_space(output: pathlib.Path, description: Dict[str, Any], total: int) 
 def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     reference, output = Reference(cli.load(cfg), cfg), pathlib.Path(args.output)
-    folder = reference.folder()
-    description = describe(reference, folder, args.input_dtype)
-    total = count(reference, folder)
+    description = describe(reference, args.input_dtype)
+    total = count(reference)
     if existing(output, description):
         print('%s: already complete' % output)
         return
     print(size_text(description, total))
-    write(output, description, reference.batches(folder), total)
-    print('%s: %d images in %d batches of %d' % (output, folder.count, total, cfg.batch_size))
+    write(output, description, reference.batches(), total)
+    images = reference.split.count
+    print('%s: %d images in %d batches of %d' % (output, images, total, cfg.batch_size))
 
 
 if __name__ == '__main__':

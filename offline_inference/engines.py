@@ -14,7 +14,6 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 import tqdm
 
 from common.ascend import npu_smi
-from common.data import records
 from offline_inference import aipp, ascend, atc, msame, openvino_engine, pb, to_onnx
 from offline_inference.reference import Infer, Reference
 from offline_inference.score import Scored, score_batch
@@ -46,15 +45,10 @@ class InProcess(NamedTuple):
         self.software(args)
 
     def run(
-        self,
-        reference: Reference,
-        folder: records.Folder,
-        frozen: pathlib.Path,
-        kind: str,
-        args: argparse.Namespace,
+        self, reference: Reference, frozen: pathlib.Path, kind: str, args: argparse.Namespace
     ) -> Outcome:
         infer, files = self.load(reference, frozen, args)
-        scored, milliseconds = compare(reference, folder, infer, args.input_dtype)
+        scored, milliseconds = compare(reference, infer, args.input_dtype)
         least_equal = LEAST_EQUAL_HALF if args.precision == 'bf16' else LEAST_EQUAL
         return Outcome(scored, milliseconds, files, self.software(args), least_equal)
 
@@ -73,12 +67,7 @@ class OnDevice(NamedTuple):
         args.soc_version = args.soc_version or npu_smi.soc_version()
 
     def run(
-        self,
-        reference: Reference,
-        folder: records.Folder,
-        frozen: pathlib.Path,
-        kind: str,
-        args: argparse.Namespace,
+        self, reference: Reference, frozen: pathlib.Path, kind: str, args: argparse.Namespace
     ) -> Outcome:
         conversion = atc.plan(
             reference,
@@ -91,7 +80,7 @@ class OnDevice(NamedTuple):
         print(atc.shell(conversion.command()), flush=True)  # which takes minutes
         print(atc.convert(conversion))
         work = frozen.with_name(self.tool + kind)
-        chunks = ascend.Chunks(reference, folder, self.tool, conversion, work, args.device_id)
+        chunks = ascend.Chunks(reference, self.tool, conversion, work, args.device_id)
         return Outcome(
             *chunks.run(args.chunk),
             files=[frozen, conversion.output],
@@ -101,23 +90,21 @@ class OnDevice(NamedTuple):
         )
 
 
-def compare(
-    reference: Reference, folder: records.Folder, infer: Infer, input_dtype: str
-) -> Tuple[Scored, List[float]]:
+def compare(reference: Reference, infer: Infer, input_dtype: str) -> Tuple[Scored, List[float]]:
     """Runs every record through the checkpoint's own network and through `infer`, and scores both.
 
     Returns the sums and the ms that infer() took for each batch.
     """
     scored, milliseconds = Scored(), []
     with tqdm.tqdm(
-        total=folder.count,
+        total=reference.split.count,
         desc='offline inference',
         unit=' images',
         disable=None,
         leave=False,
         dynamic_ncols=True,
     ) as bar:
-        for batch in reference.batches(folder):
+        for batch in reference.batches():
             images = batch.input(input_dtype)
             if not milliseconds:
                 infer(images)  # the first call allocates and compiles

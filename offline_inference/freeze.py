@@ -32,7 +32,6 @@ if __name__ == '__main__':
 import numpy as np
 import tensorflow as tf
 
-from common.data import records
 from common.files import atomic
 from common.metrics import scores
 from offline_inference import float64, manifest, pb
@@ -45,22 +44,20 @@ PROOF_PIXELS = 1 << 22  # of large images fewer: 2 of 1024x2048, which take a mi
 
 
 def freeze(
-    reference: Reference,
-    output: pathlib.Path,
-    folder: Optional[records.Folder] = None,
-    input_dtype: str = 'float32',
+    reference: Reference, output: pathlib.Path, input_dtype: str = 'float32', real: bool = False
 ) -> str:
     """Writes the frozen graph for one batch size; returns a summary to print. UserError, and
     nothing is written, if it does not compute what the checkpoint does.
 
     Its only input is `inputx`, [N,H,W,C]: float32, normalised, or uint8, which the graph
     normalises. Its only output is the logits. Weights are averaged ones where the checkpoint has
-    them. folder: records for the proof; None: random images.
+    them. real: the proof takes records, else random images.
     """
+    source = 'images of %s' % reference.split.path if real else 'random images'
     with atomic(output) as temporary:
         graph_def = constant_graph(reference, input_dtype)
         temporary.write_bytes(graph_def.SerializeToString())
-        proof = prove(reference, temporary, folder, input_dtype)
+        proof = prove(reference, temporary, input_dtype, real)
     manifest.record(output, **reference.description(input_dtype))
     return '%s\n%s: %d nodes, %.2f MB; %s on %d %s' % (
         reference.plan.report,
@@ -69,7 +66,7 @@ def freeze(
         output.stat().st_size / 1e6,
         proof,
         proof.images,
-        'images of %s' % folder.path if folder else 'random images',
+        source,
     )
 
 
@@ -89,19 +86,17 @@ class Proof(NamedTuple):
 
 
 def prove(
-    reference: Reference,
-    frozen: pathlib.Path,
-    folder: Optional[records.Folder] = None,
-    input_dtype: str = 'float32',
+    reference: Reference, frozen: pathlib.Path, input_dtype: str = 'float32', real: bool = False
 ) -> Proof:
     """Runs a frozen graph beside the checkpoint's own network; in float64 if in float32 their
     logits differ by more than TOLERANCE. UserError if they do so in float64 too, or are not finite.
     """
+    place = ' of %s' % reference.split.path if real else ''
     size, height, width, _ = reference.input_shape
     count = min(PROOF_IMAGES, max(1, PROOF_PIXELS // (height * width)))
-    batches = list(reference.batches(folder, count=-(-count // size)))
+    batches = list(reference.batches(count=-(-count // size), real=real))
     for number, logits in enumerate(row for batch in batches for row in batch.logits):
-        image = 'record %d of %s' % (number, folder.path) if folder else 'random image %d' % number
+        image = '%s %d%s' % ('record' if real else 'random image', number, place)
         scores.require_finite(np.isfinite(logits).all(), image)
     infer = pb.engine(frozen, reference, input_dtype)
     difference = _difference((b, b.logits, infer(b.input(input_dtype))) for b in batches)
@@ -165,8 +160,7 @@ def constant_graph(reference: Reference, input_dtype: str) -> tf.GraphDef:
 def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
     reference = Reference.restored(cli.load(cfg), cfg)
-    folder = reference.folder() if args.has_data else None
-    print(freeze(reference, pathlib.Path(args.output), folder, args.input_dtype))
+    print(freeze(reference, pathlib.Path(args.output), args.input_dtype, real=args.has_data))
 
 
 if __name__ == '__main__':

@@ -46,6 +46,7 @@ class Reference:
 
     def __init__(self, task: Task, cfg: Config, plan: Optional[RestorePlan] = None):
         self.task, self.cfg, self.plan = task, cfg, plan
+        self._split: Optional[records.Folder] = None
         self.name, self.output_name = task.name, task.offline.output_name
         self.input_shape = [cfg.batch_size] + list(cfg.input_shape)
         self.normalization = task.offline.normalization(cfg)
@@ -73,13 +74,16 @@ class Reference:
             input_dtype=input_dtype,
         )
 
-    def folder(self) -> records.Folder:
-        """Opens the evaluation split."""
-        return pipeline.open_split(self.task, self.cfg, self.task.eval_split)
+    @property
+    def split(self) -> records.Folder:
+        """The evaluation split, opened at its first use."""
+        if self._split is None:
+            self._split = pipeline.open_split(self.task, self.cfg, self.task.eval_split)
+        return self._split
 
-    def dataset(self, folder: records.Folder) -> tf.data.Dataset:
+    def dataset(self) -> tf.data.Dataset:
         """The split in order, in full batches."""
-        return pipeline.dataset(self.task, folder, self.cfg, self.cfg.batch_size, False)
+        return pipeline.dataset(self.task, self.split, self.cfg, self.cfg.batch_size, False)
 
     def normalize(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 -> float32, in the graph."""
@@ -115,14 +119,12 @@ class Reference:
         tf.train.Saver(names).restore(session, self.plan.checkpoint.path)
         return session
 
-    def batches(
-        self, folder: Optional[records.Folder], first: int = 0, count: int = -1
-    ) -> Iterator[Batch]:
-        """Runs `count` batches (-1: all) from batch `first` on through the network as evaluation
-        builds it. folder: None takes random images. Without a checkpoint there are no logits.
+    def batches(self, first: int = 0, count: int = -1, real: bool = True) -> Iterator[Batch]:
+        """Runs `count` batches (-1: all) of the split from batch `first` on, or of random images,
+        through the network as evaluation builds it. Without a checkpoint there are no logits.
         """
         with tf.Graph().as_default():
-            dataset = self.dataset(folder) if folder else _noise(self.input_shape)
+            dataset = self.dataset() if real else _noise(self.input_shape)
             iterator = tf.data.make_initializable_iterator(dataset.skip(first).take(count))
             features = iterator.get_next()
             images = self.normalize(features['image'])

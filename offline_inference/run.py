@@ -65,7 +65,6 @@ if __name__ == '__main__':
     entry_point(_parse)()  # before the imports below, which take seconds
 
 from common import host
-from common.data import records
 from common.files import parse_json, write_json
 from common.metrics import scores
 from offline_inference import freeze, manifest
@@ -78,11 +77,11 @@ def run(reference: Reference, args: argparse.Namespace) -> Dict[str, Any]:
     """Checkpoint -> frozen graph -> engine -> comparison -> offline.json; returns the backend's
     entry in that file.
     """
-    output, folder = pathlib.Path(args.output), reference.folder()
+    output = pathlib.Path(args.output)
     kind = '_uint8' if args.input_dtype == 'uint8' else ''
     frozen_dtype = 'float32' if args.backend in ON_DEVICE else args.input_dtype
-    frozen = _frozen(reference, output, folder, frozen_dtype)
-    outcome = ENGINES[args.backend].run(reference, folder, frozen, kind, args)
+    frozen = _frozen(reference, output, frozen_dtype)
+    outcome = ENGINES[args.backend].run(reference, frozen, kind, args)
     result = dict(
         backend=args.backend + kind + ('_bf16' if args.precision == 'bf16' else ''),
         **_figures(reference, outcome.scored, outcome.milliseconds),
@@ -96,9 +95,7 @@ def run(reference: Reference, args: argparse.Namespace) -> Dict[str, Any]:
     return result
 
 
-def _frozen(
-    reference: Reference, output: pathlib.Path, folder: records.Folder, input_dtype: str
-) -> pathlib.Path:
+def _frozen(reference: Reference, output: pathlib.Path, input_dtype: str) -> pathlib.Path:
     """The frozen graph of the checkpoint, made unless an earlier run made the same."""
     path = output / (reference.name + ('_uint8' if input_dtype == 'uint8' else '') + '.pb')
     if manifest.is_current(path, **reference.description(input_dtype)):
@@ -107,7 +104,7 @@ def _frozen(
             % (reference.plan.report, path)
         )
     else:
-        print(freeze.freeze(reference, path, folder, input_dtype))
+        print(freeze.freeze(reference, path, input_dtype, real=True))
     return path
 
 

@@ -155,12 +155,12 @@ def test_proof_notices_a_single_wrong_value(
             ' .*allowed is 0.0001'
         ),
     ):
-        freeze.prove(of, tmp_path / 'wrong.pb', of.folder() if real else None)
+        freeze.prove(of, tmp_path / 'wrong.pb', real=real)
 
 
 def test_proof_takes_the_right_graph(known, frozen, reference):
     of = reference(model_path=known('port').prefix, **known('port').config)
-    proof = freeze.prove(of, frozen('port'), of.folder())
+    proof = freeze.prove(of, frozen('port'), real=True)
     assert 0 <= proof.difference < 1e-5 and proof.images == 16 and proof.exact_difference is None
 
 
@@ -262,7 +262,7 @@ def test_proof_takes_fewer_images_if_they_are_large(known, frozen, reference, mo
     of = reference(model_path=known('port').prefix, **known('port').config)
     for pixels, images in ((9 * 32 * 32, 12), (1, 4)):  # whole batches of 4
         monkeypatch.setattr(freeze, 'PROOF_PIXELS', pixels)
-        assert freeze.prove(of, frozen('port'), of.folder()).images == images
+        assert freeze.prove(of, frozen('port'), real=True).images == images
 
 
 def test_output_that_is_a_folder_is_left_alone(known, recipe, tmp_path, fails):

@@ -16,9 +16,8 @@ from offline_inference import atc, bins, freeze, manifest, msame, score
 
 
 def write_bins(of, place, dtype='float32'):
-    records = of.folder()
-    description = bins.describe(of, records, dtype)
-    return bins.write(place, description, of.batches(records), bins.count(of, records))
+    description = bins.describe(of, dtype)
+    return bins.write(place, description, of.batches(), bins.count(of))
 
 
 @pytest.fixture(scope='module')

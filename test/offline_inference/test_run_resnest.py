@@ -305,13 +305,9 @@ def test_ports_network_is_given_bgr_by_the_host(port, tmp_path, sim, monkeypatch
         of, tmp_path / 'float32.pb', tmp_path / 'resnest.om', 'Ascend310', 'uint8'
     )
     atc.convert(conversion)
-    records = of.folder()
     monkeypatch.setattr(of, 'logits_shape', lambda: [1, HEIGHT, WIDTH, 19])  # which takes seconds
     batches = bins.write(
-        tmp_path / 'bins',
-        bins.describe(of, records, 'uint8'),
-        Reference(task, cfg).batches(records),
-        COUNT,
+        tmp_path / 'bins', bins.describe(of, 'uint8'), Reference(task, cfg).batches(), COUNT
     )
     files = msame.run('msame', tmp_path / 'resnest.om', batches, tmp_path / 'results').files
     logits = np.concatenate([score.read_logits(path, [1, HEIGHT, WIDTH, 19]) for path in files])
