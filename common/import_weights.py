@@ -8,7 +8,6 @@ names in it mean.
 """
 
 import argparse
-import collections
 import importlib
 from typing import Dict, List, Optional
 
@@ -39,10 +38,8 @@ from common.checkpoints import checkpoint
 
 
 def table(variables: Dict[str, np.ndarray]) -> str:
-    """Returns tensors and parameters by top-level scope; batch norm's statistics are not
-    parameters.
-    """
-    rows: Dict[str, List[int]] = collections.OrderedDict()
+    """Returns tensors and parameters by scope; batch norm's statistics are not parameters."""
+    rows: Dict[str, List[int]] = {}
     for name, value in variables.items():
         row = rows.setdefault(name.split('/')[0], [0, 0])
         row[0] += 1

@@ -199,11 +199,8 @@ def convert(conversion: Conversion) -> str:
             'atc says "%s", but %s does not exist; see %s' % (SUCCESS, conversion.output, log)
         )
     manifest.record(conversion.output, **sources)
-    return '%s: %.2f MB, for %s' % (
-        conversion.output,
-        conversion.output.stat().st_size / 1e6,
-        conversion.soc_version,
-    )
+    size = conversion.output.stat().st_size / 1e6
+    return '%s: %.2f MB, for %s' % (conversion.output, size, conversion.soc_version)
 
 
 def _error(code: str, text: str) -> UserError:
