@@ -82,8 +82,8 @@ def _arrays(example: Dict, num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
     height, width, channels = shape
     if min(height, width) < 1 or channels != 3:
         raise ValueError(
-            'it has height %d, width %d and %d channels (0: none given), not 3 channels; give'
-            ' Cityscapes records' % shape
+            'it has height %d, width %d and %d channels (0: none given), an image has 3 channels;'
+            ' give Cityscapes records' % shape
         )
     for key, size in (('image', height * width * 3), ('label', height * width)):
         found = len(example[key] or b'')

@@ -256,7 +256,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
             prepare(flags, temporary)
     elif not flags.source.is_dir():
         raise UserError(
-            '--source %s: no such folder; name the one of the archives or images, or: digits'
+            '--source %s: no such folder; name the folder of the archives or images, or: digits'
             % flags.source
         )
     else:

@@ -46,7 +46,7 @@ def write(
     function of a module; UserError: the item cannot be used. schema: feature -> {'kind': 'bytes'|
     'int64'|'float', 'dtype' and 'shape' of the content}. workers: processes, default one a core, 1:
     this one. metadata: more keys of dataset.json. restartable: what an error or a kill leaves is
-    kept for the next call with equal arguments. skip_corrupt: so many items may be left out.
+    kept for the next call with equal arguments. skip_corrupt: at most so many items are left out.
     """
     path = pathlib.Path(path)
     _check(path, len(items), shards)
