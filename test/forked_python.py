@@ -59,9 +59,10 @@ def server():
 
 
 def _read_at_start():
+    environment = dict({'TF_CPP_MIN_LOG_LEVEL': '3'}, **os.environ)  # as `common` sets it
     return {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environment.items()
         if name.startswith(READ_AT_START) and name not in ('PYTHONPATH', 'PYTHONUNBUFFERED')
     }
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -76,10 +77,16 @@ def test_flags_and_files_of_every_page_exist():
 
 @pytest.mark.slow
 def test_commands_of_the_readme_run_as_written(tmp_path):
-    """Pasted into a shell one after the other, in a copy of the tree; the training is shortened."""
+    """Pasted into a shell one after the other, in a copy of the tree; the training is shortened and
+    the network small.
+    """
     for path in ROOT.iterdir():
-        if path.name not in ('.git', 'runs', 'data'):
+        if path.name not in ('.git', 'runs', 'data', 'wideresnet_tf'):
             (tmp_path / path.name).symlink_to(path)
+    shutil.copytree(str(ROOT / 'wideresnet_tf'), str(tmp_path / 'wideresnet_tf'))
+    recipe = tmp_path / 'wideresnet_tf' / 'configs' / 'wrn16_2_digits.yaml'
+    small = recipe.read_text().replace('depth: 16', 'depth: 10')
+    recipe.write_text(small.replace('widen_factor: 2', 'widen_factor: 1'))
     lines = [line for line in commands('README.md') if not line.startswith('./')]
     assert lines[0] == '. .venv/bin/activate'
     lines = [re.sub('(--do_train True)$', r'\1 --steps 2', line) for line in lines]
@@ -94,4 +101,5 @@ def test_commands_of_the_readme_run_as_written(tmp_path):
         universal_newlines=True,
     )
     assert result.returncode == 0, result.stdout
+    assert 'ready    CPU (--device cpu)\n' in result.stdout  # the doctor
     assert 'ONNX' in result.stdout and (tmp_path / 'runs/digits/offline/offline.json').exists()

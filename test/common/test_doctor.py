@@ -307,16 +307,3 @@ def test_a_python_without_any_package_can_run_it():
     )
     assert answer.returncode == 1 and not answer.stderr
     assert 'not yet  CPU (--device cpu)  ->  tensorflow: want 1.15' in answer.stdout
-
-
-@pytest.mark.slow
-def test_this_machine():
-    answer = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'common.doctor'],
-        cwd=str(SIM.parent.parent),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    assert answer.returncode in (0, 1) and 'Traceback' not in answer.stderr
-    assert 'ready    CPU (--device cpu)\n' in answer.stdout

@@ -72,11 +72,11 @@ def random_weights(seed):
 # Against Keras
 
 
-def test_computes_what_keras_computes_at_every_size():
+def test_computes_what_keras_computes_at_other_sizes_too():
     random = np.random.RandomState(0)
     images = [
         random.uniform(-1, 1, shape).astype(np.float32)
-        for shape in ((1, 299, 299, 3), (2, 71, 71, 3), (1, 128, 96, 3))
+        for shape in ((1, 299, 299, 3), (2, 128, 96, 3))
     ]
     with tf.Graph().as_default(), tf.Session() as session:
         tf.keras.backend.set_session(session)

@@ -1,4 +1,4 @@
-"""--device npu with two and eight processes: the same training, and a rank that dies."""
+"""--device npu with two and four processes: the same training, and a rank that dies."""
 
 import os
 import re
@@ -12,17 +12,17 @@ pytestmark = [pytest.mark.slow]
 
 
 @pytest.mark.parametrize('marked', [pytest.param(None, marks=several)])
-def test_eight_devices_train_as_a_cpu_does(marked, launch, run, flags, weights, tmp_path):
+def test_four_devices_train_as_a_cpu_does(marked, launch, run, flags, weights, tmp_path):
     """Batch norm is frozen, as its statistics are those of a device's own images."""
     fields = dict(freeze_bn=True, steps=3)
     text = succeeds(
         launch(
             tmp_path / 'npu',
-            *flags('run', batch_size=2, precision='float32', **fields),
-            devices='0-7',
+            *flags('run', batch_size=4, precision='float32', **fields),
+            devices='0-3',
         )
     )
-    assert 'device=npu x 8  global batch 16' in text
+    assert 'device=npu x 4  global batch 16' in text
     run(*flags(tmp_path / 'cpu', '--device', 'cpu', batch_size=16, **fields))
     assert_same_training(weights, tmp_path / 'npu' / 'run', tmp_path / 'cpu', 3)
 

@@ -363,7 +363,7 @@ def spread(values, seed=1):
     }
 
 
-@pytest.mark.parametrize('variant', ['paper', 'port', 'mindspore'])
+@pytest.mark.parametrize('variant', ['paper', 'port'])
 def test_accumulated_micro_batches_are_one_batch(variant, configured):
     settings = dict(
         variant=variant,

@@ -23,7 +23,7 @@ def content(folder):
     }
 
 
-@pytest.mark.parametrize('state', [None, '', 'model_checkpoint_path: "model.ck'])
+@pytest.mark.parametrize('state', [None, 'model_checkpoint_path: "model.ck'])
 def test_without_tensorflows_state_file_a_run_resumes_all_the_same(run, flags, copy, state):
     (copy / 'checkpoint').unlink()
     if state is not None:
