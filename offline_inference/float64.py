@@ -1,6 +1,6 @@
 """The same inference graph computed in float64, where float32 rounding hides whether two agree."""
 
-from typing import Dict, Optional
+from typing import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -17,17 +17,14 @@ def checkpoint_network(reference: Reference) -> Infer:
         reference.network(tf.placeholder(tf.float32, reference.input_shape, pb.INPUT))
     names = reference.plan.names.items()
     values = {name: reference.plan.checkpoint.read(source) for name, source in names}
-    return _infer(reference, graph.as_graph_def(), values)
+    return frozen_graph(reference, graph.as_graph_def(), values)
 
 
-def frozen_graph(reference: Reference, graph_def: tf.GraphDef) -> Infer:
-    return _infer(reference, graph_def)
-
-
-def _infer(
-    reference: Reference, graph_def: tf.GraphDef, values: Optional[Dict[str, np.ndarray]] = None
+def frozen_graph(
+    reference: Reference, graph_def: tf.GraphDef, values: Mapping[str, np.ndarray] = {}
 ) -> Infer:
-    graph_def = convert(graph_def, reference.output_name, values or {})
+    """Returns infer of an inference graph; values: {name: value} of its variables."""
+    graph_def = convert(graph_def, reference.output_name, values)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name='')
         images, logits = (
@@ -37,7 +34,7 @@ def _infer(
     return session.make_callable(logits, [images])
 
 
-def convert(graph_def: tf.GraphDef, output: str, values: Dict[str, np.ndarray]) -> tf.GraphDef:
+def convert(graph_def: tf.GraphDef, output: str, values: Mapping[str, np.ndarray]) -> tf.GraphDef:
     """Returns an inference graph with float64 for float32, and `values` for variables."""
     constant = tf.GraphDef()
     for node in graph_def.node:

@@ -32,18 +32,16 @@ def read(folder: pathlib.Path) -> Dict[str, Any]:
     path = folder / NAME
     try:
         content = parse_json(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError('it is not of this program')
+        return content
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise UserError(
-            '%s cannot be read (%s); delete it, and the files beside it are made again'
-            % (path, error)
+            '%s cannot be read (%s); delete it, and the files beside it are made again, or give'
+            ' another folder' % (path, error)
         )
-    if not isinstance(content, dict):
-        raise UserError(
-            '%s is not a manifest of this program; delete it, or give another folder' % path
-        )
-    return content
 
 
 # ---- folders -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from common import devices
 from common.checkpoints.restore import RestorePlan, plan_restore
+from common.configuration.config import LOCAL
 from common.configuration.settings import Config
 from common.data import pipeline, records
 from common.files import checksum
@@ -17,11 +18,7 @@ from offline_inference import manifest
 
 # infer: images of a batch [N,H,W,C], normalised float32 or uint8 -> logits [N,...,classes].
 Infer = Callable[[np.ndarray], np.ndarray]
-# Where files lie, and how many records are taken, do not change what is computed.
-_WITHOUT_EFFECT = (
-    *('data_path', 'data_url', 'train_url', 'output_path', 'model_path'),
-    *('image_num', 'do_train', 'device'),
-)
+_WITHOUT_EFFECT = (*LOCAL, 'image_num', 'device')  # on what a graph computes
 
 
 class Batch(NamedTuple):

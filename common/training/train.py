@@ -208,7 +208,8 @@ def _model_fn(run: Run, start: int) -> Callable:
 
 def _evaluate(run: Run, step: int) -> Dict[str, Any]:
     """Evaluates the newest checkpoint, keeps a copy of the best and records the figures."""
-    newest = checkpoint.latest(run.cfg.output_path) if run.device.is_chief else None
+    path = run.cfg.output_path  # what is said if no checkpoint is there any more
+    newest = (checkpoint.latest(path) or path) if run.device.is_chief else None
     result = evaluate.evaluate(run.task, run.cfg, run.device, newest, run.eval_folder)
     run.logger.log('step %d: %s' % (step, run.task.metric.eval_line(run.task.name, result)))
     if run.device.is_chief:
@@ -258,7 +259,7 @@ def _finish(run: Run, step: int, began: float) -> None:
         if run.device.is_chief:
             evaluate.write(dict(result, checkpoint=os.path.abspath(final)), run.cfg.output_path)
     if run.device.is_chief:
-        newest = checkpoint.latest(run.cfg.output_path)
+        newest = checkpoint.latest(run.cfg.output_path) or run.cfg.output_path
         restore.export(restore.plan_restore(run.task, run.cfg, newest, training=True), final)
         run.logger.log('final checkpoint: %s (weights only)' % final)
     speed = run.meter.steps_per_second
