@@ -9,16 +9,20 @@ names in it mean.
 
 import argparse
 import importlib
+import pkgutil
 from typing import Dict, List, Optional
 
 from common import models
-from common.errors import Parser, UserError, entry_point, suggest
+from common.checkpoints import importers
+from common.errors import Parser, UserError, entry_point
 
 
 def _parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = Parser(prog='python -m common.import_weights', description=__doc__.split('\n')[0][:-1])
     parser.add_argument('--model', required=True, help='model folder without its _tf')
-    parser.add_argument('--layout', required=True, help='where the weights come from: torch, keras')
+    layouts = [module.name for module in pkgutil.iter_modules(importers.__path__)]
+    help_text = 'where the weights come from: %s' % ', '.join(layouts)
+    parser.add_argument('--layout', required=True, choices=layouts, help=help_text)
     parser.add_argument('--weights', required=True, help='file to read')
     parser.add_argument(
         '--output', required=True, help='checkpoint prefix to write, e.g. imported/wideresnet.ckpt'
@@ -59,8 +63,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     legal = sorted(name[len('from_') :] for name in dir(layouts) if name.startswith('from_'))
     if options.layout not in legal:
         raise UserError(
-            '--layout %s: %s can import %s%s'
-            % (options.layout, options.model, ', '.join(legal), suggest(options.layout, legal))
+            '--layout %s: %s can import %s' % (options.layout, options.model, ', '.join(legal))
         )
     checkpoint.require_prefix(options.output, options.model + '.ckpt')
     importer = importlib.import_module('common.checkpoints.importers.' + options.layout)

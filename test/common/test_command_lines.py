@@ -76,6 +76,10 @@ MISTAKES = [
         'common.import_weights --model x --layout torch --weights x --output x',
         '--model x is unknown',
     ),
+    (
+        'common.import_weights --model resnest --layout kears --weights x --output x',
+        "--layout: kears is not legal; legal: keras, torch; did you mean 'keras'",
+    ),
     ('common.benchmark train', '--config is missing'),
     (
         'common.benchmark scaling --config wideresnet_tf/configs/wrn16_2_digits.yaml',
