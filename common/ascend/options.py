@@ -44,14 +44,14 @@ class NPUOptions:
 
     precision_mode: Optional[PrecisionMode] = option(
         None,
-        'npu: overrides --precision; mixed is allow_mix_precision, float32 allow_fp32_to_fp16',
+        'overrides --precision; mixed is allow_mix_precision, float32 allow_fp32_to_fp16',
         group='Ascend NPU',
     )
     precision_mode_v2: Optional[PrecisionModeV2] = option(
-        None, 'npu: for adapters from r1.13.0; never together with --precision_mode'
+        None, 'for adapters from r1.13.0; never together with --precision_mode'
     )
     modify_mixlist: Optional[str] = option(
-        None, 'npu: JSON file that moves operators between the lists of mixed precision'
+        None, 'JSON file that moves operators between the lists of mixed precision'
     )
     op_select_implmode: Optional[
         Literal[
@@ -60,50 +60,45 @@ class NPUOptions:
             'high_precision_for_all',
             'high_performance_for_all',
         ]
-    ] = option(None, 'npu: implementation of operators that have two')
+    ] = option(None, 'implementation of operators that have two')
     iterations_per_loop: Optional[PositiveInt] = option(
-        None, 'npu: steps per call of the device; None: the largest that the intervals admit'
+        None, 'steps per call of the device; None: the largest that the intervals admit'
     )
     enable_data_pre_proc: bool = option(
-        True, 'npu: data reach the device through its queue; loops need it'
+        True, 'data reach the device through its queue; loops need it'
     )
-    hcom_parallel: bool = option(True, 'npu: allreduce beside the backward pass')
+    hcom_parallel: bool = option(True, 'allreduce beside the backward pass')
     hccl_split: Optional[str] = option(
-        None,
-        "npu: gradient segments: 'auto', 'index 20,100,159' or 'size 60,20,20'; None: HCCL's own",
+        None, "gradient segments: 'auto', 'index 20,100,159' or 'size 60,20,20'; None: HCCL's own"
     )
-    graph_memory_max_size: Optional[PositiveInt] = option(None, 'npu: bytes for the graph')
-    variable_memory_max_size: Optional[PositiveInt] = option(None, 'npu: bytes for the variables')
+    graph_memory_max_size: Optional[PositiveInt] = option(None, 'bytes for the graph')
+    variable_memory_max_size: Optional[PositiveInt] = option(None, 'bytes for the variables')
     op_compiler_cache_mode: Literal['disable', 'enable', 'force'] = option(
         'enable',
-        'npu: enable keeps compiled operators, so that only the first start compiles for minutes',
+        'enable keeps compiled operators, so that only the first start compiles for minutes',
     )
     op_compiler_cache_dir: Optional[str] = option(
-        None, "npu: folder of that cache; None: CANN's, below the user's home"
+        None, "folder of that cache; None: CANN's, below the user's home"
     )
     aoe_mode: Optional[Literal['1', '2', '4', 'mdat']] = option(
-        None, 'npu: tuning: 1 subgraph, 2 operator, 4 gradient split'
+        None, 'tuning: 1 subgraph, 2 operator, 4 gradient split'
     )
     jit_compile: Optional[Literal['true', 'false', 'auto']] = option(
-        None, "npu: compile operators at run time, for shapes that change; None: the adapter's own"
+        None, "compile operators at run time, for shapes that change; None: the adapter's own"
     )
     enable_small_channel: bool = option(
-        False, 'npu: faster first convolution of images with few channels, for some networks'
+        False, 'faster first convolution of images with few channels, for some networks'
     )
-    fusion_switch_file: Optional[str] = option(None, 'npu: JSON file that switches fusions off')
+    fusion_switch_file: Optional[str] = option(None, 'JSON file that switches fusions off')
     op_precision_mode: Optional[str] = option(
-        None, 'npu: .ini file with high_precision or high_performance by operator'
+        None, '.ini file with high_precision or high_performance by operator'
     )
-    customize_dtypes: Optional[str] = option(
-        None, 'npu: .cfg file with the types of single operators'
-    )
-    deterministic: NonNegativeInt = option(0, 'npu: 1 makes operators deterministic, slower')
-    profiling: Optional[str] = option(None, 'npu: folder for a profile of the run')
-    over_dump: Optional[str] = option(
-        None, 'npu: folder for dumps of the first operators that overflow'
-    )
-    data_dump: Optional[str] = option(None, 'npu: folder for dumps of operator outputs')
-    dump_step: Optional[str] = option(None, "npu: steps to dump, such as '0|5|10-20'; None: all")
+    customize_dtypes: Optional[str] = option(None, '.cfg file with the types of single operators')
+    deterministic: NonNegativeInt = option(0, '1 makes operators deterministic, slower')
+    profiling: Optional[str] = option(None, 'folder for a profile of the run')
+    over_dump: Optional[str] = option(None, 'folder for dumps of the first operators that overflow')
+    data_dump: Optional[str] = option(None, 'folder for dumps of operator outputs')
+    dump_step: Optional[str] = option(None, "steps to dump, such as '0|5|10-20'; None: all")
 
     def ignored_on(self, device: str) -> List[str]:
         """Returns a sentence that names the options which are set here and `device` ignores."""
