@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 import subprocess
 import time
@@ -49,8 +50,10 @@ def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, An
         return args, None
     if not args.config:
         raise UserError('--config is missing; name a recipe, e.g. wideresnet_tf/configs/...yaml')
-    if args.what == 'scaling' and args.images_per_second is None:
-        raise UserError('scaling needs --images_per_second N, the throughput of one device')
+    if args.what == 'scaling' and not 0 < args.images_per_second < math.inf:
+        raise UserError(
+            'scaling needs --images_per_second N, a number above 0: the throughput of one device'
+        )
     model = config.read_yaml(args.config).get('model')
     if not model:
         raise UserError(

@@ -191,7 +191,7 @@ def test_scaling_of_a_recipe(command, capsys):
     assert '|       16 |' in text or '| 16 ' in text
     for flags, message in [
         ((), 'scaling needs --images_per_second'),
-        (('--images_per_second', 'nan'), '--images_per_second: found nan, give a number above 0'),
+        (('--images_per_second', 'nan'), 'scaling needs --images_per_second N, a number above'),
         (('--images_per_second', 5, '--devices', '12'), '--devices: found 12, give numbers up'),
     ]:
         with pytest.raises(SystemExit):
