@@ -469,68 +469,54 @@ def test_recipe_says_what_it_is(path):
 
 # Two processes
 
-several = [
-    pytest.mark.processes,
-    pytest.mark.slow,
-    pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed'),
-]
 
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec('horovod'), reason='Horovod is not installed')
+def test_two_processes_train_and_evaluate_as_one(finished, data, small, start, tmp_path):
+    """On the stand-in for Ascend devices; test_sync_bn.py compares two ranks of a CPU."""
 
-@pytest.fixture(scope='module')
-def words(finished, data):
-    """words(recipe, output): three more steps from the same weights."""
-    return lambda recipe, output: [
-        '--config',
-        recipe,
-        '--data_path',
-        data,
-        '--output_path',
-        output,
-        '--do_train',
-        'True',
-        '--steps',
-        3,
-        '--learning_rate',
-        0.001,
-        '--model_path',
-        finished / 'resnest.ckpt',
-    ]
-
-
-@pytest.fixture(scope='module')
-def alone(words, small, tmp_path_factory):
-    """One process with batches of 4."""
-    folder = tmp_path_factory.mktemp('alone')
-    call(*words(small(), folder))
-    return folder
-
-
-@pytest.mark.parametrize(
-    'device', [pytest.param('cpu', marks=several), pytest.param('npu', marks=several)]
-)
-def test_two_processes_train_and_evaluate_as_one(alone, words, small, start, tmp_path, device):
-    more = []
-    if device == 'cpu':
-        launcher = [pathlib.Path(sys.executable).parent / 'horovodrun', '-np', '2', '--gloo']
-    else:
-        launcher = [
-            'env',
-            'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'),
-            'OMP_NUM_THREADS=1',
-            ROOT / 'test' / 'ascend_sim' / 'env.sh',
-            sys.executable,
-            '-m',
-            'hccl.launch',
-            '--devices',
-            '0-1',
-            '--log_dir',
-            tmp_path / 'logs',
-            '--',
+    def words(recipe, output):
+        """Three more steps from the same weights."""
+        return [
+            '--config',
+            recipe,
+            '--data_path',
+            data,
+            '--output_path',
+            output,
+            '--do_train',
+            'True',
+            '--steps',
+            3,
+            '--learning_rate',
+            0.001,
+            '--model_path',
+            finished / 'resnest.ckpt',
         ]
-        more = ['--device', 'npu', '--precision', 'float32']
+
+    alone = tmp_path / 'alone'
+    call(*words(small(), alone))
+    launcher = [
+        'env',
+        'ASCEND_SIM_DIR=%s' % (tmp_path / 'sim'),
+        'OMP_NUM_THREADS=1',
+        ROOT / 'test' / 'ascend_sim' / 'env.sh',
+        sys.executable,
+        '-m',
+        'hccl.launch',
+        '--devices',
+        '0-1',
+        '--log_dir',
+        tmp_path / 'logs',
+        '--',
+    ]
     process = start(
         *map(str, words(small(batch_size=2), tmp_path / 'run')),
-        *more,
+        '--device',
+        'npu',
+        '--precision',
+        'float32',
         cwd=tmp_path,
         launcher=launcher,
         script=RUN,
