@@ -34,19 +34,20 @@ class Child:
         self.pid = os.fork()
         if not self.pid:
             os.setsid()
-            status = 70
+            status = 0
             try:
                 for number in (1, 2):
                     os.dup2(os.open(str(self.error), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
                 os.environ['TMPDIR'] = str(scratch)
                 main([str(word) for word in flags])
-                status = 0
             except SystemExit as stop:
                 status = stop.code if isinstance(stop.code, int) else bool(stop.code)
+                os._exit(status)  # before what the signal found half made is freed
             except BaseException:
                 import traceback
 
                 traceback.print_exc()
+                status = 70
             finally:
                 os._exit(status)
 
@@ -160,7 +161,7 @@ def _rows(run):
     return [
         {key: value for key, value in row.items() if key not in TIMES + ('skipped_steps',)}
         for row in rows
-        if row['kind'] != 'run' and not row.get('superseded')
+        if 'step' in row and not row.get('superseded')
     ]
 
 

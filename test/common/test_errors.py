@@ -126,6 +126,24 @@ def test_a_crash_while_python_is_taken_down_changes_nothing(number):
     assert (done.returncode, done.stdout) == (128 + number, b'begun\n')
 
 
+@pytest.mark.parametrize('number, said', [(signal.SIGTERM, b''), (signal.SIGINT, b'interrupted\n')])
+def test_what_a_signal_finds_half_made_says_nothing(number, said):
+    code = (
+        'import os, time\n'
+        'from common.errors import entry_point\n'
+        'class Half:\n'
+        '    def __init__(self):\n'
+        '        os.kill(os.getpid(), %d)\n'
+        '        self.whole = 1\n'
+        '    def __del__(self): self.whole\n'
+        '@entry_point\n'
+        'def main(): Half()\n'
+        'main()\n' % number
+    )
+    done = subprocess.run([sys.executable, '-c', code], stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (128 + number, said)
+
+
 def test_sigterm_removes_what_is_half_done(tmp_path):
     code = (
         'import os, signal, sys\n'
