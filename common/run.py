@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import sys
 from typing import Any, Optional, Sequence
 
@@ -43,10 +44,17 @@ def _train(task: Task, cfg: Any, device: devices.Device) -> None:
     output = cfg.output_path or os.path.join('runs', task.name)
     cfg = dataclasses.replace(cfg, output_path=output)
     trained = train.train(task, cfg, device)
-    if device.is_chief and (trained or not os.path.exists(os.path.join(output, 'report.md'))):
+    if device.is_chief and (trained or not _has_report(output, task.final_checkpoint)):
         from common.reporting import report  # matplotlib: a second, which only the chief needs
 
         report.write(output)
+
+
+def _has_report(output: str, final_checkpoint: str) -> bool:
+    """Returns whether the report of a complete run was written after its final weights."""
+    report = pathlib.Path(output, 'report.md')
+    weights = pathlib.Path(output, final_checkpoint + '.index')
+    return report.exists() and report.stat().st_mtime >= weights.stat().st_mtime
 
 
 def _evaluate(task: Task, cfg: Any, device: devices.Device) -> None:

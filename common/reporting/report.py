@@ -42,8 +42,8 @@ def write(run_folder: Union[str, os.PathLike]) -> pathlib.Path:
         *_galleries(run),
     ]
     path = run.folder / 'report.md'
-    write_text(path, joined(parts) + '\n')
     write_page(path.with_suffix('.html'), joined(parts + [_classes(run)]))
+    write_text(path, joined(parts) + '\n')  # last: who finds it finds all of the report
     return path
 
 

@@ -55,6 +55,8 @@ def test_numbers_come_from_the_files(tmp_path):
     whole_run(tmp_path)
     path = report.write(tmp_path)
     assert path == tmp_path / 'report.md'
+    page = tmp_path / 'report.html'
+    assert page.stat().st_mtime_ns <= path.stat().st_mtime_ns
     text = path.read_text()
     measured = rows_of(section(text, 'Measured here'))
     assert measured[''] == ['top-1', 'top-5', 'loss', 'images', 'images/s']

@@ -1,6 +1,7 @@
 """A run's life: what a folder resumes from, what is refused, and that nothing of it is lost."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -112,9 +113,15 @@ def test_a_run_killed_after_its_final_checkpoint_still_ends(run, flags, copy):
 
 
 def test_a_report_that_a_kill_has_cost_is_written(run, flags, copy):
-    (copy / 'report.md').unlink()
+    """report.md is written last: there is none, or it is older than the final weights."""
+    report = copy / 'report.md'
+    report.unlink()
     run(*flags(copy), report=True)
-    assert (copy / 'report.md').exists()
+    whole = report.read_text()
+    report.write_text('of shorter training')
+    os.utime(str(report), (0, 0))
+    run(*flags(copy), report=True)
+    assert report.read_text() == whole
 
 
 def test_other_records_are_named_like_a_changed_key(run, flags, copy, data, tmp_path, capsys):
