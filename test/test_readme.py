@@ -37,6 +37,15 @@ def test_both_languages_have_the_same_commands_links_and_tables():
     assert flags[0] == flags[1]
 
 
+@pytest.mark.parametrize('name', ['README.md', 'README.zh-CN.md'])
+def test_speeds_beside_pytorch_are_those_of_the_performance_page(name):
+    measured = re.findall(r'([\d.]+) x pytorch', (ROOT / 'PERFORMANCE.md').read_text())
+    text = (ROOT / name).read_text()
+    line = text[text.index('./setup.sh --mkl') : text.rindex('(PERFORMANCE.md')]
+    told = re.findall(r'([\d.]+)\s*(?:times|倍)', line)
+    assert len(told) == 2 and set(told) <= {'%.2f' % float(ratio) for ratio in measured}
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     targets = re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text())

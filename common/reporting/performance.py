@@ -38,7 +38,9 @@ other programs shared them: images/s are too low then, and ratios less certain.
 - latency, throughput: inference of the exported model, one batch at a time on all cores, or as
   many batches at a time as there are cores. pb: the frozen graph in TensorFlow. onnx: ONNX Runtime.
   openvino: OpenVINO in float32 and in bfloat16.
-- limit: images/s of training at TensorFlow's peak of float32 matrix products."""
+- limit: images/s of training at TensorFlow's peak of float32 matrix products.
+- ranks: processes; each computes on cores / ranks threads. images/s are those of all ranks.
+- seconds_to_first_step: building the graph, starting the session, the first step."""
 
 
 def alternate(
