@@ -128,8 +128,9 @@ def test_five_steps_are_the_publications(name):
         assert set(found[key]) == set(stored[key])
         for variable, digest in stored[key].items() if tolerance else ():
             # The products with random vectors are as uncertain as the update is long.
-            # A float32 weight of 0.3 resolves 3e-8, in each of five steps.
-            limit = tolerance * digest[0] + 2e-7
+            # A float32 weight of 0.3 resolves 3e-8, in each of five steps, and the gradient of a
+            # bias before a batch norm is nothing but rounding.
+            limit = tolerance * digest[0] + 4e-7
             np.testing.assert_allclose(
                 found[key][variable], digest, rtol=0, atol=limit, err_msg=variable
             )

@@ -413,12 +413,15 @@ def test_average_is_not_rounded_on_the_way(tmp_path):
     assert Checkpoint(str(tmp_path / 'mean')).read('w')[0] == np.float32((2**24 + 3) / 4) != 2**22
 
 
-@pytest.mark.parametrize('last', [0, 4, -1])
-def test_average_of_more_than_there_are(last, run_folder, capsys):
+@pytest.mark.parametrize(
+    'last, said',
+    [(4, 'has 3 checkpoints'), (0, 'whole number, 1 or more'), (-1, 'whole number, 1 or more')],
+)
+def test_average_of_more_than_there_are(last, said, run_folder, capsys):
     with pytest.raises(SystemExit) as stop:
         command('average', run_folder[0], '--last', last, '--output', run_folder[0] / 'a.ckpt')
     assert stop.value.code == 2
-    assert 'has 3 checkpoints' in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert not list(run_folder[0].glob('a.ckpt*'))
 
 
