@@ -128,6 +128,7 @@ def page(folders: List[str]) -> str:
         try:
             result = json.loads(path.read_text())
             title = '## {recipe} {settings}, TensorFlow {host[tensorflow]}'.format(**result)
+            title += ', %d ranks' % result['ranks'] if result.get('ranks', 1) > 1 else ''
             parts += [title, _figures(result), _conditions(result)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
