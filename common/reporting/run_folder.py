@@ -18,7 +18,7 @@ FORMS = {
     str: ('kind', 'model', 'checkpoint', 'backend', 'device', 'hardware'),
     int: ('step', 'resumed_from', 'total_steps', 'steps_per_epoch', 'global_batch', 'parameters')
     + ('ranks', 'images', 'batch_size'),
-    dict: ('online', 'offline', 'latency_ms', 'size_bytes', 'software', 'iou'),
+    dict: ('online', 'offline', 'latency_ms', 'size_bytes', 'software', 'iou', 'start_seconds'),
     list: ('classes', 'warnings'),
 }
 FORM = {key: kind for kind, keys in FORMS.items() for key in keys}

@@ -72,7 +72,7 @@ def log_first_step(logger: MetricsLogger, parameters: int, seconds: Dict[str, fl
         '%.2f M parameters; first step after %.1f s (%s)'
         % (parameters / 1e6, sum(seconds.values()), parts)
     )
-    logger.record('start', parameters=parameters, seconds=seconds)
+    logger.record('start', parameters=parameters, start_seconds=seconds)
 
 
 class Progress(tf.train.SessionRunHook):

@@ -118,6 +118,7 @@ def test_a_report_that_a_kill_has_cost_is_written(run, flags, copy):
     report.unlink()
     run(*flags(copy), report=True)
     whole = report.read_text()
+    assert '**Note.**' not in whole
     report.write_text('of shorter training')
     os.utime(str(report), (0, 0))
     run(*flags(copy), report=True)

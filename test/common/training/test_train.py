@@ -133,8 +133,8 @@ def test_parameters_are_those_of_the_network(finished):
     norms = 2 * (16 + 16 + 16 + 32 + 32 + 64 + 64)
     start = lines(finished, 'start')
     assert [row['parameters'] for row in start] == [convs + norms + 64 * 4 + 4]
-    assert list(start[0]['seconds']) == ['imports', 'checks', 'graph', 'session', 'step']
-    assert all(seconds >= 0 for seconds in start[0]['seconds'].values())
+    assert list(start[0]['start_seconds']) == ['imports', 'checks', 'graph', 'session', 'step']
+    assert all(seconds >= 0 for seconds in start[0]['start_seconds'].values())
 
 
 def test_logged_rate_is_the_rate_of_that_step(finished):
