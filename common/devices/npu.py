@@ -28,7 +28,7 @@ from common.devices.npu_session import (
     session_config,
     supported,
 )
-from common.errors import UserError
+from common.errors import UserError, warn
 
 
 class _Broadcast(tf.train.SessionRunHook):
@@ -102,8 +102,7 @@ class NPU(Device):
             if cfg.enable_data_pre_proc:
                 named = ', '.join('%s (%d)' % item for item in intervals.items())
                 reason = named + ' have no common divisor'
-            text = 'warning: 1 step per call of the device: %s; more would be faster\n'
-            sys.stderr.write(text % reason)
+            warn('1 step per call of the device: %s; more would be faster' % reason)
         return loop
 
     def estimator(self, model_fn, cfg, model_dir, save_steps=None, steps_per_loop=1):

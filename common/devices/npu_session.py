@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from common import host
 from common.ascend import options as npu_options
-from common.errors import UserError
+from common.errors import UserError, warn
 
 # precision_mode_v2 -> precision_mode, for adapters before r1.13.0.
 OLD_MODES = {
@@ -80,7 +80,7 @@ def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
     arguments = _translated(arguments, known)
     missing = sorted(set(arguments) - set(known))
     if missing:
-        sys.stderr.write('warning: this adapter has no %s; left out\n' % ', '.join(missing))
+        warn('this adapter has no %s; left out' % ', '.join(missing))
     return {name: value for name, value in arguments.items() if name in known}
 
 
