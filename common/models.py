@@ -39,12 +39,7 @@ def find(name: str) -> Task:
 def configure(name: str, argv: Sequence[str]) -> Tuple[Task, Any]:
     """Returns a model's Task and the configuration that `argv` (flags, --config) describes."""
     task = find(name)
-    return task, parse(task, argv)
-
-
-def parse(task: Task, argv: Sequence[str]) -> Any:
-    """Returns the configuration of a task that `argv` describes."""
-    return config.parse(task.config, argv)
+    return task, config.parse(task.config, argv)
 
 
 def _contents(name: str, part: str) -> Dict[str, Any]:

@@ -192,12 +192,12 @@ def recipe(tmp_path_factory):
 @pytest.fixture(scope='session')
 def configured(recipe, data):
     """configured(field=value, ...): WideResNet's Task, and the tiny recipe with these changes."""
-    from common import models
+    from common.configuration import config
     from wideresnet_tf.task import TASK
 
     def make(**changes):
         changes.setdefault('data_path', str(data))
-        return TASK, models.parse(TASK, ['--config', str(recipe(**changes))])
+        return TASK, config.parse(TASK.config, ['--config', str(recipe(**changes))])
 
     return make
 

@@ -1,6 +1,5 @@
 """Where the images of ImageNet (ILSVRC2012) are: in the archives, read in place, or in folders."""
 
-import hashlib
 import pathlib
 import re
 import tarfile
@@ -127,18 +126,6 @@ def find(
         files = [File(str(file), 0, -1, file.name) for file in flat]
         return by_number(files, imagenet_labels.validation_synsets(val_labels)), True
     return class_folders(folder), False
-
-
-def hold_out(found: Split, share: float) -> Dict[str, Split]:
-    """Splits each class: val has the round(share x n) images whose names hash lowest (SHA-256)."""
-    splits: Dict[str, Split] = {'train': {}, 'val': {}}
-    for name, files in found.items():
-        ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
-        count = int(round(share * len(files)))
-        for split, part in (('val', ordered[:count]), ('train', ordered[count:])):
-            if part:
-                splits[split][name] = part
-    return splits
 
 
 def is_imagenet(found: Split) -> bool:

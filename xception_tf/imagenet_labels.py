@@ -7,7 +7,7 @@ import pathlib
 import re
 import tarfile
 import zlib
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 
@@ -101,12 +101,10 @@ def _read_meta(content: bytes, place: pathlib.Path) -> Tuple[Dict[int, str], Dic
         )
 
 
-def read_words(source: pathlib.Path, words: Optional[pathlib.Path]) -> Dict[str, str]:
-    """Returns {synset or folder: readable name} by --words or the source."""
-    if words and not words.is_file():
-        raise UserError('--words %s: no such file' % words)
-    found = _texts(words or source)
-    for name in [words.name] if words else WORDS:
+def read_words(source: pathlib.Path) -> Dict[str, str]:
+    """Returns {synset or folder: readable name} by the files in the source."""
+    found = _texts(source)
+    for name in WORDS:
         if name in found:
             lines = found[name].decode('utf-8', 'replace').splitlines()
             pairs = [line.split(None, 1) for line in lines]

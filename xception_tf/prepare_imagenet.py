@@ -7,8 +7,7 @@ DIR holds one of these; each split that is there is prepared:
   ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar     read in place, nothing is unpacked
   train/CLASS/*.jpg and val/CLASS/*.jpg                   ImageNet's n01440764/... or any other;
                                                           val/ may also be the flat, official one
-  CLASS/*.jpg                                             not split yet: --holdout SHARE or --split
-                                                          says where they go
+  CLASS/*.jpg                                             one split, which --split names
 `--source digits` takes scikit-learn's handwritten digits as 72x72 JPEGs and needs no download.
 
 The classes of the official validation images are in another file:
@@ -121,34 +120,29 @@ def gather(
     """Returns those of the splits that the source has: (images, whether it is ImageNet). UserError
     if none, unless the rest was prepared before, or if ImageNet is not complete.
     """
-    if flags.holdout:
-        parts = imagenet.hold_out(imagenet.class_folders(source), flags.holdout)
-        found = {split: (parts[split], False) for split in splits}
-    else:
-        labels = flags.val_labels or source
-        found = {split: imagenet.find(source, split, labels) for split in splits}
-        if not any(found.values()) and flags.split:
-            found = {flags.split: (imagenet.class_folders(source), False)}
-        if not any(found.values()):
-            what = '--source %s: holds neither %s nor %s' % (
-                source,
-                ' nor '.join(imagenet.ARCHIVES[split] for split in splits),
-                ' nor '.join(split + '/' for split in splits),
-            )
-            if len(splits) == 1 and not flags.split:  # the same command, a second time
-                warn(what)
-                return {}
-            raise UserError(
-                what + '; name the folder that does, or, if it holds a folder for each class, give'
-                ' --holdout SHARE (of the images for val) or --split'
-            )
+    labels = flags.val_labels or source
+    found = {split: imagenet.find(source, split, labels) for split in splits}
+    if not any(found.values()) and flags.split:
+        found = {flags.split: (imagenet.class_folders(source), False)}
+    if not any(found.values()):
+        what = '--source %s: holds neither %s nor %s' % (
+            source,
+            ' nor '.join(imagenet.ARCHIVES[split] for split in splits),
+            ' nor '.join(split + '/' for split in splits),
+        )
+        if len(splits) == 1 and not flags.split:  # the same command, a second time
+            warn(what)
+            return {}
+        raise UserError(
+            what + '; name the folder that does, or, if it holds a folder for each class, give'
+            ' --split train or --split val'
+        )
     result = {}
     for split, entry in found.items():
         if entry:
             content, official = entry[0], entry[1] or imagenet.is_imagenet(entry[0])
             if official and not flags.no_verify:
-                words = imagenet_labels.read_words(source, flags.words)
-                imagenet.check(content, split, source, words)
+                imagenet.check(content, split, source, imagenet_labels.read_words(source))
             result[split] = content, official
     return result
 
@@ -195,7 +189,7 @@ def prepare(flags, source: pathlib.Path) -> None:
     found = gather(flags, source, todo)
     content = {split: images_of for split, (images_of, _) in found.items()}
     classes = common_classes(flags, source, content, before['train'] or before['val'])
-    words = imagenet_labels.read_words(source, flags.words)
+    words = imagenet_labels.read_words(source)
     names = [words.get(name, name) for name in classes]
     for split, (images_of, official) in found.items():
         items = []
@@ -227,24 +221,17 @@ def parse(arguments: Optional[List[str]]):
     add, number = parser.add_argument, at_least(1)
     add('--source', required=True, type=pathlib.Path, help='the folder described above, or: digits')
     add('--split', choices=sorted(imagenet.COUNTS), help='only this one')
-    holdout = 'share of each class that goes to val, of images that are not split yet;'
-    add('--holdout', type=float, help=holdout + ' by a hash of their names')
     offset = 'number of the first class (default: 1, as TF-slim has it)'
     add('--label_offset', type=int, choices=[0, 1], default=1, help=offset)
     add('--limit_per_class', type=number, help='take the first N images of each class, by name')
     shards = 'files a split (default: 1024 and 128, fewer if there are few images)'
     add('--shards', type=number, help=shards)
-    words = 'readable names, `n01440764 tench, Tinca tinca` a line (default: %s, if in the source)'
-    add('--words', type=pathlib.Path, help=words % ' or '.join(imagenet_labels.WORDS))
     labels = 'where the classes of the official validation images are (default: in the source)'
     add('--val_labels', type=pathlib.Path, help=labels)
     corrupt = 'leave out at most N images that cannot be read'
     add('--skip_corrupt', type=at_least(0), default=0, help=corrupt)
     add('--no_verify', action='store_true', help='accept any number of images and classes')
-    flags = parser.parse_args(arguments)
-    if flags.holdout is not None and not 0 < flags.holdout < 1:
-        raise UserError('--holdout %s: give a share between 0 and 1' % flags.holdout)
-    return flags
+    return parser.parse_args(arguments)
 
 
 @entry_point

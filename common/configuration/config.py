@@ -142,19 +142,8 @@ def _illegal(key: str, found: Any, hint: Any) -> UserError:
     )
 
 
-_REPLACED = {  # names of earlier versions
-    'weight_decay_all': 'weight_decay_rule',
-    'rates': 'factors',
-    'end_learning_rate': 'end_factor',
-    'warmup_start': 'warmup_factor',
-}
-
-
 def _unknown(kind: str, name: str, legal: Sequence[str], where: str) -> UserError:
-    plain = name.strip("-'")
-    near = suggest(plain, legal) or '; --help all lists them'
-    if plain in _REPLACED:
-        near = '; it is now %s, see --help all' % _REPLACED[plain]
+    near = suggest(name.strip("-'"), legal) or '; --help all lists them'
     return UserError('unknown %s %s in %s%s' % (kind, name, where, near))
 
 

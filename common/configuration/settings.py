@@ -181,9 +181,6 @@ class Config(NPUOptions):
     eval_interval: NonNegativeFloat = option(
         1.0, 'epochs between evaluations while training; 0: only at the end'
     )
-    eval_first: NonNegativeFloat = option(
-        0.0, 'no evaluation while training before this epoch', eval_interval=NOT_ZERO
-    )
     published: Dict[str, Dict[str, float]] = option(
         {}, 'recipes only: {source: {metric: value}}', group='Published results'
     )

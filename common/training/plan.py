@@ -63,12 +63,11 @@ def make(cfg: Any, count: int, ranks: int, evaluates: bool) -> Plan:
     evaluations: List[int] = []
     if evaluates and cfg.eval_interval:
         every = steps(cfg.eval_interval)
-        first = cfg.eval_first * per_epoch
         if total // every > MOST_EVALUATIONS:
             raise UserError(
                 'eval_interval: %g are %d evaluations, at most %d are legal; give a larger one'
                 % (cfg.eval_interval, total // every, MOST_EVALUATIONS)
             )
-        evaluations = [step for step in range(every, total, every) if step >= first]
+        evaluations = list(range(every, total, every))
     save_every = cfg.save_checkpoints_steps or steps(cfg.save_interval)
     return Plan(global_batch, per_epoch, total, save_every, evaluations, evaluates)

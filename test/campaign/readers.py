@@ -156,9 +156,9 @@ def checkpoints(sources):
     from common.training import resume
 
     task = task_of('lenet')
-    from common import models
+    from common.configuration import config
 
-    cfg = models.parse(task, [])
+    cfg = config.parse(task.config, [])
     steps = dict(checkpoint.training_checkpoints(sources / 'run'))
     whole = {step: _weights(path) for step, path in steps.items()}
 
@@ -200,15 +200,15 @@ def run_folders(sources):
     """A run's other files, damaged: resuming, reports and comparisons."""
     import dataclasses
 
-    from common import models
     from common import report as command
+    from common.configuration import config
     from common.evaluation.evaluate import write
     from common.reporting import report
     from common.training import metrics_logger, resume, run_lock, train
 
     report._pictures = lambda run: []
     task = task_of('lenet')
-    cfg = models.parse(task, [])
+    cfg = config.parse(task.config, [])
     names = ['config.yaml', 'metrics.jsonl', 'eval.json', 'confusion.npy', 'offline/offline.json']
     names += ['best/best.json', 'run.lock', 'checkpoint', 'log.txt', 'report.md']
 

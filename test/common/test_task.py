@@ -7,6 +7,7 @@ import types
 import pytest
 
 from common import models, run
+from common.configuration import config
 from common.errors import UserError
 
 OPTIONAL = {'decode': ['data', 'cfg'], 'baselines': ['folder', 'cfg']}
@@ -90,7 +91,7 @@ def test_the_configuration_is_found_without_the_task(name):
 @pytest.mark.parametrize('name', ['wideresnet', 'xception', 'resnest'])
 def test_default_recipe_is_legal_and_knows_its_image_size(name):
     task = models.find(name)
-    cfg = models.parse(task, [])
+    cfg = config.parse(task.config, [])
     height, width, channels = cfg.input_shape
     assert height >= 32 and width >= 32 and channels == 3 and cfg.eval_batch_size >= 1
     assert getattr(cfg, 'variant', 'paper') in task.models

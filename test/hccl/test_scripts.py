@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from common import models
+from common.configuration import config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -81,6 +81,6 @@ def test_the_words_for_the_folders_of_the_port_are_flags_of_the_model(model, act
     script = (ROOT / 'hccl' / 'run_model.sh').read_text().replace('\\\n', ' ')
     words = re.search(r'%s-%s\) +set -- (.*?);;' % (model, action), script).group(1).split()
     task = importlib.import_module(model + '_tf.task').TASK
-    cfg = models.parse(task, ['--do_train', str(action == 'train')] + words)
+    cfg = config.parse(task.config, ['--do_train', str(action == 'train')] + words)
     assert cfg.model_path.endswith('.ckpt') and cfg.data_path.startswith(action + '_data')
     assert bool(cfg.output_path) is (action == 'train')

@@ -16,9 +16,10 @@ import tensorflow as tf
 import yaml
 from resnest_networks import deeplab
 
-from common import export_weights, models
+from common import export_weights
 from common import run as command
 from common.checkpoints import checkpoint, restore
+from common.configuration import config
 from common.errors import UserError
 from resnest_tf import cityscapes, model_port
 from resnest_tf.task import TASK
@@ -120,7 +121,9 @@ def call(*flags, report=False):
 
 def configured(recipe, *flags):
     """ResNeSt's Task and the configuration of a recipe."""
-    return TASK, models.parse(TASK, ['--config', str(recipe)] + [str(flag) for flag in flags])
+    return TASK, config.parse(
+        TASK.config, ['--config', str(recipe)] + [str(flag) for flag in flags]
+    )
 
 
 @pytest.fixture(scope='module')
@@ -300,7 +303,7 @@ def test_ports_flags_train_its_network(data, tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_the_port_is_evaluated(data, tmp_path, capsys):
     """With all of its variables, also those without effect."""
-    cfg = models.parse(TASK, [str(word) for word in ['--is_training', 'True', *NARROW]])
+    cfg = config.parse(TASK.config, [str(word) for word in ['--is_training', 'True', *NARROW]])
     shapes, random = restore.network_variables(TASK, cfg, training=True), np.random.RandomState(0)
     dead = port_variables() - set(shapes)
     assert len(dead) == 80 and set(shapes) < port_variables()

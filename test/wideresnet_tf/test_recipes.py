@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from common import models
 from common.checkpoints import restore
 from common.configuration import config
 from common.data import records
@@ -19,7 +18,7 @@ CIFAR = 50000  # training images
 
 
 def load(name, *flags):
-    return models.parse(TASK, ['--config', str(CONFIGS / (name + '.yaml')), *flags])
+    return config.parse(TASK.config, ['--config', str(CONFIGS / (name + '.yaml')), *flags])
 
 
 def head(name):
@@ -101,4 +100,4 @@ def test_expected_number_is_the_published_one(name):
 
 
 def test_port_recipe_is_the_default():
-    assert models.parse(TASK, []) == load('wrn28_10_cifar100_port')
+    assert config.parse(TASK.config, []) == load('wrn28_10_cifar100_port')

@@ -2,7 +2,6 @@
 TensorFlow.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -689,13 +688,10 @@ def test_splits_number_classes_alike(tmp_path, capsys):
     assert [record['class/label'] for record in read(tmp_path / 'out' / 'val')] == [2, 2]
 
 
-def test_names_of_own_classes(tmp_path, capsys):
+def test_names_of_own_classes(tmp_path):
     source = own(tmp_path / 'pets' / 'train', d1=2, c1=1).parent
-    assert '--words absent: no such file' in refused(
-        capsys, source, tmp_path / 'out', '--words', 'absent'
-    )
-    write(tmp_path, {'names.txt': 'd1\tDackel, böse\nx1 unused\n'.encode()})
-    run(source, tmp_path / 'out', '--words', tmp_path / 'names.txt')
+    write(source, {'words.txt': 'd1\tDackel, böse\nx1 unused\n'.encode()})
+    run(source, tmp_path / 'out')
     metadata = described(tmp_path / 'out' / 'train')
     assert metadata['classes'] == ['c1', 'Dackel, böse'] and metadata['synsets'] == ['c1', 'd1']
     assert {record['class/text'] for record in read(tmp_path / 'out' / 'train')} == {
@@ -704,27 +700,9 @@ def test_names_of_own_classes(tmp_path, capsys):
     }
 
 
-def test_holdout(tmp_path, capsys):
+def test_folders_of_classes_need_a_split(tmp_path, capsys):
     source = own(tmp_path / 'pets', dog=10, cat=6, bird=1)
-    line = refused(capsys, source, tmp_path / 'out')
-    assert '--holdout SHARE' in line and '--split' in line
-    run(source, tmp_path / 'out', '--holdout', 0.3)
-    train, val = (
-        {record['filename'] for record in read(tmp_path / 'out' / split)}
-        for split in ('train', 'val')
-    )
-    assert not train & val and len(train | val) == 17
-    assert [sum(name.startswith(kind) for name in val) for kind in ('dog', 'cat', 'bird')] == [
-        3,
-        2,
-        0,
-    ]
-    for kind, count in (('dog', 3), ('cat', 2)):
-        ranked = sorted(
-            (name for name in train | val if name.startswith(kind)),
-            key=lambda name: hashlib.sha256(name.encode()).hexdigest(),
-        )
-        assert {name for name in val if name.startswith(kind)} == set(ranked[:count])
+    assert 'give --split train or --split val' in refused(capsys, source, tmp_path / 'out')
     run(source, tmp_path / 'all', '--split', 'val')
     assert len(read(tmp_path / 'all' / 'val')) == 17 and not (tmp_path / 'all' / 'train').exists()
 
@@ -732,7 +710,6 @@ def test_holdout(tmp_path, capsys):
 @pytest.mark.parametrize(
     'flags, message',
     [
-        (['--holdout', '1'], '--holdout 1.0: give a share between 0 and 1'),
         (['--limit_per_class', '0'], '--limit_per_class: found 0, give a whole number, 1 or more'),
         ([], 'no image'),
         (['--source', 'absent'], 'absent: no such folder'),

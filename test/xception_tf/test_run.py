@@ -13,9 +13,10 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from common import devices, models
+from common import devices
 from common import run as command
 from common.checkpoints import checkpoint, restore
+from common.configuration import config
 from common.errors import UserError
 from common.training import schedule
 from xception_tf import model
@@ -212,7 +213,7 @@ def configured(data, **fields):
     changes = dict(width=WIDTH, image_size=SIZE, num_classes=CLASSES, data_path=data)
     words = [word for item in dict(changes, **fields).items() for word in item]
     words = ['--' + str(word) if i % 2 == 0 else str(word) for i, word in enumerate(words)]
-    return TASK, models.parse(TASK, words)
+    return TASK, config.parse(TASK.config, words)
 
 
 def test_run_started_from_the_given_weights_and_a_new_classifier(run_folder, no_top):
@@ -299,7 +300,7 @@ def test_recipe_is_legal_and_says_what_to_expect(path):
     for word in ('command:', 'expected:', 'hardware:', 'duration:', 'source:'):
         assert any(line.startswith('# ' + word) for line in head), word
     assert path.name in head[1] + head[2] or 'default of run_xception.py' in head[0]
-    cfg = models.parse(TASK, ['--config', str(path)])
+    cfg = config.parse(TASK.config, ['--config', str(path)])
     keys = re.findall(r'^(\w+):', path.read_text(), re.MULTILINE)
     assert len(keys) == len(set(keys))  # YAML takes the last of two, silently
     assert set(yaml.safe_load(path.read_text())) > {'model', 'num_classes', 'image_size', 'epochs'}
@@ -330,8 +331,9 @@ def test_recipe_is_legal_and_says_what_to_expect(path):
     ],
 )
 def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
-    cfg = models.parse(
-        TASK, ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))]
+    cfg = config.parse(
+        TASK.config,
+        ['--config', str(ROOT / 'xception_tf' / 'configs' / ('xception_%s.yaml' % name))],
     )
     for step, rate in rates.items():
         assert schedule.learning_rate(
@@ -356,9 +358,9 @@ def test_learning_rates_are_the_published_ones(name, per_epoch, rates):
 )
 def test_illegal_flags_are_refused_before_anything_is_built(flags, message):
     with pytest.raises(UserError, match=message):
-        models.parse(TASK, flags)
+        config.parse(TASK.config, flags)
 
 
 def test_channels_first_is_refused_where_auto_means_the_cpu():
     with pytest.raises(UserError, match='channels_first needs --device gpu or npu'):
-        devices.select_for(models.parse(TASK, ['--data_format', 'channels_first']))
+        devices.select_for(config.parse(TASK.config, ['--data_format', 'channels_first']))

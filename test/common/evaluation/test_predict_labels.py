@@ -12,6 +12,7 @@ import yaml
 
 from common import models
 from common import run as command
+from common.configuration import config
 from common.evaluation import predict
 from resnest_tf import cityscapes, input_pipeline, model
 from resnest_tf.task import TASK
@@ -35,7 +36,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('trained')
     (folder / 'recipe.yaml').write_text(yaml.safe_dump(SMALL))
     flags = ['--config', str(folder / 'recipe.yaml'), '--model_path', str(folder / 'r.ckpt')]
-    cfg = models.parse(TASK, flags)
+    cfg = config.parse(TASK.config, flags)
     random = np.random.RandomState(0)
     pixels = random.randint(256, size=(2, HEIGHT // 8, WIDTH // 8, 3)).astype(np.uint8)
     pixels = pixels.repeat(8, axis=1).repeat(8, axis=2)

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from common import devices, models
+from common import devices
+from common.configuration import config
 from common.devices.exchange import Exchange
 from common.training import model_fn
 from wideresnet_tf.task import TASK
@@ -24,7 +25,9 @@ with device.session() as session:
             },
         )
     )
-cfg = models.parse(TASK, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)])
+cfg = config.parse(
+    TASK.config, ['--config', recipe, '--data_path', data, '--seed', str(device.rank)]
+)
 # Rank 0 restores what was trained; rank 1 has fresh variables of another seed.
 features = {
     'image': tf.zeros([4, 32, 32, 3], tf.uint8),

@@ -16,7 +16,6 @@ def cfg(**changes):
         steps=None,
         warmup_epochs=0.0,
         eval_interval=1.0,
-        eval_first=0.0,
         save_interval=1.0,
         save_checkpoints_steps=None,
         log_interval=10,
@@ -43,12 +42,7 @@ def test_steps_replace_epochs():
 
 @pytest.mark.parametrize(
     'changes, expected',
-    [
-        (dict(), [10, 20]),
-        (dict(eval_interval=0.0), []),
-        (dict(eval_first=1.5), [20]),
-        (dict(eval_interval=2.0), [20]),
-    ],
+    [(dict(), [10, 20]), (dict(eval_interval=0.0), []), (dict(eval_interval=2.0), [20])],
 )
 def test_evaluations_before_the_end(changes, expected):
     assert plan.make(cfg(**changes), 80, 1, True).evaluations == expected

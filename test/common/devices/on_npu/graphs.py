@@ -6,7 +6,8 @@ import sys
 import tensorflow as tf
 from ascend_sim import graph_check, marks
 
-from common import devices, models
+from common import devices
+from common.configuration import config
 from common.data import pipeline
 from common.training import model_fn
 from wideresnet_tf.task import TASK
@@ -15,7 +16,7 @@ recipe, data = sys.argv[1:3]
 device, found = devices.select('npu'), []
 for words in json.loads(sys.argv[3]):
     with tf.Graph().as_default() as graph:
-        cfg = models.parse(TASK, ['--config', recipe, '--data_path', data] + words.split())
+        cfg = config.parse(TASK.config, ['--config', recipe, '--data_path', data] + words.split())
         count = cfg.batch_size * cfg.accumulate
         folder = pipeline.open_split(TASK, cfg, 'train')
         iterator = tf.data.make_initializable_iterator(

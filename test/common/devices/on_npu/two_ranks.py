@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from common import devices, models
+from common import devices
+from common.configuration import config
 from common.data import pipeline
 from common.devices.exchange import Exchange
 from common.training import model_fn
@@ -26,8 +27,8 @@ with device.session() as session:
         ),
     )
 # Ranks of different seeds; rank 0 goes on from a checkpoint.
-cfg = models.parse(
-    TASK,
+cfg = config.parse(
+    TASK.config,
     [
         '--config',
         recipe,
