@@ -2,11 +2,9 @@
 ais_bench on an Ascend device.
 
 An engine is an entry of ENGINES. It checks what it needs before anything else takes time, makes
-what it runs from the frozen graph, and scores the whole split. `args` are the flags of
-offline_inference.run.
+what it runs from the frozen graph, and scores the whole split.
 """
 
-import argparse
 import pathlib
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -23,6 +21,22 @@ LEAST_EQUAL = 0.999  # of the predictions
 LEAST_EQUAL_HALF = 0.99
 
 
+class Options(NamedTuple):
+    """What an engine is asked for; see the flags of offline_inference.run."""
+
+    input_dtype: str  # of the images that the exported model takes: 'float32' or 'uint8'
+    precision: Optional[str]  # OpenVINO's: 'f32' or 'bf16'; None: 'f32'
+    soc_version: Optional[str]  # atc's, as the next; None: what npu-smi shows
+    atc_precision_mode: Optional[str]  # None: the model's own
+    chunk: Optional[int]  # batches that a device's tool has on the disk; None: what 4 GB hold
+    device_id: int  # of the NPU
+
+
+def suffix(input_dtype: str) -> str:
+    """What the names of a model for such images and of its results have after the others'."""
+    return '_uint8' if input_dtype == 'uint8' else ''
+
+
 class Outcome(NamedTuple):
     """What an engine made of the split."""
 
@@ -37,20 +51,18 @@ class Outcome(NamedTuple):
 class InProcess(NamedTuple):
     """An engine inside this process. Normalisation of uint8 images is part of the frozen graph."""
 
-    software: Callable[[argparse.Namespace], Dict[str, str]]  # UserError if something is missing
-    # (reference, frozen graph, args) -> what it runs and its files
-    load: Callable[..., Tuple[Infer, List[pathlib.Path]]]
+    software: Callable[[Options], Dict[str, str]]  # UserError if something is missing
+    # What it runs of a frozen graph, and its files
+    load: Callable[[Reference, pathlib.Path, Options], Tuple[Infer, List[pathlib.Path]]]
 
-    def check(self, reference: Reference, args: argparse.Namespace) -> None:
-        self.software(args)
+    def check(self, reference: Reference, options: Options) -> None:
+        self.software(options)
 
-    def run(
-        self, reference: Reference, frozen: pathlib.Path, kind: str, args: argparse.Namespace
-    ) -> Outcome:
-        infer, files = self.load(reference, frozen, args)
-        scored, milliseconds = compare(reference, infer, args.input_dtype)
-        least_equal = LEAST_EQUAL_HALF if args.precision == 'bf16' else LEAST_EQUAL
-        return Outcome(scored, milliseconds, files, self.software(args), least_equal)
+    def run(self, reference: Reference, frozen: pathlib.Path, options: Options) -> Outcome:
+        infer, files = self.load(reference, frozen, options)
+        scored, milliseconds = compare(reference, infer, options.input_dtype)
+        least_equal = LEAST_EQUAL_HALF if options.precision == 'bf16' else LEAST_EQUAL
+        return Outcome(scored, milliseconds, files, self.software(options), least_equal)
 
 
 class OnDevice(NamedTuple):
@@ -58,31 +70,29 @@ class OnDevice(NamedTuple):
 
     tool: str
 
-    def check(self, reference: Reference, args: argparse.Namespace) -> None:
-        """Fills in the chip."""
-        if args.input_dtype == 'uint8':
+    def check(self, reference: Reference, options: Options) -> None:
+        if options.input_dtype == 'uint8':
             aipp.text(reference)
         atc.require()
         msame.TOOLS[self.tool].require()
-        args.soc_version = args.soc_version or npu_smi.soc_version()
+        if not options.soc_version:
+            npu_smi.soc_version()
 
-    def run(
-        self, reference: Reference, frozen: pathlib.Path, kind: str, args: argparse.Namespace
-    ) -> Outcome:
+    def run(self, reference: Reference, frozen: pathlib.Path, options: Options) -> Outcome:
         conversion = atc.plan(
             reference,
             frozen,
-            frozen.with_name(reference.name + kind + '.om'),
-            args.soc_version,
-            args.input_dtype,
-            args.atc_precision_mode,
+            frozen.with_name(reference.name + suffix(options.input_dtype) + '.om'),
+            options.soc_version,
+            options.input_dtype,
+            options.atc_precision_mode,
         )
         print(atc.shell(conversion.command()), flush=True)  # which takes minutes
         print(atc.convert(conversion))
-        work = frozen.with_name(self.tool + kind)
-        chunks = ascend.Chunks(reference, self.tool, conversion, work, args.device_id)
+        work = frozen.with_name(self.tool + suffix(options.input_dtype))
+        chunks = ascend.Chunks(reference, self.tool, conversion, work, options.device_id)
         return Outcome(
-            *chunks.run(args.chunk),
+            *chunks.run(options.chunk),
             files=[frozen, conversion.output],
             software={'soc_version': conversion.soc_version},
             least_equal=LEAST_EQUAL if conversion.is_exact else LEAST_EQUAL_HALF,
@@ -122,24 +132,24 @@ def _as_onnx(reference: Reference, frozen: pathlib.Path) -> pathlib.Path:
     return model
 
 
-def _onnx(reference, frozen, args):
+def _onnx(reference, frozen, options):
     model = _as_onnx(reference, frozen)
-    return to_onnx.engine(model, reference, args.input_dtype), [frozen, model]
+    return to_onnx.engine(model, reference, options.input_dtype), [frozen, model]
 
 
-def _openvino(reference, frozen, args):
+def _openvino(reference, frozen, options):
     model = _as_onnx(reference, frozen)
-    return openvino_engine.engine(model, args.precision or 'f32'), [frozen, model]
+    return openvino_engine.engine(model, options.precision or 'f32'), [frozen, model]
 
 
-def _pb(reference, frozen, args):
-    return pb.engine(frozen, reference, args.input_dtype), [frozen]
+def _pb(reference, frozen, options):
+    return pb.engine(frozen, reference, options.input_dtype), [frozen]
 
 
 ENGINES = {
-    'onnx': InProcess(lambda args: to_onnx.software(), _onnx),
-    'openvino': InProcess(lambda args: openvino_engine.software(args.precision), _openvino),
-    'pb': InProcess(lambda args: {}, _pb),
+    'onnx': InProcess(lambda options: to_onnx.software(), _onnx),
+    'openvino': InProcess(lambda options: openvino_engine.software(options.precision), _openvino),
+    'pb': InProcess(lambda options: {}, _pb),
     'msame': OnDevice('msame'),
     'ais_bench': OnDevice('ais_bench'),
 }

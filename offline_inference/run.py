@@ -10,7 +10,6 @@ there. Exit status 1 if more than 0.1 % of the predictions, of images or of pixe
 in float16 and bfloat16), 2 for a mistake of the user.
 """
 
-import argparse
 import os
 import pathlib
 import sys
@@ -68,22 +67,23 @@ from common import host
 from common.files import parse_json, write_json
 from common.metrics import scores
 from offline_inference import freeze, manifest
-from offline_inference.engines import ENGINES
+from offline_inference.engines import ENGINES, Options, suffix
 from offline_inference.reference import Reference
 from offline_inference.score import Scored, published_line
 
 
-def run(reference: Reference, args: argparse.Namespace) -> Dict[str, Any]:
+def run(
+    reference: Reference, output: pathlib.Path, backend: str, options: Options
+) -> Dict[str, Any]:
     """Checkpoint -> frozen graph -> engine -> comparison -> offline.json; returns the backend's
     entry in that file.
     """
-    output = pathlib.Path(args.output)
-    kind = '_uint8' if args.input_dtype == 'uint8' else ''
-    frozen_dtype = 'float32' if args.backend in ON_DEVICE else args.input_dtype
+    frozen_dtype = 'float32' if backend in ON_DEVICE else options.input_dtype
     frozen = _frozen(reference, output, frozen_dtype)
-    outcome = ENGINES[args.backend].run(reference, frozen, kind, args)
+    outcome = ENGINES[backend].run(reference, frozen, options)
+    half = '_bf16' if options.precision == 'bf16' else ''
     result = dict(
-        backend=args.backend + kind + ('_bf16' if args.precision == 'bf16' else ''),
+        backend=backend + suffix(options.input_dtype) + half,
         **_figures(reference, outcome.scored, outcome.milliseconds),
         least_equal=outcome.least_equal,
         size_bytes={file.suffix[1:]: file.stat().st_size for file in outcome.files},
@@ -97,7 +97,7 @@ def run(reference: Reference, args: argparse.Namespace) -> Dict[str, Any]:
 
 def _frozen(reference: Reference, output: pathlib.Path, input_dtype: str) -> pathlib.Path:
     """The frozen graph of the checkpoint, made unless an earlier run made the same."""
-    path = output / (reference.name + ('_uint8' if input_dtype == 'uint8' else '') + '.pb')
+    path = output / (reference.name + suffix(input_dtype) + '.pb')
     if manifest.is_current(path, **reference.description(input_dtype)):
         print(
             '%s\n%s: taken from an earlier run (the same checkpoint and configuration)'
@@ -174,9 +174,10 @@ def table(result: Dict[str, Any]) -> str:
 @entry_point
 def main(argv: cli.Words = None) -> None:
     args, cfg = _parse(argv)
-    task = cli.load(cfg)
-    ENGINES[args.backend].check(Reference(task, cfg), args)
-    result = run(Reference.restored(task, cfg), args)
+    task, output = cli.load(cfg), pathlib.Path(args.output)
+    options = Options(**{name: getattr(args, name) for name in Options._fields})
+    ENGINES[args.backend].check(Reference(task, cfg), options)
+    result = run(Reference.restored(task, cfg), output, args.backend, options)
     print(table(result))
     line = published_line(result['images'], result['offline'])
     if line:
@@ -189,7 +190,7 @@ def main(argv: cli.Words = None) -> None:
                 result['backend'],
                 100 * result['equal_predictions'],
                 100 * result['least_equal'],
-                pathlib.Path(args.output, 'offline.json'),
+                output / 'offline.json',
             )
         )
 
