@@ -1,17 +1,16 @@
 """Mistakes that a user can fix: one clear line, exit status 2, no traceback."""
 
 import argparse
-import atexit
 import contextlib
 import difflib
 import errno
 import functools
 import os
 import re
-import signal
 import sys
-import threading
-from typing import Callable, Iterable, Iterator, List, Optional, Union
+from typing import Callable, Iterable, Optional, Union
+
+from common import signals
 
 
 class UserError(Exception):
@@ -92,7 +91,7 @@ def entry_point(main):
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
-            with _stoppable():
+            with signals.handled():
                 return main(*args, **kwargs)
         except BrokenPipeError:  # whoever read the output has left, as `head` does
             sys.exit(1)
@@ -100,8 +99,8 @@ def entry_point(main):
             sys.stderr.write('interrupted\n')
             sys.exit(130)
         except Exception as error:
-            if _received:  # C code makes another error of the one that ends the process
-                sys.exit(128 + _received[0])
+            if signals.received:  # C code makes another error of the one that ends the process
+                sys.exit(128 + signals.received[0])
             text = explanation(error)
             if text is None:
                 raise
@@ -138,70 +137,3 @@ _OF_THE_SYSTEM = {os.strerror(number) for number in errno.errorcode}
 # TensorFlow's, by name: to import it takes seconds.
 _SYSTEM_ERRORS = {'DataLossError', 'FailedPreconditionError', 'NotFoundError'}
 _SYSTEM_ERRORS |= {'PermissionDeniedError', 'ResourceExhaustedError', 'UnknownError'}
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_received: List[int] = []  # the signal that ends this command
-
-
-def stop(number, _frame=None) -> None:
-    """Ends the command upon a signal, which it handles, by an exception; a second one kills."""
-    for second in SIGNALS:
-        signal.signal(second, signal.SIG_DFL)
-    _received.append(number)
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
-
-
-def _leave() -> None:
-    """Ends a process that a signal ends before Python takes itself down: TensorFlow's threads may
-    still call Python functions, and then it would crash.
-    """
-    if _received:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(128 + _received[0])
-
-
-atexit.register(_leave)  # before TensorFlow is imported, so that it comes after all of that
-
-
-@contextlib.contextmanager
-def signals_later() -> Iterator[None]:
-    """Puts off the signals that end this process. One that is started within it gets none either
-    until it unblocks them: while it imports they would end in tracebacks.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: List[int] = []
-    later = lambda number, _: received.append(number)  # noqa: E731
-    handlers = {number: signal.signal(number, later) for number in SIGNALS}
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for missed in received:
-            os.kill(os.getpid(), missed)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Within it `stop` handles the signals, unless they are handled or ignored already."""
-    free = (signal.SIG_DFL, signal.default_int_handler)
-    here = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in SIGNALS} if here else {}
-    handlers = {number: handler for number, handler in handlers.items() if handler in free}
-    if handlers:
-        _received.clear()
-    for number in handlers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -12,7 +12,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -137,10 +136,6 @@ def _parser() -> Parser:
     return parser
 
 
-def _interrupted(number, _frame):
-    sys.exit(128 + number)
-
-
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parser().parse_args(argv)
@@ -150,9 +145,6 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             'no command: write it after --, for example: python -m hccl.launch --devices 0-7 --'
             ' python run_x.py'
         )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupted)  # until the ranks run
     device, why = choose(args)
     devices = rank_table.parse_devices(args.devices) if args.devices is not None else None
     output = _flag(args.command, 'output_path') or '.'

@@ -5,7 +5,6 @@ No process survives the launcher, however it ends: a guard process notices its e
 groups of the ranks, with whatever they have started.
 """
 
-import ctypes
 import os
 import pathlib
 import signal
@@ -14,6 +13,7 @@ import sys
 import time
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
+from common import signals
 from common.ascend import error_codes
 from common.errors import UserError
 
@@ -21,8 +21,6 @@ GRACE = 60  # seconds that ranks have for their last checkpoint after a signal
 STOP = 8  # seconds that the others have once a rank has failed
 LAST_LINES = 20
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 class Rank(NamedTuple):
@@ -222,8 +220,7 @@ class _Process:
         self._status: Optional[int] = None
 
         def prepare():
-            # For the moment before the guard knows this group.
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            signals.end_with_parent()  # for the moment before the guard knows this group
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if cores:
                 os.sched_setaffinity(0, cores)

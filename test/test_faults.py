@@ -16,7 +16,7 @@ TESTS = {
     'SIGTERM': [
         TRAINING + 'test_stop.py::test_a_signal_ends_training_after_the_step_and_a_checkpoint',
         TRAINING + 'test_stop.py::test_a_second_signal_kills',
-        'common/test_errors.py::test_sigterm_removes_what_is_half_done',
+        'common/test_signals.py::test_sigterm_removes_what_is_half_done',
     ],
     'a checkpoint is damaged': [
         TRAINING + 'test_resume.py::test_a_damaged_checkpoint_is_skipped_and_kept'

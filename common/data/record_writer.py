@@ -1,7 +1,6 @@
 """Writes the folders of TFRecords that common/data/records.py reads, in parallel."""
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import multiprocessing
@@ -18,10 +17,10 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 import numpy as np
 import tqdm
 
-from common import files, host
+from common import files, host, signals
 from common.data import tfrecord
 from common.data.records import FORMAT_VERSION
-from common.errors import SIGNALS, UserError, signals_later, some, warn
+from common.errors import UserError, some, warn
 
 
 def write(
@@ -219,7 +218,7 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
     with bar, pool:
         try:
-            with signals_later():
+            with signals.later():
                 pending = {pool.submit(_write_shard, job) for job in left}
             while pending:
                 done, pending = futures.wait(pending, 0.2, futures.FIRST_EXCEPTION)
@@ -237,8 +236,8 @@ def _start_worker(written, stop, parent: Optional[int]) -> None:
     _shared = written, stop
     if parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the parent too, which says stop
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        signals.end_with_parent()
         if os.getppid() != parent:  # it died before the call
             os._exit(1)
 

@@ -6,7 +6,7 @@ from typing import Iterator, Optional
 
 import tensorflow as tf
 
-from common import errors
+from common import signals
 from common.devices.base import Device
 from common.devices.exchange import Exchange
 from common.training.model_fn import LOSS
@@ -25,8 +25,7 @@ class StopOnSignal(tf.train.SessionRunHook):
         self.signal: Optional[int] = None
 
     def __enter__(self) -> 'StopOnSignal':
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        self._previous = {number: signal.signal(number, self._handle) for number in numbers}
+        self._previous = {n: signal.signal(n, self._handle) for n in signals.SIGNALS}
         return self
 
     def __exit__(self, *_):
@@ -35,10 +34,9 @@ class StopOnSignal(tf.train.SessionRunHook):
 
     def _handle(self, number, _frame):
         if not self._deferred:
-            errors.stop(number)
+            signals.stop(number)
         self.signal = number
-        for second in self._previous:
-            signal.signal(second, signal.SIG_DFL)
+        signals.next_one_kills()
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
