@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import errno
 import functools
+import math
 import os
 import re
 import sys
@@ -55,16 +56,15 @@ class Parser(argparse.ArgumentParser):
         raise UserError('%s; --help lists the flags' % message.replace('argument ', '', 1))
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Returns the type of a flag, a whole number of `least` or more."""
+def at_least(least: int, at_most: float = math.inf) -> Callable[[str], int]:
+    """Returns the type of a flag, a whole number of [least, at_most]."""
+    legal = '%d or more' % least if at_most == math.inf else '%d to %d' % (least, at_most)
 
     def whole_number(text: str) -> int:
         with contextlib.suppress(ValueError):
-            if int(text) >= least:
+            if least <= int(text) <= at_most:
                 return int(text)
-        raise argparse.ArgumentTypeError(
-            'found %s, give a whole number, %d or more' % (text, least)
-        )
+        raise argparse.ArgumentTypeError('found %s, give a whole number, %s' % (text, legal))
 
     return whole_number
 

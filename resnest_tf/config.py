@@ -117,12 +117,6 @@ class ResNeStConfig(Config):
     eval_mode: Literal['whole', 'slide'] = option(
         'whole', 'slide: in overlapping windows of the size of a crop'
     )
-    slide_height: Optional[PositiveInt] = option(
-        None, 'slide: height of a window; None: --crop_height', least=SMALLEST, eval_mode=('slide',)
-    )
-    slide_width: Optional[PositiveInt] = option(
-        None, 'slide: width of a window; None: --crop_width', least=SMALLEST, eval_mode=('slide',)
-    )
     slide_stride: PositiveFloat = option(
         2 / 3, 'slide: share of a window from one to the next', most=1, eval_mode=('slide',)
     )
@@ -236,13 +230,10 @@ class ResNeStConfig(Config):
         if device != 'npu':
             return
         why = 'on an Ascend device %s: a convolution of rate 36 would leave its L1 buffer'
-        names = ['crop_width'] * self.do_train
-        if self.eval_mode == 'slide':
-            names.append('slide_width' if self.slide_width else 'crop_width')
-        elif max(self.eval_scales) * self.image_width > WIDEST_ON_NPU:
+        slides = self.eval_mode == 'slide'
+        if not slides and max(self.eval_scales) * self.image_width > WIDEST_ON_NPU:
             scale = int(100 * WIDEST_ON_NPU / self.image_width) / 100
             legal = 'at most %.2f for images %d pixels wide' % (scale, self.image_width)
             self.refuse('eval_scales', why % legal + '; or give --eval_mode slide')
-        for name in names:
-            if getattr(self, name) > WIDEST_ON_NPU:
-                self.refuse(name, why % ('at most %d' % WIDEST_ON_NPU))
+        if (self.do_train or slides) and self.crop_width > WIDEST_ON_NPU:
+            self.refuse('crop_width', why % ('at most %d' % WIDEST_ON_NPU))

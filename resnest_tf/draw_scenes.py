@@ -21,7 +21,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common import files
 from common.data import preparation, record_writer
-from common.errors import UserError, entry_point
+from common.errors import at_least, entry_point
 from resnest_tf import street
 from resnest_tf.scene import Scene
 
@@ -64,15 +64,10 @@ def main(arguments: Optional[List[str]] = None) -> None:
     parser = preparation.Parser(
         'python -m resnest_tf.draw_scenes', __doc__, 'leftImg8bit/ and gtFine/'
     )
-    for name, (default, _, _, text) in FLAGS.items():
+    for name, (default, least, most, text) in FLAGS.items():
         text += ' (default: %d)' % default
-        parser.add_argument('--' + name, type=int, default=default, help=text)
+        parser.add_argument('--' + name, type=at_least(least, most), default=default, help=text)
     flags = parser.parse_args(arguments)
-    for name, (_, least, most, _) in FLAGS.items():
-        if not least <= getattr(flags, name) <= most:
-            raise UserError(
-                '--%s: found %d, legal are %d to %d' % (name, getattr(flags, name), least, most)
-            )
     record_writer.require_empty(flags.output)
     with files.atomic(flags.output) as folder:
         write(folder, flags)

@@ -71,8 +71,8 @@ def _mirror(x: tf.Tensor, mirrored: bool) -> tf.Tensor:
 def _slide(network: Network, image: tf.Tensor, cfg) -> tf.Tensor:
     """[1, h, w, 3] -> logits [1, h, w, C], averaged over windows; a shorter side is taken whole."""
     _, height, width, _ = image.shape.as_list()
-    window_height, tops = _windows(height, cfg.slide_height or cfg.crop_height, cfg.slide_stride)
-    window_width, lefts = _windows(width, cfg.slide_width or cfg.crop_width, cfg.slide_stride)
+    window_height, tops = _windows(height, cfg.crop_height, cfg.slide_stride)
+    window_width, lefts = _windows(width, cfg.crop_width, cfg.slide_stride)
     if len(tops) == len(lefts) == 1:
         return network(image)
     total = None

@@ -23,7 +23,7 @@ from xdist.scheduler import LoadFileScheduling
 sys.path.append(str(pathlib.Path(__file__).parent))
 import forked_python  # noqa: E402
 
-from common import errors  # noqa: E402
+from common import signals  # noqa: E402
 
 # Without it, every call of a deprecated function is inspected for a notice that nobody reads.
 deprecation._PRINT_DEPRECATION_WARNINGS = False
@@ -54,7 +54,7 @@ TINY = dict(
 def no_signal():
     """This process goes on after a test whose command a signal has ended."""
     yield
-    errors._received.clear()
+    signals.received.clear()
 
 
 def tiny_images(count, seed):

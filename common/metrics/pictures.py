@@ -8,7 +8,6 @@ from typing import Callable, Container, Dict, List, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
 from common.errors import UserError
 from common.files import atomic, write_json
@@ -98,9 +97,8 @@ class Pictures:
         self._seen += 1
 
     def _name(self, number: int) -> str:
-        record = tf.train.Example.FromString(self._folder.read([number])[0])
-        names = record.features.feature['filename'].bytes_list.value
-        name = names[0] if names else b'record_%06d' % number
+        (record,) = self._folder.examples([number], {'filename': bytes})
+        name = record['filename'] or b'record_%06d' % number
         return re.sub(r'[^\w.-]', '_', name.decode(errors='replace'))
 
 

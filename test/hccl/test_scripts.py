@@ -24,7 +24,7 @@ def house(tmp_path):
         shutil.copytree(
             str(ROOT / name), str(home / name), ignore=shutil.ignore_patterns('__pycache__')
         )
-    for name in ('__init__', 'errors', 'files'):
+    for name in ('__init__', 'errors', 'files', 'signals'):
         shutil.copy(str(ROOT / 'common' / (name + '.py')), str(home / 'common'))
     (home / 'wideresnet_tf').mkdir()
     (home / 'wideresnet_tf' / 'run_wideresnet.py').write_text('import sys; print(sys.argv[1:])')

@@ -222,7 +222,7 @@ def test_what_is_there_stays(tmp_path, capsys):
     ],
 )
 def test_mistakes(tmp_path, capsys, flag, value, legal):
-    assert '%s: found %d, legal are %s' % (flag, value, legal) in refused(
+    assert '%s: found %d, give a whole number, %s' % (flag, value, legal) in refused(
         capsys, tmp_path / 'scenes', flag, value
     )
     assert not (tmp_path / 'scenes').exists()

@@ -21,21 +21,11 @@ def graph():
         yield fresh
 
 
-def settings(
-    mode='whole',
-    scales=(1.0,),
-    flip=False,
-    window=(None, None),
-    crop=(16, 24),
-    stride=2 / 3,
-    classes=CLASSES,
-):
+def settings(mode='whole', scales=(1.0,), flip=False, crop=(16, 24), stride=2 / 3, classes=CLASSES):
     return types.SimpleNamespace(
         eval_mode=mode,
         eval_scales=list(scales),
         eval_flip=flip,
-        slide_height=window[0],
-        slide_width=window[1],
         slide_stride=stride,
         crop_height=crop[0],
         crop_width=crop[1],
@@ -199,7 +189,7 @@ def test_one_scale_gives_resized_logits(scale):
 def test_windows_average_their_logits(height, width, window, step):
     image = picture(height, width)
     expected = slide_np(image[0].astype(np.float64), window, step)
-    close(run(settings('slide', window=window), image)[0], expected)
+    close(run(settings('slide', crop=window), image)[0], expected)
 
 
 def test_windows_default_to_the_crop_and_their_distance_to_a_share_of_it():
@@ -212,12 +202,12 @@ def test_windows_default_to_the_crop_and_their_distance_to_a_share_of_it():
         )
     with tf.Graph().as_default():
         close(
-            run(settings('slide', window=(20, None), crop=(99, 30), stride=0.5), image)[0],
+            run(settings('slide', crop=(20, 30), stride=0.5), image)[0],
             slide_np(double, (20, 30), (10, 15)),
         )
     with tf.Graph().as_default():  # never less than a pixel
         close(
-            run(settings('slide', window=(32, 49), stride=0.001), image)[0],
+            run(settings('slide', crop=(32, 49), stride=0.001), image)[0],
             slide_np(double, (32, 49), (1, 1)),
         )
 
@@ -288,7 +278,7 @@ def test_views_and_rows_of_windows_come_one_after_another_without_control_flow(g
 def test_no_constant_has_the_size_of_an_image():
     with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float32, [1, 320, 320, 3])
-        inference(network, x, settings('slide', flip=True, window=(160, 160)))
+        inference(network, x, settings('slide', flip=True, crop=(160, 160)))
         assert graph.as_graph_def().ByteSize() < 100000
 
 
@@ -338,7 +328,7 @@ def test_views_of_the_real_network(mode):
     """
     image = picture(64, 64)
     x = tf.placeholder(tf.float32, image.shape)
-    y = inference(resnest, x, settings(mode, flip=True, window=(64, 40), stride=0.6))
+    y = inference(resnest, x, settings(mode, flip=True, crop=(64, 40), stride=0.6))
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         part = tf.placeholder(tf.float32, [1, 64, 40 if mode == 'slide' else 64, 3])
         alone = resnest(part)
