@@ -84,5 +84,5 @@ def later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in missed:
-            os.kill(os.getpid(), number)
+        for late in missed:
+            os.kill(os.getpid(), late)
