@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import threading
 import types
 
 import numpy as np
@@ -93,20 +94,20 @@ def test_one_process_of_a_launcher_needs_no_horovod(nothing, monkeypatch):
     assert devices.select('auto').size == 1
 
 
-def test_processes_of_a_machine_share_its_cores(monkeypatch):
-    monkeypatch.setattr(hvd.host, 'cores', lambda: 12)
+def fake_horovod(monkeypatch, init=lambda: None):
+    """Rank 5 of 8, the second of 4 on its machine."""
     fake = types.ModuleType('horovod.tensorflow')
-    fake.init, fake.rank, fake.size, fake.local_rank, fake.local_size = (
-        (lambda: None),
-        (lambda: 5),
-        (lambda: 8),
-        (lambda: 1),
-        (lambda: 4),
-    )
+    fake.init, fake.rank, fake.size = init, lambda: 5, lambda: 8
+    fake.local_rank, fake.local_size = lambda: 1, lambda: 4
     package = types.ModuleType('horovod')
     package.tensorflow = fake
     monkeypatch.setitem(sys.modules, 'horovod', package)
     monkeypatch.setitem(sys.modules, 'horovod.tensorflow', fake)
+
+
+def test_processes_of_a_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr(hvd.host, 'cores', lambda: 12)
+    fake_horovod(monkeypatch)
     assert cpu.CPU().session_config().intra_op_parallelism_threads == 12
     assert 'HOROVOD_CYCLE_TIME' not in os.environ
     monkeypatch.setenv('HOROVOD_SIZE', '8')
@@ -116,6 +117,26 @@ def test_processes_of_a_machine_share_its_cores(monkeypatch):
     assert host.describe()['HOROVOD_CYCLE_TIME'] == cpu.CYCLE_TIME
     assert (device.rank, device.size, device.is_chief, device.local_rank) == (5, 8, False, 1)
     assert device.session_config().intra_op_parallelism_threads == 3
+
+
+def test_the_threads_of_gloo_give_way_to_computing(monkeypatch):
+    """On a transport that starts three threads, as Horovod's does: its own and two of Gloo."""
+    ended, started = threading.Event(), []
+
+    def init():
+        for _ in range(3):
+            before = cpu._threads()
+            threading.Thread(target=ended.wait, daemon=True).start()
+            started.extend(cpu._threads() - before)
+
+    fake_horovod(monkeypatch, init=init)
+    monkeypatch.setenv('HOROVOD_SIZE', '8')
+    try:
+        cpu.CPU()
+        priorities = [os.getpriority(os.PRIO_PROCESS, thread) for thread in started]
+    finally:
+        ended.set()
+    assert priorities == [0, 19, 19] and os.getpriority(os.PRIO_PROCESS, 0) == 0
 
 
 def test_session_configs(nothing, monkeypatch):
