@@ -33,7 +33,8 @@ and a ratio is the median of the ratios of the rounds. Where `load` is above the
 other programs shared them: images/s are too low then, and ratios less certain.
 
 - input: the pipeline alone. port: that of the published port. decode: JPEG decoding alone.
-- real: training. synthetic: the same without input. pytorch: the same network and batch in PyTorch.
+- real: training. synthetic: the same on one batch of noise. pytorch: the same network and batch
+  size in PyTorch, on one batch of noise.
 - eval: inference with the training framework, input included.
 - latency, throughput: inference of the exported model, one batch at a time on all cores, or as
   many batches at a time as there are cores. pb: the frozen graph in TensorFlow. onnx: ONNX Runtime.

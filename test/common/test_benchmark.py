@@ -7,6 +7,7 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from common import benchmark, devices
 from common.errors import UserError
@@ -53,6 +54,23 @@ def test_medians_spread_and_ratios_within_the_rounds():
         'input_to_port': 3.0,
         'real_to_synthetic': 0.9,
     }
+
+
+def test_a_synthetic_batch_is_noise_of_the_same_types_and_shapes():
+    rows = {
+        'image': np.zeros([5, 8, 8, 3], np.uint8),
+        'label': np.arange(5, dtype=np.int64),
+        'weight': np.zeros([5, 2], np.float32),
+    }
+    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(5, drop_remainder=True)
+    found = benchmark.synthetic(dataset)
+    assert tf.data.get_output_types(found) == tf.data.get_output_types(dataset)
+    assert tf.data.get_output_shapes(found) == tf.data.get_output_shapes(dataset)
+    with tf.Session() as session:
+        batch = tf.data.make_one_shot_iterator(found).get_next()
+        first, second = session.run(batch), session.run(batch)
+    assert (first['image'] == second['image']).all() and first['image'].std() > 60
+    assert (first['label'] == 0).all() and (first['weight'] == 0.5).all()
 
 
 def test_everything_with_a_report(command, data, tmp_path, capsys):
