@@ -150,12 +150,14 @@ def eval_rate(
         return steps * cfg.batch_size / (time.perf_counter() - start)
 
 
-def peer_rate(python: str, task: Task, cfg: Any, steps: int) -> float:
-    """Returns the images per second of training in the PyTorch of another Python."""
+def peer_rate(python: str, task: Task, cfg: Any, steps: int, shape: Sequence[int]) -> float:
+    """Returns the images per second of training in the PyTorch of another Python, on images of
+    `shape` [H, W, C].
+    """
     recipe = dict(
         {key: value for key, value in vars(cfg).items() if isinstance(value, (int, float))},
         model=task.name,
-        shape=cfg.input_shape,
+        shape=shape,
         steps=steps,
         threads=host.cores(),
     )
@@ -212,7 +214,8 @@ def measure(
         calls['synthetic'] = partial(train, lambda: synthetic(real()))
         pairs.append(('real', 'synthetic'))
         if args.peer_python:
-            calls['pytorch'] = partial(peer_rate, args.peer_python, task, cfg, steps)
+            shape = tf.data.get_output_shapes(real())['image'].as_list()[1:]
+            calls['pytorch'] = partial(peer_rate, args.peer_python, task, cfg, steps, shape)
             pairs.append(('synthetic', 'pytorch'))
     if args.what in ('eval', 'all'):
         evaluated = partial(real, cfg.batch_size, training=False)
