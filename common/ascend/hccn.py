@@ -1,6 +1,5 @@
 """Addresses of the devices' own network ports, from the driver's hccn_tool or /etc/hccn.conf."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -9,19 +8,19 @@ from typing import Dict, List, Sequence
 from common.errors import UserError
 
 TOOLS = '/usr/local/Ascend/driver/tools'  # where the driver puts hccn_tool
+CONF = '/etc/hccn.conf'
 
 
 def device_addresses(devices: Sequence[int]) -> List[str]:
     """The address of each device's port; UserError if one is not known."""
-    conf = os.environ.get('HCCN_CONF', '/etc/hccn.conf')
-    for addresses in (_ask_tool(devices), _read_conf(conf)):
+    for addresses in (_ask_tool(devices), _read_conf(CONF)):
         if set(devices) <= set(addresses):
             return [addresses[device] for device in devices]
     raise UserError(
         "no address for the devices %s: 'hccn_tool -i %d -ip -g' gives none, %s has no line"
         ' address_%d=...; set the addresses with hccn_tool, run where one of the two is at hand (in'
         ' a container: mount /etc/hccn.conf), or give them with hccl.rank_table generate'
-        ' --device_ips a,b,...' % (','.join(map(str, devices)), devices[0], conf, devices[0])
+        ' --device_ips a,b,...' % (','.join(map(str, devices)), devices[0], CONF, devices[0])
     )
 
 

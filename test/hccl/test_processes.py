@@ -271,8 +271,8 @@ def test_nothing_survives_a_killed_launcher(launch, alive, wait_for, device):
 
 
 def _mentions(path, text):
-    """True for the environment of a process that the launcher has started (HCCN_CONF names the
-    test's folder).
+    """True for the environment of a process that the launcher has started (PATH names the test's
+    folder).
     """
     try:
         return text.encode() in path.read_bytes()

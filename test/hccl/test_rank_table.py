@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 def bare_machine(monkeypatch, tmp_path):
     """Neither hccn_tool nor hccn.conf; the current folder is empty."""
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-    monkeypatch.setenv('HCCN_CONF', str(tmp_path / 'hccn.conf'))
+    monkeypatch.setattr(hccn, 'CONF', str(tmp_path / 'hccn.conf'))
     monkeypatch.setattr(hccn, 'TOOLS', str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'bin').mkdir()
