@@ -140,10 +140,14 @@ def checksum(path: Union[str, os.PathLike], algorithm: str = 'sha256') -> str:
     return digest.hexdigest()
 
 
-def parse_json(text: str) -> Any:
-    """Returns what a JSON text holds; ValueError for another text, also one that is nested too
-    deeply for Python.
+def read_json(path: Union[str, os.PathLike]) -> Any:
+    """Returns what a JSON file in UTF-8 holds; ValueError for another one, also one that is nested
+    too deeply for Python.
     """
+    return _parse_json(pathlib.Path(path).read_text('utf-8'))
+
+
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
@@ -172,7 +176,7 @@ def read_rows(path: Union[str, os.PathLike]) -> Tuple[List[Dict[str, Any]], int]
     broken = 0
     for number, line in enumerate(lines, 1):
         try:
-            row = parse_json(line)
+            row = _parse_json(line)
         except ValueError:
             row = None
         if not isinstance(row, dict):

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from common.ascend import hccn
 from common.errors import Parser, UserError, entry_point
-from common.files import write_text
+from common.files import read_json, write_text
 from hccl.rules import CHIPS, VERSIONS, is_json_name, read, violations
 from hccl.table_fields import Device, by_server
 
@@ -116,8 +116,7 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
     first = 0
     for path in paths:
         load(path, chip)
-        with open(path, encoding='utf-8') as file:
-            document = json.load(file)
+        document = read_json(path)
         if document.get('version') not in VERSIONS:
             raise UserError(
                 '%s: a table of the old kind (group_list); merge takes version 1.0, as generate'

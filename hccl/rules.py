@@ -9,7 +9,7 @@ import os
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from common.errors import UserError, suggest
-from common.files import parse_json
+from common.files import read_json
 from hccl.table_fields import FORMAT, Device, Fields, Findings, by_server
 
 CHIPS = {'910A': 7, '910B': 15}  # highest device_id of a server
@@ -59,8 +59,7 @@ def _read_file(path: str, found: Findings) -> Optional[Dict[str, Any]]:
         rule = 'plog "path %s is not a valid .json file": ' % path
         found.add('', rule + "the path must end in '.json' and hold it only once")
     try:
-        with open(path, encoding='utf-8') as file:
-            document = parse_json(file.read())
+        document = read_json(path)
     except OSError as error:
         raise UserError(
             'rank table %s: %s; python -m hccl.rank_table generate makes one'

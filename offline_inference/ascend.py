@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from common.files import checksum, parse_json, write_json
+from common.files import checksum, read_json, write_json
 from offline_inference import atc, bins, manifest, msame
 from offline_inference.agreement import Agreement
 from offline_inference.reference import Batch, Reference
@@ -112,6 +112,6 @@ def _save(path: pathlib.Path, scored: Scored, milliseconds: List[float]) -> None
 
 
 def _load(path: pathlib.Path) -> Tuple[Scored, List[float]]:
-    saved = parse_json(path.read_text())
+    saved = read_json(path)
     scored = Scored(saved['online'], saved['offline'], Agreement(*saved['agreement']))
     return scored, saved['milliseconds']

@@ -12,7 +12,7 @@ import shutil
 from typing import Any, Dict, Optional
 
 from common.errors import UserError
-from common.files import checksum, parse_json, write_json
+from common.files import checksum, read_json, write_json
 
 NAME = 'manifest.json'
 
@@ -31,7 +31,7 @@ def read(folder: pathlib.Path) -> Dict[str, Any]:
     """Returns the manifest of a folder, {} without one; UserError if it cannot be read."""
     path = folder / NAME
     try:
-        content = parse_json(path.read_text())
+        content = read_json(path)
         if not isinstance(content, dict):
             raise ValueError('it is not of this program')
         return content

@@ -38,7 +38,7 @@ if __name__ == '__main__':
 
 import numpy as np
 
-from common.files import checksum, parse_json, temporary_folder
+from common.files import checksum, read_json, temporary_folder
 from offline_inference import manifest
 from offline_inference.bins import Bins
 
@@ -206,7 +206,7 @@ def _ais_bench(scratch: pathlib.Path, device_id: int) -> _Output:
     words = [_python(), '-m', 'ais_bench', '--output_dirname', 'run']
     text, status = _call(words, scratch, device_id)
     try:
-        summary = parse_json((scratch / 'results' / 'run_summary.json').read_text())
+        summary = read_json(scratch / 'results' / 'run_summary.json')
         times = [float(value) for value in summary['npu_compute_time_list']]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError('ais_bench failed (status %d)%s' % (status, _explain(text)))

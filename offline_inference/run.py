@@ -64,7 +64,7 @@ if __name__ == '__main__':
     entry_point(_parse)()  # before the imports below, which take seconds
 
 from common import host
-from common.files import parse_json, write_json
+from common.files import read_json, write_json
 from common.metrics import scores
 from offline_inference import freeze, manifest
 from offline_inference.engines import ENGINES, Options, suffix
@@ -137,7 +137,7 @@ def _record(reference: Reference, result: Dict[str, Any], path: pathlib.Path) ->
         'checksum': reference.checksum,
     }
     try:
-        before = parse_json(path.read_text())
+        before = read_json(path)
         results = dict(before['results']) if before['checksum'] == head['checksum'] else {}
     except (OSError, ValueError, KeyError, TypeError):
         results = {}

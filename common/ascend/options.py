@@ -12,7 +12,7 @@ from typing_extensions import Literal
 
 from common.configuration.fields import NonNegativeInt, PositiveInt, option
 from common.errors import UserError
-from common.files import parse_json
+from common.files import read_json
 
 PrecisionMode = Literal[
     'force_fp32',
@@ -170,8 +170,7 @@ def mode(cfg) -> str:
 
 def _check_mixlist(path: str) -> None:
     try:
-        with open(path) as file:
-            content = parse_json(file.read())
+        content = read_json(path)
     except OSError as error:
         raise UserError('modify_mixlist %s: %s' % (path, error.strerror))
     except ValueError as error:

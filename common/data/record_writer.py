@@ -123,7 +123,7 @@ def _kept(
 
 def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
     """{file: note of _write_shard}. UserError if too many items could not be used."""
-    notes = {job.path.name: files.parse_json(job.note.read_text()) for job in jobs}
+    notes = {job.path.name: files.read_json(job.note) for job in jobs}
     problems = [problem for note in notes.values() for problem in note['problems']]
     if len(problems) > skip_corrupt:
         for job in jobs:
@@ -174,7 +174,7 @@ class _Job(NamedTuple):
     def is_done(self) -> bool:
         """Whether file and note are there; a power failure may have emptied the note."""
         try:
-            return self.path.exists() and bool(files.parse_json(self.note.read_text()))
+            return self.path.exists() and bool(files.read_json(self.note))
         except (OSError, ValueError):
             return False
 

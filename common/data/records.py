@@ -17,7 +17,7 @@ import numpy as np
 
 from common.data import scanning, tfrecord
 from common.errors import UserError, some, warn
-from common.files import parse_json
+from common.files import read_json
 
 FORMAT_VERSION = 1
 _OPTIONAL = {'name': str, 'split': str, 'classes': list, 'label_offset': int}  # in dataset.json
@@ -200,7 +200,7 @@ def _metadata(path: pathlib.Path) -> Dict:
     if not file.exists():
         return {}
     try:
-        metadata = parse_json(file.read_text())
+        metadata = read_json(file)
         version, count = metadata['format_version'], metadata['count']
         shards = {
             _plain(shard, 'file', str): (_plain(shard, 'bytes', int), _plain(shard, 'records', int))

@@ -27,7 +27,7 @@ from common.configuration.fields import warn_without_effect
 from common.data import images, records
 from common.errors import UserError
 from common.evaluation import evaluate
-from common.files import parse_json, temporary_folder
+from common.files import read_json, temporary_folder
 from common.task import Task
 
 TOP = 5
@@ -155,7 +155,7 @@ def class_names(task: Task, cfg: Any, path: Optional[str] = None) -> List[str]:
         if path:
             names = source.read_text('utf-8').splitlines()
         elif source.is_file():
-            names = task.data.class_names(parse_json(source.read_text()), cfg)
+            names = task.data.class_names(read_json(source), cfg)
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(
             '%s cannot be read (%s); give --class_names FILE, a text with one name a line'

@@ -5,7 +5,6 @@ for `--device npu`, folds it as the TF adapter does, and counts; nothing runs an
 """
 
 import collections
-import json
 import os
 import pathlib
 import re
@@ -20,10 +19,11 @@ from tensorflow.python.grappler import tf_optimizer
 from common import devices
 from common.data import sampling
 from common.devices import npu_session
+from common.files import read_json
 from common.task import Task
 from common.training import global_batch, model_fn
 
-ENGINES = json.loads((pathlib.Path(__file__).parents[1] / 'ascend' / 'op_engines.json').read_text())
+ENGINES = read_json(pathlib.Path(__file__).parents[1] / 'ascend' / 'op_engines.json')
 # TensorFlow's own optimizers that run beside the adapter's.
 _FOLDING = ('pruning', 'function', 'constfold', 'shape', 'arithmetic', 'loop', 'dependency')
 # An op may say which op of the device it stands for; '': for none.

@@ -1,6 +1,5 @@
 """What this machine could do at most, and the table of a benchmark."""
 
-import json
 import os
 import pathlib
 import resource
@@ -15,7 +14,7 @@ import tqdm
 from common import host
 from common.devices.base import Device
 from common.errors import UserError
-from common.files import atomic, write_json
+from common.files import atomic, read_json, write_json
 from common.reporting.markdown import table
 from common.task import Task
 
@@ -127,7 +126,7 @@ def page(folders: List[str]) -> str:
     for folder in folders:
         path = pathlib.Path(folder, 'benchmark.json')
         try:
-            result = json.loads(path.read_text())
+            result = read_json(path)
             title = '## {recipe} {settings}, TensorFlow {host[tensorflow]}'.format(**result)
             title += ', %d ranks' % result['ranks'] if result.get('ranks', 1) > 1 else ''
             parts += [title, _figures(result), _conditions(result)]

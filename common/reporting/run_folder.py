@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 import yaml
 
-from common.files import parse_json, read_rows
+from common.files import read_json, read_rows
 from common.metrics import figures
 from common.metrics.figures import number
 
@@ -41,10 +41,10 @@ class RunFolder:
         self.folder = folder
         self.notes: List[str] = []
         self.config: Row = self._load('config.yaml', lambda path: yaml.safe_load(path.read_text()))
-        self.eval: Row = self._typed('eval.json', self._load('eval.json', _read_json))
+        self.eval: Row = self._typed('eval.json', self._load('eval.json', read_json))
         self.offline: List[Row] = []
         for name in ('offline.json', 'offline/offline.json'):
-            content = self._load(name, _read_json)
+            content = self._load(name, read_json)
             shared = {key: content.get(key) for key in ('model', 'checkpoint')}
             results = content.get('results', {})
             for result in results.values() if isinstance(results, dict) else [results]:
@@ -94,7 +94,7 @@ class RunFolder:
 
     def _read_gallery(self, subfolder: str) -> None:
         name = subfolder + '/gallery.json'
-        content = self._load(name, _read_json)
+        content = self._load(name, read_json)
         try:
             files = [
                 ('%s/%s' % (subfolder, item['file']), str(item['caption']))
@@ -218,10 +218,6 @@ class RunFolder:
         why = 'is not of the form {source: {figure: value}}'
         self._leave_out('published in config.yaml', why)
         return {}
-
-
-def _read_json(path: pathlib.Path) -> Any:
-    return parse_json(path.read_text())
 
 
 def _read_npy(path: pathlib.Path) -> Any:

@@ -10,7 +10,7 @@ import time
 from typing import Any, Dict, Iterator, Optional, TextIO
 
 from common.errors import UserError
-from common.files import parse_json
+from common.files import read_json
 
 NAME = 'run.lock'
 
@@ -98,7 +98,7 @@ def _is_flocked(path: pathlib.Path) -> bool:
 def _read(path: pathlib.Path) -> Dict[str, Any]:
     """Returns who holds the lock; {} if it is gone or was cut off as it was written."""
     try:
-        return dict(parse_json(path.read_text()))
+        return dict(read_json(path))
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -18,7 +18,7 @@ from common.devices.base import Device
 from common.errors import UserError
 from common.evaluation import evaluate, show_batch
 from common.evaluation.errors import translated
-from common.files import parse_json, temporary_folder, write_json
+from common.files import read_json, temporary_folder, write_json
 from common.task import Task
 from common.training import agreement, global_batch, model_fn, resume
 from common.training import plan as plans
@@ -244,7 +244,7 @@ def _keep_best(run: Run, result: Dict[str, Any]) -> None:
 
 def _best_so_far(note: pathlib.Path, key: str) -> float:
     try:
-        return float(parse_json(note.read_text())[key])
+        return float(read_json(note)[key])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             '%s cannot be read (%s); remove it, and the best is kept anew' % (note, error)

@@ -133,7 +133,18 @@ def test_the_next_folder_removes_that_of_a_killed_process(tmp_path):
     assert not names(tmp_path)
 
 
-@pytest.mark.parametrize('text', ['', '{', 'NaN,', '[' * 100000, '{"a":' * 100000])
-def test_a_text_that_is_not_json(text):
+@pytest.mark.parametrize('text', [b'', b'{', b'NaN,', b'"\xff"', b'[' * 100000, b'{"a":' * 100000])
+def test_a_file_that_is_not_json(text, tmp_path):
+    (tmp_path / 'a.json').write_bytes(text)
     with pytest.raises(ValueError):
-        files.parse_json(text)
+        files.read_json(tmp_path / 'a.json')
+
+
+def test_json_is_utf_8_in_any_locale(tmp_path):
+    (tmp_path / 'a.json').write_bytes('{"Größe": "é"}'.encode())
+    code = 'import sys; from common.files import read_json; print(ascii(read_json(sys.argv[1])))'
+    found = subprocess.check_output(
+        [sys.executable, '-X', 'utf8=0', '-c', code, str(tmp_path / 'a.json')],
+        env=dict(os.environ, LC_ALL='POSIX', PYTHONCOERCECLOCALE='0'),
+    )
+    assert found.decode().strip() == ascii({'Größe': 'é'})
