@@ -46,7 +46,7 @@ if __name__ == '__main__':
 import tensorflow as tf
 
 from common.ascend import error_codes, npu_smi
-from common.files import atomic, checksum, temporary_folder
+from common.files import checksum, temporary_folder, write_text
 from offline_inference import aipp, manifest, pb
 from offline_inference.reference import Reference
 
@@ -143,9 +143,7 @@ def plan(
     )
     _check(reference, conversion)
     if conversion.aipp:
-        content = aipp.text(reference)
-        with atomic(conversion.aipp) as temporary:
-            temporary.write_text(content)
+        write_text(conversion.aipp, aipp.text(reference))
     return conversion
 
 
@@ -191,7 +189,7 @@ def convert(conversion: Conversion) -> str:
     log = conversion.output.with_suffix('.atc.log')
     with temporary_folder('atc') as scratch:  # where atc leaves files
         text, status = cli.call(conversion.command(), scratch)
-    log.write_text(shell(conversion.command()) + '\n' + text)
+    write_text(log, shell(conversion.command()) + '\n' + text)
     if SUCCESS not in text:
         raise explain(text, status, log)
     if not conversion.output.is_file():

@@ -21,6 +21,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, preparation, record_writer, records
 from common.errors import UserError, at_least, entry_point, warn
+from common.files import naming
 from wideresnet_tf import cifar
 
 COUNTS = {
@@ -112,10 +113,8 @@ def prepare(flags) -> None:
         )
     else:
         sys.stderr.write('reading %s\n' % flags.source)
-        try:
+        with naming(flags.source):
             splits, classes = load_cifar(flags)
-        except OSError as error:
-            raise UserError('--source %s could not be read: %s' % (flags.source, error))
         check_counts(flags, splits)
     for split in todo:
         # One process: sending an image to another costs more than encoding it.

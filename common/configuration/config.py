@@ -17,7 +17,7 @@ import yaml
 from common.configuration.fields import Text, legal_values, types_of, validated
 from common.configuration.settings import ConfigType
 from common.errors import UserError, suggest
-from common.files import atomic
+from common.files import write_text
 
 # Fields that may differ between the ranks and the sessions of a run: paths, and what to do.
 LOCAL = (
@@ -203,8 +203,7 @@ def _print_flag(config_class: Type[ConfigType], field: dataclasses.Field) -> Non
 def save(cfg: Any, path: pathlib.Path, model: str) -> None:
     """Writes the resolved configuration, a recipe that gives the same run."""
     content = dict(model=model, **dataclasses.asdict(cfg))
-    with atomic(path) as temporary:
-        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
 
 
 def changes(cfg: Any, base: Mapping[str, Any]) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ import tqdm
 from common import host
 from common.devices.base import Device
 from common.errors import UserError
-from common.files import atomic, read_json, write_json
+from common.files import read_json, write_json, write_text
 from common.reporting.markdown import table
 from common.task import Task
 
@@ -116,8 +116,7 @@ def write(result: Dict[str, Any], recipe: str, folder: str) -> None:
     result = dict(result, recipe=recipe, host=dict(host.describe(), load=load))
     parts = ['# Benchmark of ' + recipe, _figures(result), _conditions(result)]
     write_json(pathlib.Path(folder, 'benchmark.json'), result)
-    with atomic(pathlib.Path(folder, 'benchmark.md')) as temporary:
-        temporary.write_text('\n\n'.join(parts) + '\n')
+    write_text(pathlib.Path(folder, 'benchmark.md'), '\n\n'.join(parts) + '\n')
 
 
 def page(folders: List[str]) -> str:
