@@ -124,7 +124,6 @@ def write(flags, split: str, items: Sequence[Item], height: int, width: int) -> 
             'cities': dict(collections.Counter(name.rsplit('_', 2)[0] for name, _, _ in items)),
         },
         shards=min(len(items), int(len(items) * size / SHARD_BYTES) + 1),
-        workers=flags.workers,
         restartable=True,
         skip_corrupt=flags.skip_corrupt,
     )
@@ -164,7 +163,6 @@ def main(arguments: Optional[List[str]] = None) -> None:
     add('--allow_partial', action='store_true', help=partial)
     corrupt = 'leave out at most N images of a split that cannot be used'
     add('--skip_corrupt', type=at_least(0), default=0, help=corrupt)
-    add('--workers', type=at_least(1), help='processes (default: one a core)')
     flags = parser.parse_args(arguments)
     try:
         with naming('--source or --output'):

@@ -62,8 +62,8 @@ def write(
             _describe(folder, content, notes)
     except BrokenProcessPool:
         raise UserError(
-            '%s: a writing process died (out of memory?); free some, or use less than %d workers'
-            % (path, workers)
+            '%s: a writing process died (out of memory?); free some, or let it have less than %d'
+            ' cores: taskset -c 0 python -m ...' % (path, workers)
         )
     except OSError as error:
         raise UserError('%s could not be written: %s' % (path, error))

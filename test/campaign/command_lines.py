@@ -46,7 +46,7 @@ def quick(sources):
         (prepare_imagenet.main,
          [*words(output='PLACE/out', source=archives, shards=1), '--no_verify']),
         (prepare_cityscapes.main,
-         [*words(output='PLACE/out', source=archives, workers=1), '--allow_partial']),
+         [*words(output='PLACE/out', source=archives), '--allow_partial']),
         (draw_scenes.main, words(output='PLACE/out', count=1, height=64, width=128)),
         (doctor.main, []),
         (score.main, words(model='lenet', batch_size=8, **batches)),

@@ -32,7 +32,7 @@ def archives(sources):
         (prepare_cifar.main, ['--dataset', name, '--no_verify', '--shards', '2'], name)
         for name in ('cifar10', 'cifar100')
     )
-    cityscapes = (prepare_cityscapes.main, ['--allow_partial', '--workers', '1'], 'cityscapes')
+    cityscapes = (prepare_cityscapes.main, ['--allow_partial'], 'cityscapes')
     commands = {
         'cifar-10-python.tar.gz': cifar10,
         'cifar-100-binary.tar.gz': cifar100,

@@ -197,7 +197,7 @@ def records(folder):
     for name, more in (('cifar10', 'cifar-10-python'), ('cifar100', 'cifar-100-binary')):
         flags = words(dataset=name, source=source / (more + '.tar.gz'), output=target / name)
         prepare_cifar.main(flags + [str(word) for word in cifar])
-    flags = words(source=source, output=target / 'cityscapes', workers=1)
+    flags = words(source=source, output=target / 'cityscapes')
     prepare_cityscapes.main(flags + ['--allow_partial'])
     flags = words(source=source, output=target / 'imagenet', shards=1)
     prepare_imagenet.main(flags + ['--no_verify'])

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from common import host
 from common.data import record_writer
 from resnest_tf import cityscapes, cityscapes_files, prepare_cityscapes
 
@@ -358,7 +359,8 @@ def test_archives_and_folders_give_the_same_bytes(zipped, extracted, tmp_path):
 def test_several_processes_give_the_same_bytes(zipped, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare_cityscapes, 'SHARD_BYTES', 4 * HEIGHT * WIDTH)
     for workers in (1, 2):
-        run(zipped, tmp_path / str(workers), '--splits', 'train', '--workers', workers)
+        monkeypatch.setattr(host, 'cores', lambda workers=workers: workers)
+        run(zipped, tmp_path / str(workers), '--splits', 'train')
     files = {path.name: path.read_bytes() for path in (tmp_path / '1' / 'train').iterdir()}
     assert sum(name.endswith('.tfrecord') for name in files) == 4
     assert {path.name: path.read_bytes() for path in (tmp_path / '2' / 'train').iterdir()} == files
@@ -707,7 +709,6 @@ def test_sources_that_are_not_right(zipped, extracted, tmp_path, capsys):
     )
     line = refused(capsys, zipped / 'gtFine_trainvaltest.zip', out)
     assert 'holds no leftImg8bit/' in line and 'leftImg8bit_trainvaltest.zip' in line
-    assert '--workers: found 0' in refused(capsys, zipped, out, '--workers', 0)
 
 
 def test_disk_space(zipped, tmp_path, capsys, monkeypatch):
