@@ -11,10 +11,8 @@ class Chip(NamedTuple):
     """One chip of the table. name: as printed, such as '910A', '310P3' or 'Ascend910'."""
 
     npu: int
-    chip: int
     name: str
     health: str
-    bus_id: str
 
     @property
     def soc_version(self) -> str:
@@ -48,9 +46,9 @@ def info() -> str:
 def parse(table: str) -> List[Chip]:
     """The chips of `npu-smi info`, in the order of the table; [] if it holds none.
 
-    Each chip has two rows: NPU, name and health, then chip and bus id ('NA' on boards without
-    PCIe). Columns and their widths differ between versions, so only the first two cells are read.
-    The heading of the table of processes, which has the same shape, ends that of chips.
+    Each chip has two rows: NPU, name and health, then its number and bus id. Columns and their
+    widths differ between versions, so only the first two cells of the first row are read. The
+    heading of the table of processes, which has the same shape, ends that of chips.
     """
     rows = []
     for line in table.splitlines():
@@ -61,11 +59,8 @@ def parse(table: str) -> List[Chip]:
             break
         row = re.fullmatch(r'(\d+)(?:\s+(\S+))?', cells[0])
         if row:
-            rows.append((int(row[1]), row[2] or '', cells[1]))
-    return [
-        Chip(npu, chip, name, health, bus_id)
-        for (npu, name, health), (chip, _, bus_id) in zip(rows[::2], rows[1::2])
-    ]
+            rows.append(Chip(int(row[1]), row[2] or '', cells[1]))
+    return rows[::2]
 
 
 def soc_version() -> str:
