@@ -117,9 +117,7 @@ class RunFolder:
             row = self._typed(name, row)
             kind, now = row['kind'], row.get('time', last)
             self.ended = kind == 'end' or self.ended and kind != 'run'
-            if kind == 'run':
-                self._drop_rows_after(row.get('resumed_from', 0))
-            elif last is not None:
+            if kind != 'run' and last is not None:
                 elapsed += now - last  # the pause before a session does not count
             last = now
             complete = kind not in ('train', 'eval') or 'step' in row
@@ -134,11 +132,6 @@ class RunFolder:
                 'The training loss is not finite in %d of %d logged steps, first at step %d.'
                 % (len(steps), len(train), steps[0])
             )
-
-    def _drop_rows_after(self, step: int) -> None:
-        """Drops the rows after the checkpoint that a session resumed from: it repeats them."""
-        for kind in ('train', 'eval'):
-            self.rows[kind] = [row for row in self.rows[kind] if row['step'] <= step]
 
     @property
     def is_empty(self) -> bool:
