@@ -74,8 +74,7 @@ def checkpoint(row: Row) -> str:
 
 
 def devices(session: Row) -> str:
-    device = session.get('hardware') or session.get('device', 'unknown device')
-    return '%s x %s' % (session.get('ranks', 1), device)
+    return '%s x %s' % (session.get('ranks', 1), session.get('device', 'unknown device'))
 
 
 def origin(session: Row) -> str:

@@ -15,7 +15,7 @@ Row = Dict[str, Any]
 
 # What a value in eval.json, offline.json or metrics.jsonl must be. Figures are read as numbers.
 FORMS = {
-    str: ('kind', 'model', 'checkpoint', 'backend', 'device', 'hardware'),
+    str: ('kind', 'model', 'checkpoint', 'backend', 'device'),
     int: ('step', 'resumed_from', 'total_steps', 'steps_per_epoch', 'global_batch', 'parameters')
     + ('ranks', 'images', 'batch_size'),
     dict: ('online', 'offline', 'latency_ms', 'size_bytes', 'software', 'iou', 'start_seconds'),
@@ -198,10 +198,8 @@ class RunFolder:
     @property
     def classes(self) -> List[str]:
         """The names of the confusion matrix's classes, else their numbers."""
-        names = self.eval.get('classes') or self.config.get('classes') or []
-        size = len(self.confusion)
-        known = isinstance(names, list) and len(names) == size
-        return [str(name) for name in (names if known else range(size))]
+        names, numbers = self.eval.get('classes', []), range(len(self.confusion))
+        return [str(name) for name in (names if len(names) == len(numbers) else numbers)]
 
     def published(self) -> Dict[str, Dict[str, float]]:
         """{source: {figure: value}}, the key `published` of config.yaml."""
