@@ -11,7 +11,6 @@ MB an image, 25 GB for the 2975 of train - and the `filename`. Label ids become 
 resnest_tf/cityscapes.py). The labels of test are not public: all 255.
 """
 
-import collections
 import functools
 import pathlib
 import shutil
@@ -115,14 +114,7 @@ def write(flags, split: str, items: Sequence[Item], height: int, width: int) -> 
         schema=schema(height, width),
         name='cityscapes' if complete else (place.parent if place.is_file() else place).name,
         classes=cityscapes.CLASSES,
-        metadata={
-            'source': 'leftImg8bit and gtFine',
-            'complete': complete,
-            'labelled': split != 'test',
-            'ignore': IGNORE,
-            'channel_order': 'BGR',
-            'cities': dict(collections.Counter(name.rsplit('_', 2)[0] for name, _, _ in items)),
-        },
+        metadata={'complete': complete, 'ignore': IGNORE, 'channel_order': 'BGR'},
         shards=min(len(items), int(len(items) * size / SHARD_BYTES) + 1),
         restartable=True,
         skip_corrupt=flags.skip_corrupt,
