@@ -132,7 +132,7 @@ def _cann() -> Finding:
 
 
 def _adapter() -> Finding:
-    if importlib.util.find_spec('npu_bridge') is None:
+    if not cann.has_adapter():
         return Finding(MISSING, 'npu_bridge', 'not found', "source CANN's tfplugin/set_env.sh")
     works, found = _ask(
         'from common.ascend import cann; from npu_bridge.estimator.npu.npu_config import'

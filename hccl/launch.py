@@ -7,7 +7,6 @@ python -m hccl.launch --devices 0-7 -- python wideresnet_tf/run_wideresnet.py --
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import pathlib
 import re
@@ -16,7 +15,7 @@ import subprocess
 import sys
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from common.ascend import environment
+from common.ascend import cann, environment
 from common.errors import Parser, UserError, entry_point
 from hccl import horovod_ranks, npu_ranks, rank_table
 from hccl.processes import Rank, run, say
@@ -54,7 +53,7 @@ def choose(args: argparse.Namespace) -> Tuple[str, str]:
         return args.device, '--device %s' % args.device
     if inner in ('npu', 'gpu', 'cpu'):
         return inner, '--device %s in the command' % inner
-    if importlib.util.find_spec('npu_bridge'):
+    if cann.has_adapter():
         return 'npu', 'npu_bridge is installed'
     gpus = _gpus()
     if gpus:

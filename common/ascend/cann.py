@@ -1,5 +1,6 @@
 """CANN on this machine: its folders, the scripts to source, the release of its TF adapter."""
 
+import importlib.util
 import inspect
 import os
 import pathlib
@@ -79,6 +80,11 @@ def driver_version(root: str = ROOT) -> str:
     except OSError:
         return ''
     return ''.join(re.findall(r'(?mi)^version\s*=\s*(\S+)', text)[:1])
+
+
+def has_adapter() -> bool:
+    """True if the TF adapter (npu_bridge) can be found."""
+    return importlib.util.find_spec('npu_bridge') is not None
 
 
 def adapter_release(run_config: Callable) -> str:

@@ -1,14 +1,9 @@
 """Chooses where a run happens: `select('auto' | 'cpu' | 'gpu' | 'npu')`."""
 
-import importlib.util
 from typing import Any
 
+from common.ascend import cann
 from common.devices.base import Device
-
-
-def npu_available() -> bool:
-    """True if the TF adapter of CANN (npu_bridge) can be found."""
-    return importlib.util.find_spec('npu_bridge') is not None
 
 
 def select(name: str = 'auto', sync_bn: bool = False) -> Device:
@@ -19,7 +14,7 @@ def select(name: str = 'auto', sync_bn: bool = False) -> Device:
     """
     from common.devices import cpu, gpu
 
-    if name == 'npu' or (name == 'auto' and npu_available()):
+    if name == 'npu' or (name == 'auto' and cann.has_adapter()):
         from common.devices import npu
 
         return npu.NPU()

@@ -320,7 +320,7 @@ def test_a_container_that_sees_other_numbers(monkeypatch, tmp_path):
     ],
 )
 def test_choice_of_the_device(monkeypatch, tmp_path, device, command, smi, variables, expected):
-    monkeypatch.setattr(launcher.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(launcher.cann, 'has_adapter', lambda: False)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     monkeypatch.setenv('PATH', str(tmp_path))
     for name, value in variables.items():

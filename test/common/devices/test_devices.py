@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from common import devices, host
+from common.ascend import cann
 from common.devices import cpu, gpu, hvd
 from common.devices.exchange import Exchange
 from common.errors import UserError
@@ -31,7 +32,7 @@ def alone(monkeypatch):
 @pytest.fixture
 def nothing(monkeypatch):
     """No NPU adapter, no GPU."""
-    monkeypatch.setattr(devices, 'npu_available', lambda: False)
+    monkeypatch.setattr(cann, 'has_adapter', lambda: False)
     monkeypatch.setattr(gpu, 'available', lambda: False)
 
 
@@ -65,7 +66,7 @@ def test_an_npu_that_is_missing_says_how_to_get_it(nothing, monkeypatch):
 def test_npu_is_available_where_its_adapter_is(monkeypatch):
     for spec in (None, types.SimpleNamespace()):
         monkeypatch.setattr(importlib.util, 'find_spec', lambda name, spec=spec: spec)
-        assert devices.npu_available() is (spec is not None)
+        assert cann.has_adapter() is (spec is not None)
 
 
 # Processes
