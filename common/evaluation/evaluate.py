@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 import time
 from typing import Any, Callable, Dict, Optional
 
@@ -76,7 +75,7 @@ class _Counter(tf.train.SessionRunHook):
             unit='batch',
             leave=False,
             dynamic_ncols=True,
-            disable=not (self._device.is_chief and sys.stderr.isatty()),
+            disable=None if self._device.is_chief else True,
         )
 
     def before_run(self, run_context):

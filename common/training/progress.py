@@ -3,7 +3,6 @@ loss.
 """
 
 import math
-import sys
 import time
 from typing import Callable, Dict, Optional
 
@@ -97,13 +96,16 @@ class Progress(tf.train.SessionRunHook):
         self._logger, self._meter, self._plan, self._interval = logger, meter, plan, interval
         self._show_bar, self._model_dir, self._loop = show_bar, model_dir, loop
         self.step = start
-        self._recent, self._warm, self._skipped, self._bar = ThroughputMeter(), False, 0, None
+        self._recent, self._warm, self._skipped = ThroughputMeter(), False, 0
 
     def after_create_session(self, session, coord):
-        if self._show_bar and sys.stderr.isatty():
-            self._bar = tqdm.tqdm(
-                total=self._plan.total, unit='step', dynamic_ncols=True, leave=False
-            )
+        self._bar = tqdm.tqdm(
+            total=self._plan.total,
+            unit='step',
+            dynamic_ncols=True,
+            leave=False,
+            disable=None if self._show_bar else True,
+        )
 
     def before_run(self, run_context):
         self._start = time.perf_counter()
@@ -121,8 +123,7 @@ class Progress(tf.train.SessionRunHook):
         if not math.isfinite(loss):
             what = 'loss is %s at step %d (learning rate %.6g)' % (loss, self.step, rate)
             raise diverged(what, self._model_dir)
-        if self._bar is not None:
-            self._bar.update(self.step - self._bar.n)
+        self._bar.update(self.step - self._bar.n)
         crossed = self.step // self._interval > before // self._interval
         if crossed or self.step >= self._plan.total:
             self._log(loss, rate)
@@ -155,5 +156,4 @@ class Progress(tf.train.SessionRunHook):
         self._recent, self._skipped = ThroughputMeter(), 0
 
     def end(self, session):
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
