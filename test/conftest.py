@@ -3,7 +3,9 @@ them.
 """
 
 import contextlib
+import fcntl
 import functools
+import gc
 import os
 import pathlib
 import signal
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from tensorflow.python.client import session as session_lib
 from tensorflow.python.util import deprecation
 from xdist.scheduler import LoadFileScheduling
 
@@ -48,6 +51,24 @@ TINY = dict(
     weight_decay=1e-4,
     log_interval=1,
 )
+
+
+def pytest_collection_finish():
+    gc.freeze()  # no collection need look at what imports have made
+    gc.set_threshold(10000)
+
+
+def _session(self, target='', graph=None, config=None, start=session_lib.BaseSession.__init__):
+    """Session.__init__ without graph optimisation, which takes longer than the few steps that a
+    test runs. Commands that are processes of their own optimise their graphs.
+    """
+    plain = tf.ConfigProto()
+    plain.CopyFrom(config or plain)
+    plain.graph_options.rewrite_options.disable_meta_optimizer = True
+    start(self, target, graph, plain)
+
+
+session_lib.BaseSession.__init__ = _session
 
 
 @pytest.fixture(autouse=True)
@@ -168,12 +189,32 @@ def images_and_labels():
 
 
 @pytest.fixture(scope='session')
-def data(tmp_path_factory):
+def once(tmp_path_factory):
+    """once(name, make): the folder of that name, which make(folder) fills once for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        shared = shared.parent
+
+    def call(name, make):
+        with open(str(shared / (name + '.lock')), 'a') as made:
+            fcntl.flock(made, fcntl.LOCK_EX)
+            if not os.fstat(made.fileno()).st_size:
+                make(shared / name)
+                made.write('made')
+        return shared / name
+
+    return call
+
+
+@pytest.fixture(scope='session')
+def data(once):
     """A folder with train/ (64 records) and test/ (21, which no batch of 8 or 16 divides)."""
-    folder = tmp_path_factory.mktemp('data')
-    write_port_records(folder / 'train' / 'train.tfrecord', *tiny_images(64, seed=1))
-    write_port_records(folder / 'test' / 'test.tfrecord', *tiny_images(21, seed=2))
-    return folder
+
+    def make(folder):
+        write_port_records(folder / 'train' / 'train.tfrecord', *tiny_images(64, seed=1))
+        write_port_records(folder / 'test' / 'test.tfrecord', *tiny_images(21, seed=2))
+
+    return once('data', make)
 
 
 @pytest.fixture(scope='session')

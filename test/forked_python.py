@@ -1,11 +1,11 @@
 """Python without the second and a half that importing TensorFlow takes: scripts run in forks.
 
 `server()` starts a process that imports what the commands import and opens no session. While it
-runs, `python -ES forked_python.py SCRIPT [ARGUMENT ...]` stands for `python SCRIPT [ARGUMENT ...]`:
-the script runs in a fork of the server, with the caller's arguments, environment, folder and
-standard files, unbuffered. The caller passes signals on to it and ends as it does; if the caller is
-killed, so is the script. Where the environment differs in what is read at start, it becomes Python
-itself.
+runs, `python -ES forked_python.py SCRIPT [ARGUMENT ...]` stands for `python SCRIPT [ARGUMENT ...]`,
+and `-m MODULE` for the script of a module: it runs in a fork of the server, with the caller's
+arguments, environment, folder and standard files, unbuffered. The caller passes signals on to it
+and ends as it does; if the caller is killed, so is the script. Where the environment differs in
+what is read at start, it becomes Python itself.
 """
 
 import contextlib
@@ -183,4 +183,8 @@ if __name__ == '__main__':
     if sys.argv[1:]:
         _call(sys.argv[1:])
     _become(*_serve())
-    runpy.run_path(sys.argv[0], run_name='__main__')
+    if sys.argv[0] == '-m':
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+    else:
+        runpy.run_path(sys.argv[0], run_name='__main__')

@@ -25,14 +25,18 @@ def script(start, tmp_path):
     """script(argument, ..., forked=True): started in `tmp_path`."""
     (tmp_path / 'script.py').write_text(SCRIPT)
     launcher = ['env', 'OF_THE_CALLER=x y']
-    return lambda *words, **how: start(
-        *words, cwd=tmp_path, launcher=launcher, script='script.py', **how
-    )
+
+    def call(*words, script='script.py', **how):
+        return start(*words, cwd=tmp_path, launcher=launcher, script=script, **how)
+
+    return call
 
 
 @pytest.mark.parametrize('forked', [True, False])
-def test_arguments_folder_environment_and_status(script, tmp_path, forked):
-    status, out, error = script('ends', 7, forked=forked).finish()
+@pytest.mark.parametrize('words', [['script.py'], ['-m', 'script']])
+def test_arguments_folder_environment_and_status(script, tmp_path, forked, words):
+    process = script(*words[1:], 'ends', 7, script=words[0], forked=forked)
+    status, out, error = process.finish()
     assert (status, error) == (7, '')
     assert json.loads(out)[:4] == [['ends', '7'], str(tmp_path), 'x y', forked]
 

@@ -4,9 +4,11 @@ import dataclasses
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 
+import forked_python
 import pytest
 
 from resnest_tf.config import ResNeStConfig
@@ -85,9 +87,9 @@ def test_flags_and_files_of_every_page_exist():
 
 
 @pytest.mark.slow
-def test_commands_of_the_readme_run_as_written(tmp_path):
+def test_commands_of_the_readme_run_as_written(start, tmp_path):
     """Pasted into a shell one after the other, in a copy of the tree; the training is shortened and
-    the network small.
+    the network small, and `python` is a fork, see forked_python.py.
     """
     for path in ROOT.iterdir():
         if path.name not in ('.git', 'runs', 'data', 'wideresnet_tf'):
@@ -99,6 +101,9 @@ def test_commands_of_the_readme_run_as_written(tmp_path):
     lines = [line for line in commands('README.md') if not line.startswith('./')]
     assert lines[0] == '. .venv/bin/activate'
     lines = [re.sub('(--do_train True)$', r'\1 --steps 2', line) for line in lines]
+    lines.insert(1, '[[ $(type -P python) == */.venv/bin/python ]]')
+    forked = ' '.join(map(shlex.quote, forked_python.WORDS))
+    lines.insert(2, 'python() { %s "$@"; }' % forked)
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     result = subprocess.run(
         ['bash', '-e'],

@@ -48,12 +48,14 @@ def flags(recipe, training_words):
 
 
 @pytest.fixture(scope='session')
-def finished(start, flags, tmp_path_factory):
+def finished(start, flags, once):
     """The folder of a run that nothing interrupted. Not to be changed; see `copy`."""
-    folder = tmp_path_factory.mktemp('finished') / 'run'
-    status, out, error = start(*flags(folder)).finish()
-    assert status == 0, out + error
-    return folder
+
+    def make(folder):
+        status, out, error = start(*flags(folder)).finish()
+        assert status == 0, out + error
+
+    return once('finished', make)
 
 
 @pytest.fixture

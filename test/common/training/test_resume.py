@@ -46,7 +46,7 @@ def test_a_damaged_checkpoint_is_skipped_and_kept(run, flags, copy, capsys, dama
     else:
         whole[len(whole) // 2] ^= 255
         data.write_bytes(whole[:100] if damage == 'cut' else whole)
-    run(*flags(copy, '--steps', '33'))
+    run(*flags(copy, '--steps', '33', '--eval_interval', '0'))
     out = capsys.readouterr().out
     assert 'resuming at step 31' in out
     if damage != 'missing':
