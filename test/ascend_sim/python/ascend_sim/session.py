@@ -10,6 +10,7 @@ on the CPU, in float32.
 import os
 import weakref
 
+from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import session as session_lib
 
 from ascend_sim import device, errors, graph_check, marks, options
@@ -68,7 +69,12 @@ def init(self, target='', graph=None, config=None):
         pool = (config.inter_op_parallelism_threads if config else 0) or int(
             os.environ.get('TF_NUM_INTEROP_THREADS') or len(os.sched_getaffinity(0))
         )
-    _init(self, target, graph, config)
+    # TensorFlow need not optimise what the device compiles by itself.
+    plain = config_pb2.ConfigProto()
+    plain.CopyFrom(config or plain)
+    plain.graph_options.rewrite_options.disable_meta_optimizer = True
+    _init(self, target, graph, plain)
+    self._config = config
 
 
 def run(self, fetches, feed_dict=None, options=None, run_metadata=None):
