@@ -59,16 +59,19 @@ def pytest_collection_finish():
 
 
 def _session(self, target='', graph=None, config=None, start=session_lib.BaseSession.__init__):
-    """Session.__init__ without graph optimisation, which takes longer than the few steps that a
-    test runs. Commands that are processes of their own optimise their graphs.
-    """
     plain = tf.ConfigProto()
     plain.CopyFrom(config or plain)
     plain.graph_options.rewrite_options.disable_meta_optimizer = True
     start(self, target, graph, plain)
 
 
-session_lib.BaseSession.__init__ = _session
+@pytest.fixture(scope='module', autouse=True)
+def sessions():
+    """Sessions do not optimise their graphs, which takes longer than the few steps that a test
+    runs. Those of commands that are processes of their own do.
+    """
+    with mock.patch.object(session_lib.BaseSession, '__init__', _session):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -81,6 +81,11 @@ def _mindspore(reference):
         return config, weights, images, session.run(logits, {x: images})
 
 
+@pytest.fixture(scope='module', autouse=True)
+def sessions():
+    """Sessions as users have them: what optimising a graph changes is measured here."""
+
+
 @pytest.fixture(scope='session')
 def reference(configured):
     """reference(field=value, ...): the tiny recipe's model, with its checkpoint if there is one."""
