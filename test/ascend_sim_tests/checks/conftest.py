@@ -13,6 +13,11 @@ import pytest
 warnings.filterwarnings('ignore')
 
 
+@pytest.fixture(scope='module', autouse=True)
+def sessions():
+    """Those of the stand-in."""
+
+
 @pytest.fixture(autouse=True)
 def server(tmp_path, monkeypatch):
     """A server of its own for every check: no locks, no rank table, nothing initialised."""
