@@ -42,7 +42,7 @@ TESTS = {
         'common/data/test_records.py::test_more_corrupt_records_than_allowed',
     ],
     'a damaged or incomplete archive': [
-        'wideresnet_tf/test_prepare_cifar.py::test_an_archive_that_ends_early_is_not_whole',
+        'wideresnet_tf/test_prepare_cifar_faults.py::test_an_archive_that_is_not_whole',
         'campaign/test_campaign.py::test_cases_of_a_fixed_seed',
     ],
     'other data': [TRAINING + 'test_resume.py::test_other_records_are_named_like_a_changed_key'],
@@ -73,7 +73,7 @@ TESTS = {
     ],
 }
 
-CIFAR = 'wideresnet_tf/test_prepare_cifar.py::'
+CIFAR = 'wideresnet_tf/test_prepare_cifar_faults.py::'
 MODELARTS = 'common/data/test_modelarts.py::'
 # The same of an item of SECURITY.md; [] for advice.
 SECURITY = {
