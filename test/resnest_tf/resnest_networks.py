@@ -42,41 +42,6 @@ def build(height=48, width_=64, batch=2, **options):
     return (images,) + deeplab(images, **options)
 
 
-def variables():
-    trainable = set(tf.trainable_variables())
-    return [[v.op.name, v.shape.as_list(), v in trainable] for v in tf.global_variables()]
-
-
-def session_with(weights):
-    """A session in which every variable of the graph has its value of `weights`; none may be left
-    over.
-    """
-    names = {v.op.name: v for v in tf.global_variables()}
-    assert set(names) == set(weights)
-    session = tf.Session()
-    session.run(
-        [v.initializer for v in names.values()],
-        {v.initializer.inputs[1]: weights[name] for name, v in names.items()},
-    )
-    return session
-
-
-def random_weights(seed):
-    """Values such that activations keep their size and every term of the network matters."""
-    random = np.random.RandomState(seed)
-
-    def value(name, shape):
-        if len(shape) > 1:
-            return random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-        return (
-            random.uniform(0.5, 1.2, shape)
-            if name.endswith(('gamma', 'moving_variance'))
-            else random.normal(0, 0.3, shape)
-        )
-
-    return {name: value(name, shape).astype(np.float32) for name, shape, _ in variables()}
-
-
 def close(got, expected, tolerance=1e-4):
     assert got.shape == expected.shape
     assert np.ptp(expected) > 1e-2 * np.abs(expected).max()

@@ -9,7 +9,8 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from resnest_networks import DATA, TINY, build, variables
+from graph_variables import variables
+from resnest_networks import DATA, TINY, build
 
 from resnest_tf.checkpoints import describe
 

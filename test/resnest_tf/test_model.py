@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from resnest_networks import TINY, build, close, random_weights, resnest, session_with
+from graph_variables import random_weights, session_with
+from resnest_networks import TINY, build, close, resnest
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +145,7 @@ def port_in_numpy(net, x):
 def test_port_computes_its_published_graph(height, width):
     x, logits, aux = build(height, width, variant='port', width=1 / 32, num_classes=4)
     assert aux is None
-    weights = random_weights(1)
+    weights = random_weights(1, highest=1.2)
     image = np.random.RandomState(2).normal(0, 1, (2, height, width, 3)).astype(np.float32)
     net = Reference(weights, 'weights', 'biases', '/BatchNorm')
     expected = resize(port_in_numpy(net, image), height, width, 'port')
@@ -159,7 +160,7 @@ def test_heads_compute_deeplab_and_fcn(graph, pooling, variant):
     x, logits, aux = build(64, 80, image_pooling=pooling, variant=variant, **TINY)
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         stages, _ = resnest(x, depth=14, width=1 / 32, smooth_dilated=variant == 'paper')
-    weights = random_weights(3)
+    weights = random_weights(3, highest=1.2)
     with session_with(weights) as session:
         image = np.random.RandomState(4).normal(0, 1, (2, 64, 80, 3))
         found, found_aux, third, fourth = session.run([logits, aux] + stages[2:], {x: image})

@@ -7,6 +7,8 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from graph_variables import random_weights, session_with
+from numpy_images import resized
 from resnest_networks import deeplab
 
 from resnest_tf.test_time_augmentation import inference
@@ -21,7 +23,7 @@ def graph():
         yield fresh
 
 
-def settings(mode='whole', scales=(1.0,), flip=False, crop=(16, 24), stride=2 / 3, classes=CLASSES):
+def settings(mode='whole', scales=(1.0,), flip=False, crop=(16, 24), stride=2 / 3):
     return types.SimpleNamespace(
         eval_mode=mode,
         eval_scales=list(scales),
@@ -29,7 +31,7 @@ def settings(mode='whole', scales=(1.0,), flip=False, crop=(16, 24), stride=2 / 
         slide_stride=stride,
         crop_height=crop[0],
         crop_width=crop[1],
-        num_classes=classes,
+        num_classes=CLASSES,
     )
 
 
@@ -37,6 +39,7 @@ def settings(mode='whole', scales=(1.0,), flip=False, crop=(16, 24), stride=2 / 
 # the picture, and the distance to its left and upper edge.
 
 KERNEL = np.random.RandomState(7).normal(0, 0.5, [3, 3, 3, CLASSES]).astype(np.float32)
+MEAN, LEFT, TOP = [0.0, 3.0, 0.0, -3.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]
 
 
 def network(images):
@@ -44,67 +47,41 @@ def network(images):
     kernel = tf.get_variable(
         'conv/kernel', KERNEL.shape, initializer=tf.constant_initializer(KERNEL)
     )
-    y = tf.nn.conv2d(images, kernel, 1, 'SAME') + tf.reduce_mean(
-        images, [1, 2, 3], keepdims=True
-    ) * [0.0, 3.0, 0.0, -3.0]
-    return (
-        y
-        + tf.reshape(tf.range(width, dtype=tf.float32) / 20, [1, 1, width, 1])
-        * [1.0, 0.0, 0.0, 0.0]
-        + tf.reshape(tf.range(height, dtype=tf.float32) / 20, [1, height, 1, 1])
-        * [0.0, 0.0, 1.0, 0.0]
-    )
+    y = tf.nn.conv2d(images, kernel, 1, 'SAME')
+    y += tf.reduce_mean(images, [1, 2, 3], keepdims=True) * MEAN
+    y += tf.reshape(tf.range(width, dtype=tf.float32) / 20, [1, 1, width, 1]) * LEFT
+    return y + tf.reshape(tf.range(height, dtype=tf.float32) / 20, [1, height, 1, 1]) * TOP
 
 
 def network_np(image):
     height, width, _ = image.shape
     padded = np.pad(image, [(1, 1), (1, 1), (0, 0)], 'constant')
-    y = sum(
+    y = image.mean() * np.array(MEAN) + sum(
         padded[i : i + height, j : j + width] @ KERNEL[i, j].astype(np.float64)
         for i in range(3)
         for j in range(3)
     )
-    y += image.mean() * np.array([0.0, 3.0, 0.0, -3.0])
     y[..., 0] += np.arange(width) / 20
     y[..., 2] += np.arange(height)[:, None] / 20
     return y
 
 
-def resize_np(x, height, width):
-    """Bilinear, pixels' centres at half a pixel, edge pixels repeated."""
-
-    def along(x, axis, count):
-        size = x.shape[axis]
-        place = np.clip((np.arange(count) + 0.5) * size / count - 0.5, 0, size - 1)
-        low = np.floor(place).astype(int)
-        share = (place - low).reshape([-1 if a == axis else 1 for a in range(3)])
-        return (
-            np.take(x, low, axis) * (1 - share)
-            + np.take(x, np.minimum(low + 1, size - 1), axis) * share
-        )
-
-    return along(along(x, 0, height), 1, width)
+def starts(length, window, step):
+    """Of windows one step apart, the last one moved back to the edge."""
+    found = [0]
+    while found[-1] + window < length:
+        found.append(min(found[-1] + step, length - window))
+    return found
 
 
 def slide_np(image, window, step):
-    """Windows one step apart, the last one moved back to the edge."""
     height, width, _ = image.shape
     total, seen = np.zeros([height, width, CLASSES]), np.zeros([height, width, 1])
-    y = 0
-    while True:
-        y1 = min(y, max(height - window[0], 0))
-        x = 0
-        while True:
-            x1 = min(x, max(width - window[1], 0))
-            part = image[y1 : y1 + window[0], x1 : x1 + window[1]]
-            total[y1 : y1 + window[0], x1 : x1 + window[1]] += network_np(part)
-            seen[y1 : y1 + window[0], x1 : x1 + window[1]] += 1
-            if x1 + window[1] >= width:
-                break
-            x += step[1]
-        if y1 + window[0] >= height:
-            break
-        y += step[0]
+    for y in starts(height, window[0], step[0]):
+        for x in starts(width, window[1], step[1]):
+            place = slice(y, y + window[0]), slice(x, x + window[1])
+            total[place] += network_np(image[place])
+            seen[place] += 1
     assert seen.min() > 0
     return total / seen
 
@@ -119,14 +96,11 @@ def views_np(image, score, scales, flip):
     height, width, _ = image.shape
     probabilities = []
     for scale in scales:
-        view = resize_np(
-            image, int(np.floor(scale * height + 0.5)), int(np.floor(scale * width + 0.5))
-        )
-        probabilities.append(softmax_np(resize_np(score(view), height, width)))
+        view = resized(image, *(int(np.floor(scale * size + 0.5)) for size in (height, width)))
+        probabilities.append(softmax_np(resized(score(view), height, width)))
         if flip:
-            probabilities.append(
-                softmax_np(resize_np(score(view[:, ::-1]), height, width))[:, ::-1]
-            )
+            mirrored = softmax_np(resized(score(view[:, ::-1]), height, width))
+            probabilities.append(mirrored[:, ::-1])
     return np.mean(probabilities, axis=0)
 
 
@@ -169,8 +143,8 @@ def test_whole_image(size):
 @pytest.mark.parametrize('scale', [0.5, 0.7, 1.75])
 def test_one_scale_gives_resized_logits(scale):
     image = picture(25, 42)
-    view = resize_np(image[0].astype(np.float64), int(25 * scale + 0.5), int(42 * scale + 0.5))
-    close(run(settings(scales=[scale]), image)[0], resize_np(network_np(view), 25, 42))
+    view = resized(image[0], int(25 * scale + 0.5), int(42 * scale + 0.5))
+    close(run(settings(scales=[scale]), image)[0], resized(network_np(view), 25, 42))
 
 
 @pytest.mark.parametrize(
@@ -195,21 +169,14 @@ def test_windows_average_their_logits(height, width, window, step):
 def test_windows_default_to_the_crop_and_their_distance_to_a_share_of_it():
     image = picture(33, 50)
     double = image[0].astype(np.float64)
-    with tf.Graph().as_default():
-        close(
-            run(settings('slide', crop=(20, 30), stride=1.0), image)[0],
-            slide_np(double, (20, 30), (20, 30)),
-        )
-    with tf.Graph().as_default():
-        close(
-            run(settings('slide', crop=(20, 30), stride=0.5), image)[0],
-            slide_np(double, (20, 30), (10, 15)),
-        )
-    with tf.Graph().as_default():  # never less than a pixel
-        close(
-            run(settings('slide', crop=(32, 49), stride=0.001), image)[0],
-            slide_np(double, (32, 49), (1, 1)),
-        )
+    for crop, stride, step in (
+        ((20, 30), 1.0, (20, 30)),
+        ((20, 30), 0.5, (10, 15)),
+        ((32, 49), 0.001, (1, 1)),  # never less than a pixel
+    ):
+        with tf.Graph().as_default():
+            found = run(settings('slide', crop=crop, stride=stride), image)[0]
+        close(found, slide_np(double, crop, step))
 
 
 @pytest.mark.parametrize('size', [(16, 24), (10, 24), (10, 20)])
@@ -238,11 +205,10 @@ def test_probabilities_are_averaged(mode, scales, flip):
 
 
 def test_a_class_without_any_probability_has_a_finite_logarithm():
-    found = run(
-        settings(flip=True),
-        picture(8, 8),
-        lambda x: tf.concat([x * 0 + 1000, x[..., :1] * 0 - 1000], 3),
-    )
+    def net(x):
+        return tf.concat([x * 0 + 1000, x[..., :1] * 0 - 1000], 3)
+
+    found = run(settings(flip=True), picture(8, 8), net)
     assert np.isfinite(found).all() and found[..., 3].max() < -80
     close(found[..., :3], np.full([1, 8, 8, 3], -np.log(3)))
 
@@ -289,33 +255,13 @@ def resnest(images):
     return deeplab(images, depth=14, width=1 / 32, num_classes=CLASSES, aux_head=False)[0]
 
 
-def with_weights(session):
-    """Random values for every variable, of a size at which all that the network does shows in its
-    logits.
-    """
-    random, feeds = np.random.RandomState(3), {}
-    for variable in tf.global_variables():
-        shape, name = variable.shape.as_list(), variable.op.name
-        if len(shape) > 1:
-            value = random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-        else:
-            value = (
-                random.uniform(0.5, 1.2, shape)
-                if name.endswith(('gamma', 'moving_variance'))
-                else random.normal(0, 0.3, shape)
-            )
-        feeds[variable.initializer.inputs[1]] = value
-    session.run(tf.global_variables_initializer(), feeds)
-
-
 def test_whole_image_of_the_real_network():
     image = picture(64, 64)
     x = tf.placeholder(tf.float32, image.shape)
     found, expected = inference(resnest, x, settings()), None
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         expected = resnest(x)
-    with tf.Session() as session:
-        with_weights(session)
+    with session_with(random_weights(3, highest=1.2)) as session:
         found, expected = session.run([found, expected], {x: image})
     assert np.ptp(expected) > 0.1
     np.testing.assert_array_equal(found, expected)
@@ -332,8 +278,7 @@ def test_views_of_the_real_network(mode):
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         part = tf.placeholder(tf.float32, [1, 64, 40 if mode == 'slide' else 64, 3])
         alone = resnest(part)
-    with tf.Session() as session:
-        with_weights(session)
+    with session_with(random_weights(3, highest=1.2)) as session:
 
         def score(view):
             if mode == 'whole':
@@ -344,9 +289,8 @@ def test_views_of_the_real_network(mode):
             both = (left[:, :, 24:] + right[:, :, :16]) / 2
             return np.concatenate([left[:, :, :24], both, right[:, :, 16:]], axis=2)
 
-        expected = np.log(
-            (softmax_np(score(image)) + softmax_np(score(image[:, :, ::-1]))[:, :, ::-1]) / 2
-        )
+        mirrored = softmax_np(score(image[:, :, ::-1]))[:, :, ::-1]
+        expected = np.log((softmax_np(score(image)) + mirrored) / 2)
         found, mirrored = (session.run(y, {x: value}) for value in (image, image[:, :, ::-1]))
     assert np.ptp(expected) > 0.1
     close(found, expected, 1e-4)

@@ -1,8 +1,6 @@
-"""Records of the published port -> batches, augmented by (seed, epoch, record) alone, normalised by
-closed forms.
+"""From records of the published port to batches, which the host augments by seed, epoch and record
+alone.
 """
-
-import types
 
 import numpy as np
 import pytest
@@ -11,27 +9,7 @@ import tensorflow as tf
 from common.data import pipeline, record_writer, records, sampling, tfrecord
 from common.errors import UserError
 from wideresnet_tf import input_pipeline
-
-
-def settings(**changes):
-    return types.SimpleNamespace(
-        **dict(
-            dict(
-                data_path='data',
-                num_classes=100,
-                label='fine_label',
-                normalization='half',
-                crop_pad=4,
-                crop_padding='zero',
-                flip=True,
-                brightness=0.0,
-                contrast=0.0,
-                cutout=0,
-                mixup=0.0,
-            ),
-            **changes,
-        )
-    )
+from wideresnet_tf.config import WideResNetConfig
 
 
 def take(dataset, count):
@@ -51,13 +29,8 @@ def features(
     data, cfg, batch_size, count, training=True, split='train', with_ids=False, **position
 ):
     folder = records.Folder.open(data / split)
-    batches = sampling.batches(
-        folder,
-        batch_size,
-        training=training,
-        draws=input_pipeline.DRAWS if training else 0,
-        **position,
-    )
+    draws = input_pipeline.DRAWS if training else 0
+    batches = sampling.batches(folder, batch_size, training=training, draws=draws, **position)
 
     def parse(batch):
         parsed = input_pipeline.parse(batch, folder, cfg, training)
@@ -71,62 +44,43 @@ def features(
 
 def test_evaluation_batches_are_the_records_in_order(data, images_and_labels):
     images, labels = images_and_labels(21, seed=2)
-    batches = features(
-        data,
-        settings(crop_pad=4, flip=True, mixup=0.5, brightness=63.0),
-        8,
-        3,
-        training=False,
-        split='test',
-    )
+    cfg = WideResNetConfig(crop_pad=4, flip=True, mixup=0.5, brightness=63.0)
+    batches = features(data, cfg, 8, 3, training=False, split='test')
     assert [sorted(batch) for batch in batches] == [['id', 'image', 'label', 'mask']] * 3
-    assert np.concatenate([batch['id'] for batch in batches])[:21].tolist() == list(range(21))
-    assert (batches[0]['image'].dtype, batches[0]['label'].dtype, batches[0]['mask'].dtype) == (
-        np.uint8,
-        np.int32,
-        np.float32,
-    )
-    mask = np.concatenate([batch['mask'] for batch in batches])
-    np.testing.assert_array_equal(mask, [1] * 21 + [0] * 3)
-    np.testing.assert_array_equal(
-        np.concatenate([batch['image'] for batch in batches])[:21], images
-    )
-    np.testing.assert_array_equal(
-        np.concatenate([batch['label'] for batch in batches])[:21], labels
-    )
+    found = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    dtypes = {'image': np.uint8, 'label': np.int32, 'mask': np.float32}
+    assert {key: found[key].dtype for key in dtypes} == dtypes
+    assert found['id'][:21].tolist() == list(range(21))
+    assert found['mask'].tolist() == [1] * 21 + [0] * 3
+    np.testing.assert_array_equal(found['image'][:21], images)
+    np.testing.assert_array_equal(found['label'][:21], labels)
 
 
 def test_image_is_rows_columns_channels(tmp_path, port_records):
     image = np.arange(3072).astype(np.uint8).reshape(32, 32, 3)
     port_records(tmp_path / 'train' / 'a.tfrecord', [image], [3])
-    found = features(tmp_path, settings(), 1, 1, training=False)[0]['image'][0]
+    found = features(tmp_path, WideResNetConfig(), 1, 1, training=False)[0]['image'][0]
     assert found[0, 1].tolist() == [3, 4, 5] and found[1, 0].tolist() == [96, 97, 98]
 
 
 @pytest.mark.parametrize('label', ['fine_label', 'coarse_label'])
 def test_label_is_the_feature_that_is_asked_for(label, tmp_path, port_records, images_and_labels):
-    port_records(
-        tmp_path / 'train' / 'a.tfrecord',
-        images_and_labels(4, seed=0)[0],
-        [40, 41, 42, 99],
-        [0, 1, 2, 19],
-    )
-    expected = {'fine_label': [40, 41, 42, 99], 'coarse_label': [0, 1, 2, 19]}[label]
-    assert (
-        features(tmp_path, settings(label=label), 4, 1, training=False)[0]['label'].tolist()
-        == expected
-    )
+    labels = {'fine_label': [40, 41, 42, 99], 'coarse_label': [0, 1, 2, 19]}
+    images, _ = images_and_labels(4, seed=0)
+    port_records(tmp_path / 'train' / 'a.tfrecord', images, *labels.values())
+    (found,) = features(tmp_path, WideResNetConfig(label=label), 4, 1, training=False)
+    assert found['label'].tolist() == labels[label]
 
 
 def test_shapes_are_static(data):
     folder = records.Folder.open(data / 'train')
-    cfg = settings(mixup=0.2, brightness=1.0)
+    cfg = WideResNetConfig(mixup=0.2, brightness=1.0)
     dataset = sampling.batches(folder, 8, training=True, draws=8).map(
         lambda batch: input_pipeline.parse(batch, folder, cfg, True)
     )
-    assert {
-        key: shape.as_list() for key, shape in tf.compat.v1.data.get_output_shapes(dataset).items()
-    } == {'image': [8, 32, 32, 3], 'label': [8], 'mask': [8], 'mixup': [8], 'draws': [8, 8]}
+    shapes = tf.compat.v1.data.get_output_shapes(dataset)
+    expected = dict(image=[8, 32, 32, 3], label=[8], mask=[8], mixup=[8], draws=[8, 8])
+    assert {key: shape.as_list() for key, shape in shapes.items()} == expected
 
 
 # Augmentation of the host
@@ -134,7 +88,7 @@ def test_shapes_are_static(data):
 
 def test_without_augmentation_training_images_are_the_records(data, images_and_labels):
     images, labels = images_and_labels(64, seed=1)
-    for batch in features(data, settings(crop_pad=0, flip=False), 16, 4, with_ids=True):
+    for batch in features(data, WideResNetConfig(crop_pad=0, flip=False), 16, 4, with_ids=True):
         np.testing.assert_array_equal(batch['image'], images[batch['id']])
         np.testing.assert_array_equal(batch['label'], labels[batch['id']])
 
@@ -142,7 +96,7 @@ def test_without_augmentation_training_images_are_the_records(data, images_and_l
 def test_training_images_are_crops_of_their_records(data, images_and_labels):
     images, labels = images_and_labels(64, seed=1)
     seen = set()
-    for batch in features(data, settings(), 16, 4, with_ids=True):
+    for batch in features(data, WideResNetConfig(), 16, 4, with_ids=True):
         for image, label, number in zip(batch['image'], batch['label'], batch['id']):
             assert label == labels[number]
             padded = np.pad(images[number], [(4, 4), (4, 4), (0, 0)], 'constant')
@@ -168,29 +122,14 @@ def by_record(batches):
 
 
 def test_a_record_is_augmented_alike_on_any_number_of_ranks_and_after_a_restart(data):
-    cfg, seed = settings(mixup=0.3, brightness=63.0), 5
+    cfg = WideResNetConfig(mixup=0.3, brightness=63.0)
 
     def epoch(batch_size, size=1, number=0):
-        steps = 64 // (batch_size * size)
-        return by_record(
-            sum(
-                [
-                    features(
-                        data,
-                        cfg,
-                        batch_size,
-                        steps,
-                        seed=seed,
-                        rank=rank,
-                        size=size,
-                        start_step=number * steps,
-                        with_ids=True,
-                    )
-                    for rank in range(size)
-                ],
-                [],
-            )
-        )
+        steps, batches = 64 // (batch_size * size), []
+        for rank in range(size):
+            position = dict(seed=5, rank=rank, size=size, start_step=number * steps)
+            batches += features(data, cfg, batch_size, steps, with_ids=True, **position)
+        return by_record(batches)
 
     base = epoch(16)
     assert len(base) == 64
@@ -200,15 +139,13 @@ def test_a_record_is_augmented_alike_on_any_number_of_ranks_and_after_a_restart(
             for key, value in base[number].items():
                 np.testing.assert_array_equal(other[number][key], value)
     later = epoch(16, number=1)
-    assert (
-        np.mean([np.array_equal(later[number]['image'], base[number]['image']) for number in base])
-        < 0.1
-    )
+    same = [np.array_equal(later[number]['image'], base[number]['image']) for number in base]
+    assert np.mean(same) < 0.1
     assert all((later[number]['draws'] != base[number]['draws']).any() for number in base)
 
 
 def test_a_restart_goes_on_with_the_batches_that_were_next(data):
-    cfg = settings(mixup=0.3, brightness=63.0)
+    cfg = WideResNetConfig(mixup=0.3, brightness=63.0)
     whole = features(data, cfg, 16, 6, seed=9)
     for first, batch in zip(whole[3:], features(data, cfg, 16, 3, seed=9, start_step=3)):
         for key in first:
@@ -216,118 +153,15 @@ def test_a_restart_goes_on_with_the_batches_that_were_next(data):
 
 
 def test_draws_and_mixup_are_there_only_if_they_are_used(data):
-    assert sorted(features(data, settings(), 8, 1)[0]) == ['image', 'label', 'mask']
+    assert sorted(features(data, WideResNetConfig(), 8, 1)[0]) == ['image', 'label', 'mask']
     for changes, key in (
         (dict(mixup=0.2), 'mixup'),
         (dict(brightness=1.0), 'draws'),
         (dict(contrast=0.1), 'draws'),
         (dict(cutout=8), 'draws'),
     ):
-        assert sorted(features(data, settings(**changes), 8, 1)[0]) == sorted(
-            ['image', 'label', 'mask', key]
-        )
-
-
-# Augmentation of the device
-
-
-def on_device(cfg, images, draws=None, **more):
-    given = dict(
-        {'image': tf.constant(images, tf.float32), 'label': tf.range(len(images))},
-        **{key: tf.constant(value) for key, value in more.items()},
-    )
-    if draws is not None:
-        given['draws'] = tf.constant(draws, tf.float32)
-    with tf.Session() as session:
-        return session.run(input_pipeline.augment(given, cfg))
-
-
-def test_nothing_happens_on_the_device_by_default(images_and_labels):
-    images = images_and_labels(4, seed=0)[0]
-    found = on_device(settings(), images)
-    assert sorted(found) == ['image', 'label']
-    np.testing.assert_array_equal(found['image'], images)
-
-
-def test_published_colours(images_and_labels):
-    """The published port: brightness by up to 63, then contrast by 0.2 to 1.8."""
-    images = images_and_labels(4, seed=0)[0].astype(np.float64)
-    draws = np.random.RandomState(1).uniform(size=(4, 8))
-    found = on_device(settings(brightness=63.0, contrast=0.8), images, draws)['image']
-    for i in range(4):
-        image = images[i] + (2 * draws[i, 3] - 1) * 63
-        mean = image.mean(axis=(0, 1))
-        np.testing.assert_allclose(
-            found[i], (image - mean) * (0.2 + 1.6 * draws[i, 4]) + mean, rtol=1e-4, atol=1e-2
-        )
-
-
-@pytest.mark.parametrize('normalization', sorted(input_pipeline.STATISTICS) + ['per_image'])
-def test_what_is_cut_out_is_zero_to_the_network(normalization, images_and_labels):
-    images, draws = images_and_labels(2, seed=0)[0], np.full((2, 8), 0.5)
-    found = on_device(settings(cutout=16, normalization=normalization), images, draws)['image']
-    hole = (found != images).any(axis=-1)
-    assert hole[:, 8:24, 8:24].mean() > 0.99 and hole.sum() == hole[:, 8:24, 8:24].sum()
-    normalised = normalize(found, normalization)[:, 8:24, 8:24]
-    # Per image, the hole moves the mean that it was filled with hardly at all.
-    np.testing.assert_allclose(normalised, 0, atol=1e-5 if normalization != 'per_image' else 0.15)
-
-
-def test_mixup_keeps_both_labels_and_the_share(images_and_labels):
-    images = images_and_labels(4, seed=0)[0].astype(np.float32)
-    share = np.float32([0.1, 0.2, 0.3, 1.0])
-    found = on_device(settings(mixup=0.2), images, mixup=share)
-    assert found['label'].tolist() == [0, 1, 2, 3] and found['label_b'].tolist() == [3, 2, 1, 0]
-    np.testing.assert_allclose(found['image'][1], 0.2 * images[1] + 0.8 * images[2], rtol=1e-5)
-    np.testing.assert_array_equal(found['mixup'], share)
-
-
-# Normalisation
-
-
-def normalize(images, name):
-    with tf.Session() as session:
-        return session.run(
-            input_pipeline.normalize(tf.constant(images), settings(normalization=name))
-        )
-
-
-@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
-@pytest.mark.parametrize(
-    'name, mean, std',
-    [
-        ('cifar10', [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
-        ('cifar100', [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
-        ('half', [0.5] * 3, [0.5] * 3),
-        ('authors', np.divide([125.3, 123.0, 113.9], 255), np.divide([63.0, 62.1, 66.7], 255)),
-        (
-            'mindspore',
-            np.divide([0.4914, 0.4822, 0.4465], 255),
-            np.divide([0.2023, 0.1994, 0.2010], 255),
-        ),
-    ],
-)
-def test_normalisation_by_channel(name, mean, std, dtype):
-    images = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(dtype)
-    expected = (images.astype(np.float64) / 255 - mean) / std
-    found = normalize(images, name)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_normalisation_per_image_is_the_ports():
-    images = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.float32)
-    images[1] = images[1] // 64 + 100  # hardly any contrast
-    images[2] = images[2] / 1e5  # less than the least deviation that is divided by
-    with tf.Session() as session:
-        expected = session.run(
-            tf.stack([tf.image.per_image_standardization(image) for image in images])
-        )
-    np.testing.assert_allclose(normalize(images, 'per_image'), expected, rtol=1e-3, atol=1e-3)
-
-
-def test_a_uniform_image_is_zeros_per_image():
-    np.testing.assert_array_equal(normalize(np.full((1, 32, 32, 3), 201, np.uint8), 'per_image'), 0)
+        (found,) = features(data, WideResNetConfig(**changes), 8, 1)
+        assert set(found) == {'image', 'label', 'mask', key}
 
 
 # Records that are not what the task needs, through the task that training uses

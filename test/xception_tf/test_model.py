@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from graph_variables import parameters, random_value, random_weights, session_with, variables
 
 from xception_tf import model
 from xception_tf.checkpoints import from_keras
@@ -29,75 +30,31 @@ def build(size=71, batch=2, training=False, dropout=None, **options):
     return images, model.build(images, XceptionConfig(**options), training, dropout)
 
 
-def variables():
-    trainable = set(tf.trainable_variables())
-    return [[v.op.name, v.shape.as_list(), v in trainable] for v in tf.global_variables()]
-
-
-def session_with(weights):
-    """A session in which every variable of the graph has its value of `weights`; none may be left
-    over.
-    """
-    names = {v.op.name: v for v in tf.global_variables()}
-    assert set(names) == set(weights)
-    values = {name: tf.placeholder(tf.float32, v.shape) for name, v in names.items()}
-    session = tf.Session()
-    session.run(
-        [tf.assign(v, values[name]) for name, v in names.items()],
-        {values[name]: weights[name] for name in names},
-    )
-    return session
-
-
-def random_value(random, leaf, shape):
-    """Values such that activations keep their size and every term of the network matters."""
-    if 'kernel' in leaf:
-        fan_in = 9 if leaf == 'depthwise_kernel' else np.prod(shape[:-1])
-        return random.normal(0, np.sqrt(2 / fan_in), shape)
-    return (
-        random.uniform(0.5, 1.5, shape)
-        if leaf in ('gamma', 'moving_variance')
-        else random.normal(0, 0.3, shape)
-    )
-
-
-def random_weights(seed):
-    random = np.random.RandomState(seed)
-    return {
-        v.op.name: random_value(random, v.op.name.split('/')[1], v.shape.as_list())
-        for v in tf.global_variables()
-    }
-
-
 # Against Keras
+
+
+def keras_on(images, random):
+    """({layer: {weight: random values}}, logits of each array of images) of Keras's network."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.keras.backend.set_session(session)
+        network = tf.keras.applications.Xception(
+            weights=None, input_tensor=tf.keras.Input((None, None, 3))
+        )
+        weights, values = {}, []
+        for variable in network.weights:
+            layer, leaf = variable.name.split(':')[0].split('/')
+            values.append(random_value(random, leaf, variable.shape.as_list()))
+            weights.setdefault(layer, {})[leaf] = values[-1]
+        network.set_weights(values)
+        logits = network.output.op.inputs[0]
+        assert network.output.op.type == 'Softmax' and logits.op.type == 'BiasAdd'
+        return weights, [session.run(logits, {network.input: x}) for x in images]
 
 
 def test_computes_what_keras_computes_at_other_sizes_too():
     random = np.random.RandomState(0)
-    images = [
-        random.uniform(-1, 1, shape).astype(np.float32)
-        for shape in ((1, 299, 299, 3), (2, 128, 96, 3))
-    ]
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.keras.backend.set_session(session)
-        keras_model = tf.keras.applications.Xception(
-            weights=None, input_tensor=tf.keras.Input((None, None, 3))
-        )
-        weights = {}
-        for variable in keras_model.weights:
-            layer, leaf = variable.name.split(':')[0].split('/')
-            weights.setdefault(layer, {})[leaf] = random_value(
-                random, leaf, variable.shape.as_list()
-            ).astype(np.float32)
-        keras_model.set_weights(
-            [
-                weights[layer][leaf]
-                for layer, leaf in (v.name.split(':')[0].split('/') for v in keras_model.weights)
-            ]
-        )
-        logits = keras_model.output.op.inputs[0]
-        assert keras_model.output.op.type == 'Softmax' and logits.op.type == 'BiasAdd'
-        expected = [session.run(logits, {keras_model.input: x}) for x in images]
+    images = [random.uniform(-1, 1, shape) for shape in ((1, 299, 299, 3), (2, 128, 96, 3))]
+    weights, expected = keras_on(images, random)
     inputs = [tf.placeholder(tf.float32, x.shape) for x in images]
     outputs = []
     for x in inputs:
@@ -105,9 +62,9 @@ def test_computes_what_keras_computes_at_other_sizes_too():
             outputs.append(model.build(x, XceptionConfig()))
     with session_with(from_keras(weights)) as session:
         for x, y, image, keras in zip(inputs, outputs, images, expected):
-            got = session.run(y, {x: image})
+            found = session.run(y, {x: image})
             assert np.ptp(keras) > 1e-3 * np.abs(keras).max()
-            assert np.abs(got - keras).max() <= 1e-5 * np.abs(keras).max()
+            assert np.abs(found - keras).max() <= 1e-5 * np.abs(keras).max()
 
 
 # Variables
@@ -116,35 +73,24 @@ def test_computes_what_keras_computes_at_other_sizes_too():
 def test_variables_are_those_of_the_published_checkpoint_in_their_order():
     build(299)
     assert variables() == json.loads(PORT.read_text())
-    assert (
-        sum(np.prod(shape) for _, shape, trainable in variables() if trainable) == 22855952
-    )  # published: 22.86 M
+    assert parameters() == 22855952  # published: 22.86 M
 
 
 @pytest.mark.parametrize('width, classes', [(0.0625, 5), (0.3, 2), (0.01, 3)])
 def test_width_scales_every_layer_but_the_classifier(width, classes):
-    def w(
-        filters,
-    ):  # the nearest whole number, a half upwards, at least 1; of width to the nearest 1/2048
+    def w(filters):
+        """The nearest whole number, a half upwards, at least 1; of width to the nearest 1/2048."""
         return max(1, int(np.floor(filters * np.floor(2048 * width + 0.5) / 2048 + 0.5)))
 
-    separable = (
-        [(64, 128), (128, 128), (128, 256), (256, 256), (256, 728), (728, 728)]
-        + 24 * [(728, 728)]
-        + [(728, 728), (728, 1024), (1024, 1536), (1536, 2048)]
-    )
+    entry = [(64, 128), (128, 128), (128, 256), (256, 256), (256, 728), (728, 728)]
+    separable = entry + 25 * [(728, 728)] + [(728, 1024), (1024, 1536), (1536, 2048)]
     shortcuts = [(64, 128), (128, 256), (256, 728), (728, 1024)]
-    kernels = (
-        27 * w(32)
-        + 9 * w(32) * w(64)
-        + sum(9 * w(i) + w(i) * w(o) for i, o in separable)
-        + sum(w(i) * w(o) for i, o in shortcuts)
-    )
+    kernels = 27 * w(32) + 9 * w(32) * w(64)
+    kernels += sum(9 * w(i) + w(i) * w(o) for i, o in separable)
+    kernels += sum(w(i) * w(o) for i, o in shortcuts)
     norms = 2 * (w(32) + w(64) + sum(w(o) for _, o in separable + shortcuts))
     build(num_classes=classes, width=width)
-    assert sum(
-        np.prod(shape) for _, shape, trainable in variables() if trainable
-    ) == kernels + norms + classes * (w(2048) + 1)
+    assert parameters() == kernels + norms + classes * (w(2048) + 1)
 
 
 def test_half_a_filter_is_rounded_upwards():
@@ -172,12 +118,8 @@ def test_channels_first_has_the_same_variables_and_shapes():
     build(299, **SMALL)
     last, shapes = variables(), layer_shapes()
     assert len(shapes) == 40 + 34 + 40 + 4
-    assert [shape for shape in shapes if shape[3] == 46][-1] == [
-        2,
-        19,
-        19,
-        46,
-    ]  # block 13 still sees figure 5's middle flow: 728 / 16
+    # Block 13 still sees figure 5's middle flow: 728 / 16.
+    assert [shape for shape in shapes if shape[3] == 46][-1] == [2, 19, 19, 46]
     with tf.Graph().as_default() as graph:
         _, logits = build(299, data_format='channels_first', **SMALL)
         assert variables() == last
@@ -195,61 +137,35 @@ def test_channels_first_has_the_same_variables_and_shapes():
 
 def test_inference_graph_has_plain_ops_and_the_known_output(graph):
     _, logits = build(batch=None, **SMALL)
-    assert (
-        logits.name == 'dense/BiasAdd:0'
-        and logits.shape.as_list() == [None, 5]
-        and logits.dtype == tf.float32
-    )
+    assert logits.name == 'dense/BiasAdd:0'
+    assert logits.shape.as_list() == [None, 5] and logits.dtype == tf.float32
     nodes = tf.graph_util.extract_sub_graph(graph.as_graph_def(), ['dense/BiasAdd']).node
     count = collections.Counter(node.op for node in nodes)
-    assert set(count) <= {
-        'Placeholder',
-        'Const',
-        'VariableV2',
-        'Identity',
-        'Conv2D',
-        'DepthwiseConv2dNative',
-        'FusedBatchNormV3',
-        'Relu',
-        'MaxPool',
-        'Add',
-        'Mean',
-        'MatMul',
-        'BiasAdd',
-    }
-    assert (
-        count['Conv2D'],
-        count['DepthwiseConv2dNative'],
-        count['FusedBatchNormV3'],
-        count['MaxPool'],
-        count['Add'],
-    ) == (40, 34, 40, 4, 12)
+    layers = 'Conv2D DepthwiseConv2dNative FusedBatchNormV3 MaxPool Add'.split()
+    plain = 'Placeholder Const VariableV2 Identity Relu Mean MatMul BiasAdd'.split()
+    assert set(count) <= {*layers, *plain}
+    assert [count[op] for op in layers] == [40, 34, 40, 4, 12]
     assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
 
 
 def test_training_updates_every_batch_norm_and_every_weight():
     images, logits = build(training=True, **SMALL)
     updates = {0.99: tf.get_collection(tf.GraphKeys.UPDATE_OPS)}  # Keras's decay
-    assert all(
-        gradient is not None
-        for gradient in tf.gradients(tf.reduce_sum(logits**2), tf.trainable_variables())
-    )
+    assert None not in tf.gradients(tf.reduce_sum(logits**2), tf.trainable_variables())
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         model.build(images, XceptionConfig(bn_decay=0.9, **SMALL), training=True)
     updates[0.9] = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[80:]
     moving = [v for v in tf.global_variables() if v.op.name.endswith('moving_variance')]
-    huge = [
-        tf.assign(v, tf.fill(v.shape, 1e6)) for v in moving
-    ]  # far above the batch's variance: what is left of it is the decay
+    # Far above the batch's variance: what is left of it is the decay.
+    huge = [tf.assign(v, tf.fill(v.shape, 1e6)) for v in moving]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for decay, ops in updates.items():
             assert len(ops) == 80
             session.run(huge)
             session.run(ops, {images: np.random.RandomState(0).normal(size=(2, 71, 71, 3))})
-            np.testing.assert_allclose(
-                [value[0] / 1e6 for value in session.run(moving)], decay, rtol=1e-3
-            )
+            left = [value[0] / 1e6 for value in session.run(moving)]
+            np.testing.assert_allclose(left, decay, rtol=1e-3)
 
 
 def test_freeze_bn_uses_and_keeps_the_moving_statistics():
@@ -261,13 +177,10 @@ def test_freeze_bn_uses_and_keeps_the_moving_statistics():
     with tf.Graph().as_default():
         images, logits = build(training=True, freeze_bn=True, **SMALL)
         assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        assert all(
-            gradient is not None for gradient in tf.gradients(logits, tf.trainable_variables())
-        )
+        assert None not in tf.gradients(logits, tf.trainable_variables())
         with session_with(weights) as session:
-            np.testing.assert_allclose(
-                session.run(logits, {images: x}), expected, rtol=1e-5, atol=1e-5
-            )
+            found = session.run(logits, {images: x})
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 # Dropout
@@ -282,9 +195,8 @@ def test_dropout_is_before_the_classifier(graph):
 
     build(training=True, dropout_rate=0.5, dropout=marker, **SMALL)
     assert calls == [(0.5, 0, 'Mean', [2, 128])]
-    assert [op.type for op in graph.get_operation_by_name('marker').outputs[0].consumers()] == [
-        'MatMul'
-    ]
+    (mark,) = graph.get_operation_by_name('marker').outputs
+    assert [op.type for op in mark.consumers()] == ['MatMul']
 
 
 @pytest.mark.parametrize(
