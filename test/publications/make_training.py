@@ -15,12 +15,12 @@ under our names, so that the file needs no translation.
 
 import argparse
 import os
-import re
 import sys
 import types
 
 import draws
 import numpy as np
+from publication_names import from_ours, of_authors, of_wideresnet, of_xception, to_ours
 
 
 def run(step_of, read, names, decays):
@@ -49,33 +49,12 @@ def wrn_authors(clone):
     import torch.nn.functional as F
     from resnet import resnet
 
-    def ours(name):
-        leaves = {'weight': 'gamma', 'bias': 'beta', 'running_mean': 'moving_mean'}
-        layers = {'conv0': 'conv1', 'conv1': 'conv2', 'bn0': 'bn1', 'bn1': 'bn2'}
-        layers['convdim'] = 'shortcut'
-        if name in ('conv0', 'fc.weight', 'fc.bias'):
-            kernels = {'conv0': 'stem/conv/kernel', 'fc.weight': 'output/kernel'}
-            return kernels.get(name, 'output/bias')
-        block = re.match(r'group(\d)\.block(\d)\.(\w+)', name)
-        scope = 'head/bn'
-        if block:
-            group, number = int(block.group(1)) + 1, int(block.group(2)) + 1
-            scope = 'group%d/block%d/%s' % (group, number, layers[block.group(3)])
-        if name.count('.') == 2 and 'bn' not in name:
-            return scope + '/kernel'
-        leaf = name.split('.')[-1]
-        return scope + '/' + leaves.get(leaf, 'moving_variance')
-
-    def to_ours(tensor):
-        array = tensor.detach().numpy()
-        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-
     network, params = resnet(10, 1, 10)
     for name, tensor in params.items():
-        shape = to_ours(tensor).shape
-        value = draws.weight(ours(name), shape)
-        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-        params[name] = torch.tensor(np.float64(value), requires_grad=tensor.requires_grad)
+        ours = of_authors(name)
+        value = draws.weight(ours, to_ours(ours, tensor.detach().numpy()).shape)
+        value = np.float64(from_ours(ours, value))
+        params[name] = torch.tensor(value, requires_grad=tensor.requires_grad)
     trained = [value for value in params.values() if value.requires_grad]
     # As main.py, with the Nesterov momentum of the Lua code.
     optimizer = torch.optim.SGD(trained, 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -90,12 +69,14 @@ def wrn_authors(clone):
         optimizer.step()
         return loss.item()
 
-    names = {ours(name): name for name in params}
+    def read():
+        return {n: to_ours(n, params[p].detach().numpy()).copy() for n, p in names.items()}
+
+    names = {of_authors(name): name for name in params}
     decay = optimizer.param_groups[0]['weight_decay']
     decays = {n: decay for n, p in names.items() if params[p].requires_grad}
-    read = lambda: {n: to_ours(params[p]).copy() for n, p in names.items()}  # noqa: E731
     _, fresh = resnet(10, 4, 10)
-    initial = {ours(n): [x.mean().item(), x.std().item()] for n, x in fresh.items()}
+    initial = {of_authors(n): [x.mean().item(), x.std().item()] for n, x in fresh.items()}
     return dict(run(step_of, read, names, decays), initial=initial)
 
 
@@ -104,19 +85,14 @@ def mindspore_steps(network, loss, parameters, ours, size, classes, batch, **opt
     import mindspore
     from mindspore import nn
 
-    def to_ours(name):
-        array = parameters[name].asnumpy().copy()
-        if ours(name).endswith('depthwise_kernel'):
-            return array.transpose(2, 3, 0, 1)
-        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    names = {ours(name): parameter for name, parameter in parameters.items()}
 
-    for name, parameter in parameters.items():
-        value = draws.weight(ours(name), to_ours(name).shape)
-        if ours(name).endswith('depthwise_kernel'):
-            value = value.transpose(2, 3, 0, 1)
-        else:
-            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-        parameter.set_data(mindspore.Tensor(np.ascontiguousarray(value)))
+    def read():
+        return {name: to_ours(name, p.asnumpy().copy()) for name, p in names.items()}
+
+    for name, value in read().items():
+        value = from_ours(name, draws.weight(name, value.shape))
+        names[name].set_data(mindspore.Tensor(np.ascontiguousarray(value)))
     network.set_train(True)
     for _, cell in network.cells_and_names():
         if isinstance(cell, nn.Dropout):
@@ -141,9 +117,8 @@ def mindspore_steps(network, loss, parameters, ours, size, classes, batch, **opt
             parameter.set_data(mindspore.Tensor(weight - np.float32(rate) * update))
         return value.asnumpy().item()
 
-    names = {ours(name): name for name in parameters}
     decays = {ours(parameter.name): decay for parameter, decay in zip(trained, shares)}
-    return run(step_of, lambda: {n: to_ours(p) for n, p in names.items()}, names, decays)
+    return run(step_of, read, names, decays)
 
 
 def decays_as_built(optimizer, parameters):
@@ -165,16 +140,6 @@ def wrn_mindspore(clone):
     from src.cross_entropy_smooth import CrossEntropySmooth
     from src.wide_resnet import WideBasic, WideResNet
 
-    def ours(name):
-        scope, leaf = name.rsplit('.', 1)
-        scope = scope.replace('shortcut.0', 'shortcut')
-        block = re.match(r'conv(\d)\.(\d)\.(\w+)', scope)
-        others = {'conv1': 'stem/conv', 'bn1': 'stem/bn', 'bn': 'head/bn', 'linear': 'output'}
-        if block:
-            group, number, layer = int(block.group(1)) - 1, int(block.group(2)) + 1, block.group(3)
-            scope = 'group%d/block%d/%s' % (group, number, layer)
-        return '%s/%s' % (others.get(scope, scope), 'kernel' if leaf == 'weight' else leaf)
-
     network = WideResNet(10, WideBasic, depth=10, widen_factor=1)
     plain, others = [], []
     for parameter in network.trainable_params():
@@ -186,7 +151,7 @@ def wrn_mindspore(clone):
     loss = CrossEntropySmooth(sparse=True, reduction='mean', smooth_factor=0.1, num_classes=10)
     parameters = dict(network.parameters_dict())
     options = dict(groups=groups, use_nesterov=True, weight_decay=5e-4)
-    return mindspore_steps(network, loss, parameters, ours, 32, 10, draws.BATCH, **options)
+    return mindspore_steps(network, loss, parameters, of_wideresnet, 32, 10, draws.BATCH, **options)
 
 
 def xception_mindspore(clone):
@@ -215,40 +180,13 @@ def xception_mindspore(clone):
     def width(filters):
         return filters if filters == 3 else int(filters / 16 + 0.5)
 
-    leaves = {'gamma': 'gamma', 'beta': 'beta', 'moving_mean': 'moving_mean'}
-    leaves['moving_variance'] = 'moving_variance'
-
-    def ours(name):
-        scope, leaf = name.rsplit('.', 1)
-        if scope == 'fc':
-            return 'dense/' + {'weight': 'kernel'}.get(leaf, leaf)
-        norm = leaf in leaves
-        stem = re.fullmatch(r'(?:conv|bn)([12])', scope)
-        if stem:
-            layer = 'block1_conv%s' % stem.group(1)
-            return layer + ('_bn/' + leaf if norm else '/kernel')
-        last = re.fullmatch(r'(?:conv|bn)([34])(?:\.(conv1|pointwise))?', scope)
-        block = re.match(r'block(\d+)\.(\w+)(?:\.(\d+))?(?:\.(conv1|pointwise))?', scope)
-        if block and block.group(2).startswith('skip'):
-            number = {1: 1, 2: 2, 3: 3, 12: 4}[int(block.group(1))]
-            kind = 'batch_normalization' if norm else 'conv2d'
-            return '%s_%d/%s' % (kind, number, leaf if norm else 'kernel')
-        if last:
-            layer, part = 'block14_sepconv%d' % (int(last.group(1)) - 2), last.group(2)
-        else:
-            place, part = int(block.group(3)), block.group(4)
-            place += block.group(1) == '1'  # the first block has no leading ReLU
-            layer = 'block%d_sepconv%d' % (int(block.group(1)) + 1, (place - 1) // 3 + 1)
-        if norm:
-            return layer + '_bn/' + leaf
-        return layer + ('/depthwise_kernel' if part == 'conv1' else '/pointwise_kernel')
-
     source.nn = Narrow()
     network = source.xception(10)
     loss = CrossEntropySmooth(smooth_factor=0.1, num_classes=10)
     parameters = dict(network.parameters_dict())
     batch = draws.XCEPTION_BATCH
-    return mindspore_steps(network, loss, parameters, ours, 299, 10, batch, weight_decay=1e-4)
+    decay = dict(weight_decay=1e-4)
+    return mindspore_steps(network, loss, parameters, of_xception, 299, 10, batch, **decay)
 
 
 def wrn_port(clone):
