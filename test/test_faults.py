@@ -38,8 +38,8 @@ TESTS = {
         TRAINING + 'test_run_lock.py::test_a_folder_that_disappears_takes_its_lock_along',
     ],
     'a damaged record': [
-        'common/data/test_records.py::test_corrupt_payload',
-        'common/data/test_records.py::test_more_corrupt_records_than_allowed',
+        'common/data/test_damaged_records.py::test_corrupt_payload',
+        'common/data/test_damaged_records.py::test_more_corrupt_records_than_allowed',
     ],
     'a damaged or incomplete archive': [
         'wideresnet_tf/test_prepare_cifar_faults.py::test_an_archive_that_is_not_whole',
@@ -51,7 +51,7 @@ TESTS = {
     ],
     'a rank fails': [
         'hccl/test_processes.py::test_the_first_that_fails_ends_all_and_is_explained',
-        'hccl/test_processes.py::test_nothing_survives_a_killed_launcher',
+        'hccl/test_process_signals.py::test_nothing_survives_a_killed_launcher',
     ],
     'loss or weights': [
         TRAINING + 'test_progress.py::test_a_loss_that_is_not_finite_stops',
@@ -68,8 +68,8 @@ TESTS = {
         'offline_inference/test_msame.py::test_changed_results_are_not_reused',
     ],
     'an unknown': [
-        'common/configuration/test_config.py::test_mistakes_on_the_command_line',
-        'common/configuration/test_config.py::test_options_without_effect_are_reported',
+        'common/configuration/test_config_mistakes.py::test_mistakes_on_the_command_line',
+        'common/configuration/test_config_mistakes.py::test_options_without_effect_are_reported',
     ],
 }
 
@@ -97,8 +97,8 @@ SECURITY = {
         'test_security.py::test_the_cache_of_checked_records_is_private',
     ],
     '`setup.sh`': [
-        'scripts/test_setup.py::test_every_package_is_pinned_once',
-        'scripts/test_setup.py::test_download_of_python_is_verified',
+        'scripts/test_requirements.py::test_every_package_is_pinned_once',
+        'scripts/test_setup_python.py::test_download_of_python_is_verified',
     ],
     '`hccl.launch`': [],
     'Nothing is sent': ['test_security.py::test_what_the_product_never_calls'],

@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+sys.path.append(str(pathlib.Path(__file__).parent))
+import rank_scripts  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # A laptop whatever runs the tests: no device settings of this shell, no hccn_tool.
 FOREIGN = (
@@ -75,6 +78,10 @@ class Launcher:
         )
         return [path.read_text() for path in sorted(self.folder.glob(pattern))]
 
+    def pids(self, name, count):
+        """The process numbers that so many ranks have said under this name."""
+        return [int(text) for text in self.files(name + '_*.pid', count)]
+
     def finish(self):
         """(exit status, standard output, standard error)"""
         out, err = self.process.communicate(timeout=60)
@@ -114,3 +121,16 @@ def launch(tmp_path):
         if launcher.process.poll() is None:
             os.killpg(launcher.process.pid, signal.SIGKILL)
         launcher.process.communicate()
+
+
+@pytest.fixture
+def ranks(launch):
+    """ranks(code, devices, device): a started Launcher whose ranks run rank_scripts.BEGIN and the
+    code.
+    """
+
+    def start(code, devices='0-1', device='npu'):
+        code = rank_scripts.BEGIN + textwrap.dedent(code)
+        return launch('--device', device, '--devices', devices, code=code)
+
+    return start

@@ -1,11 +1,19 @@
-"""Folders of records for the tests of common.data."""
+"""Folders of records, and a ModelArts server, for the tests of common.data."""
 
+import os
+import pathlib
+import subprocess
 import sys
+import textwrap
 
 import pytest
 import tensorflow as tf
 
-from common.data import record_writer
+from common.data import modelarts, record_writer
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+ON_MODELARTS = ROOT / 'test' / 'common' / 'data' / 'on_modelarts'  # has moxing
+sys.path.append(str(pathlib.Path(__file__).parent))  # for foreign_records
 
 SCHEMA = {
     'image': {'kind': 'bytes', 'dtype': 'uint8', 'shape': [4]},
@@ -33,6 +41,12 @@ def worker_module(tmp_path_factory):
     sys.path.insert(0, str(folder))
     yield
     sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def cache(tmp_path_factory, monkeypatch):
+    """A cache of checked records that is empty."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
 
 
 @pytest.fixture(scope='session')
@@ -80,3 +94,33 @@ def tensorflow_reads(elements):
             return elements(tf.data.TFRecordDataset([str(path) for path in paths]))
 
     return read
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """The folder that is obs://; the server's disk is cache beside it."""
+    for name in ('store', 'cache'):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv('TEST_STORE', str(tmp_path / 'store'))
+    monkeypatch.syspath_prepend(str(ON_MODELARTS))
+    monkeypatch.delitem(sys.modules, 'moxing', raising=False)
+    monkeypatch.setattr(modelarts, 'CACHE', str(tmp_path / 'cache'))
+    yield tmp_path / 'store'
+    sys.modules.pop('moxing', None)
+
+
+@pytest.fixture
+def process(store):
+    """process(code, NAME=value, ...): a process of that server, which runs the code."""
+
+    def start(code, **environment):
+        begin = 'from common.data import modelarts\nmodelarts.CACHE = %r\n' % modelarts.CACHE
+        return subprocess.Popen(
+            [sys.executable, '-c', begin + textwrap.dedent(code)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            env=dict(os.environ, PYTHONPATH='%s:%s' % (ROOT, ON_MODELARTS), **environment),
+        )
+
+    return start

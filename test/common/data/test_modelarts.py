@@ -1,90 +1,17 @@
-"""Transfer from and to object storage: obs:// is a folder of this machine behind a stand-in for
-moxing, or plain folders.
+"""Data that come from object storage, which is a folder of this machine behind a stand-in for
+moxing, or from plain folders. Results: test_modelarts_results.py.
 """
 
-import dataclasses
 import os
 import pathlib
-import signal
-import subprocess
 import sys
-import textwrap
 import zipfile
-from typing import Optional
 
 import pytest
 
+from common.configuration.settings import Config
 from common.data import modelarts
 from common.errors import UserError
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-# moxing.file with the functions' real names and rules: a missing source raises, copy_parallel takes
-# folders, copy takes files, a listing has folders too.
-MOXING = """
-import os, pathlib, shutil, time, types
-STORE = pathlib.Path(os.environ['TEST_STORE'])
-
-
-class file:
-    @staticmethod
-    def _path(url):
-        return STORE / url[len('obs://'):] if url.startswith('obs://') else pathlib.Path(url)
-
-    @staticmethod
-    def exists(url):
-        return file._path(url).exists()
-
-    @staticmethod
-    def is_directory(url):
-        return file._path(url).is_dir()
-
-    @staticmethod
-    def list_directory(url, recursive=False):
-        top = file._path(url)
-        paths = top.rglob('*') if recursive else top.iterdir()
-        return [str(path.relative_to(top)) for path in paths]
-
-    @staticmethod
-    def stat(url):
-        path = file._path(url)
-        found = path.stat()
-        return types.SimpleNamespace(
-            length=found.st_size, mtime_nsec=found.st_mtime_ns, is_directory=path.is_dir()
-        )
-
-    @staticmethod
-    def copy(source, target):
-        assert file._path(source).is_file(), source
-        with open(str(STORE / 'copies.txt'), 'a') as log:
-            log.write('%s\\n' % source)
-        time.sleep(float(os.environ.get('TEST_SECONDS', '0')))
-        file._path(target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(str(file._path(source)), str(file._path(target)))
-
-    @staticmethod
-    def copy_parallel(source, target):
-        assert file._path(source).is_dir(), source
-        for path in sorted(file._path(source).rglob('*')):
-            if path.is_file():
-                place = file._path(target) / path.relative_to(file._path(source))
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(str(path), str(place))
-"""
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """The folder that is obs://; moxing and the server's disk are in tmp_path as well."""
-    (tmp_path / 'packages').mkdir()
-    (tmp_path / 'packages' / 'moxing.py').write_text(MOXING)
-    for name in ('store', 'cache'):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv('TEST_STORE', str(tmp_path / 'store'))
-    monkeypatch.syspath_prepend(str(tmp_path / 'packages'))
-    monkeypatch.delitem(sys.modules, 'moxing', raising=False)
-    monkeypatch.setattr(modelarts, 'CACHE', str(tmp_path / 'cache'))
-    yield tmp_path / 'store'
-    sys.modules.pop('moxing', None)
 
 
 def pack(path, files):
@@ -94,35 +21,10 @@ def pack(path, files):
             archive.writestr(name, content)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    data_url: Optional[str] = None
-    train_url: Optional[str] = None
-    data_path: str = './data'
-    output_path: Optional[str] = None
-
-
-def process(tmp_path, code, **environment):
-    """A process that runs `code` with the stand-in for moxing; cache is the server's disk."""
-    code = 'from common.data import modelarts\nmodelarts.CACHE = %r\n' % str(
-        tmp_path / 'cache'
-    ) + textwrap.dedent(code)
-    return subprocess.Popen(
-        [sys.executable, '-c', code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        env=dict(os.environ, PYTHONPATH='%s:%s' % (ROOT, tmp_path / 'packages'), **environment),
-    )
-
-
-# Data
-
-
 def test_a_folder_is_copied_in(store):
     (store / 'bucket' / 'data' / 'train').mkdir(parents=True)
     (store / 'bucket' / 'data' / 'train' / 'a.tfrecord').write_bytes(b'abc')
-    cfg = Settings(data_url='obs://bucket/data')
+    cfg = Config(data_url='obs://bucket/data')
     with modelarts.transfer(cfg, 0) as cfg:
         assert (pathlib.Path(cfg.data_path) / 'train' / 'a.tfrecord').read_bytes() == b'abc'
         assert cfg.output_path is None and str(store) not in cfg.data_path
@@ -149,14 +51,14 @@ def test_names_in_a_zip_cannot_leave_its_folder(store, tmp_path):
     assert not list(tmp_path.glob('evil.txt')) and (folder / 'train' / 'a.tfrecord').exists()
 
 
-def test_two_ranks_of_a_server_copy_once(store, tmp_path):
+def test_two_ranks_of_a_server_copy_once(store, process):
     pack(store / 'bucket' / 'data.zip', {'train/a.tfrecord': 'a' * 1000, 'test/b.tfrecord': 'b'})
     code = """
         import pathlib
         folder = modelarts.fetch('obs://bucket/data.zip')
         print(folder, len(pathlib.Path(folder, 'train', 'a.tfrecord').read_text()))
     """
-    ranks = [process(tmp_path, code, TEST_SECONDS='1') for _ in range(3)]
+    ranks = [process(code, TEST_SECONDS='1') for _ in range(3)]
     found = [rank.communicate(timeout=60) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0, 0], found
     assert len({out for out, _ in found}) == 1 and found[0][0].strip().endswith(' 1000')
@@ -224,99 +126,12 @@ def test_plain_folders_need_no_moxing(store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'moxing', None)
     (tmp_path / 'data' / 'train').mkdir(parents=True)
     (tmp_path / 'data' / 'train' / 'a.tfrecord').write_text('a')
-    cfg = Settings(data_url=str(tmp_path / 'data'), train_url=str(tmp_path / 'out'))
+    cfg = Config(data_url=str(tmp_path / 'data'), train_url=str(tmp_path / 'out'))
     with modelarts.transfer(cfg, 0) as cfg:
         assert pathlib.Path(cfg.data_path, 'train', 'a.tfrecord').read_text() == 'a'
         pathlib.Path(cfg.output_path, 'best').mkdir(parents=True)
         pathlib.Path(cfg.output_path, 'best', 'best.json').write_text('{}')
     assert (tmp_path / 'out' / 'best' / 'best.json').read_text() == '{}'
-
-
-# Results
-
-
-def test_results_are_copied_out_by_rank_0_alone(store):
-    for rank in (1, 0):
-        cfg = Settings(train_url='obs://bucket/run')
-        with modelarts.transfer(cfg, rank) as cfg:
-            pathlib.Path(cfg.output_path).mkdir(parents=True, exist_ok=True)
-            pathlib.Path(cfg.output_path, 'metrics.jsonl').write_text('rank %d' % rank)
-        assert (store / 'bucket' / 'run').exists() is (rank == 0)
-    assert (store / 'bucket' / 'run' / 'metrics.jsonl').read_text() == 'rank 0'
-
-
-def test_results_are_copied_out_after_an_error(store):
-    cfg = Settings(train_url='obs://bucket/run')
-    with pytest.raises(UserError, match='^diverged$'):
-        with modelarts.transfer(cfg, 0) as cfg:
-            pathlib.Path(cfg.output_path).mkdir(parents=True)
-            pathlib.Path(cfg.output_path, 'log.txt').write_text('so far')
-            raise UserError('diverged')
-    assert (store / 'bucket' / 'run' / 'log.txt').read_text() == 'so far'
-
-
-def test_an_error_before_there_is_a_folder_stays_that_error(store):
-    with pytest.raises(UserError, match='^no data$'):
-        with modelarts.transfer(Settings(train_url='obs://bucket/run'), 0):
-            raise UserError('no data')
-    assert not (store / 'bucket').exists()
-
-
-def test_results_are_copied_out_after_sigterm(store, tmp_path):
-    rank = process(
-        tmp_path,
-        """
-        import pathlib, time
-        from common import errors
-        from common.configuration import settings
-        @errors.entry_point
-        def command():
-            with modelarts.transfer(settings.Config(train_url='obs://bucket/run'), 0) as cfg:
-                pathlib.Path(cfg.output_path).mkdir(parents=True)
-                pathlib.Path(cfg.output_path, 'log.txt').write_text('so far')
-                print('ready', flush=True)
-                time.sleep(60)
-        command()
-    """,
-    )
-    assert rank.stdout.readline() == 'ready\n'
-    rank.send_signal(signal.SIGTERM)
-    _, error = rank.communicate(timeout=30)
-    assert rank.returncode == 128 + signal.SIGTERM, error
-    assert 'Traceback' not in error and 'results copied to obs://bucket/run' in error
-    assert (store / 'bucket' / 'run' / 'log.txt').read_text() == 'so far'
-
-
-def test_a_new_job_goes_on_from_what_an_earlier_one_copied_out(store):
-    (store / 'bucket' / 'run').mkdir(parents=True)
-    (store / 'bucket' / 'run' / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-20"')
-    seen = []
-    for rank in (1, 0):
-        cfg = Settings(train_url='obs://bucket/run')
-        with modelarts.transfer(cfg, rank) as cfg:
-            seen.append(pathlib.Path(cfg.output_path, 'checkpoint').exists())
-    assert seen == [False, True]  # rank 0 alone reads checkpoints
-
-
-def test_what_is_on_the_disk_is_newer_than_what_was_copied_out(store):
-    """A job that is started again on the same server."""
-    cfg = Settings(train_url='obs://bucket/run')
-    with modelarts.transfer(cfg, 0) as cfg:
-        pathlib.Path(cfg.output_path).mkdir(parents=True)
-        pathlib.Path(cfg.output_path, 'checkpoint').write_text('new')
-    (store / 'bucket' / 'run' / 'checkpoint').write_text('old')
-    with modelarts.transfer(Settings(train_url='obs://bucket/run'), 0):
-        assert pathlib.Path(cfg.output_path, 'checkpoint').read_text() == 'new'
-    assert (store / 'bucket' / 'run' / 'checkpoint').read_text() == 'new'
-
-
-def test_jobs_do_not_share_folders(store):
-    paths = set()
-    for url in ('obs://bucket/a', 'obs://bucket/b'):
-        cfg = Settings(train_url=url)
-        with modelarts.transfer(cfg, 0) as cfg:
-            paths.add(cfg.output_path)
-    assert len(paths) == 2
 
 
 def test_data_that_has_changed_is_copied_again(store, tmp_path):
@@ -363,53 +178,7 @@ def test_a_cache_that_somebody_else_has_prepared_is_refused(store, tmp_path):
         modelarts.fetch('obs://bucket/data')
 
 
-# A job that goes on at another server, and comes back to one that still has its older state
-
-
-def checkpoint(folder, step):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ('model.ckpt-%d.index' % step)).write_text(str(step))
-    (folder / 'state').write_text('at step %d' % step)
-
-
-def trains(url, step):
-    """A job that finds what `url` has, and trains to `step`; returns the state that it found."""
-    cfg = Settings(train_url=url)
-    with modelarts.transfer(cfg, 0) as cfg:
-        output = pathlib.Path(cfg.output_path)
-        found = (output / 'state').read_text() if (output / 'state').exists() else None
-        if step:
-            checkpoint(output, step)
-    return found
-
-
-def test_a_newer_state_elsewhere_replaces_the_cached_one(store):
-    assert trains('obs://bucket/run', 20) is None
-    checkpoint(store / 'bucket' / 'run', 60)  # by a job on another server
-    assert trains('obs://bucket/run', 0) == 'at step 60'
-    assert (store / 'bucket' / 'run' / 'state').read_text() == 'at step 60'
-
-
-def test_results_never_go_backwards(store, capsys):
-    """Another server has gone further while this one trained."""
-    cfg = Settings(train_url='obs://bucket/run')
-    with modelarts.transfer(cfg, 0) as cfg:
-        checkpoint(pathlib.Path(cfg.output_path), 20)
-        checkpoint(store / 'bucket' / 'run', 60)
-    assert (store / 'bucket' / 'run' / 'state').read_text() == 'at step 60'
-    assert (store / 'bucket' / 'run-step-20' / 'state').read_text() == 'at step 20'
-    assert 'obs://bucket/run is at step 60, this run ended at step 20' in capsys.readouterr().err
-
-
-def test_what_an_earlier_job_copied_out_and_this_one_lacks_stays(store):
-    checkpoint(store / 'bucket' / 'run', 20)
-    (store / 'bucket' / 'run' / 'notes.txt').write_text('mine')
-    assert trains('obs://bucket/run', 40) == 'at step 20'
-    names = {path.name for path in (store / 'bucket' / 'run').iterdir()}
-    assert names >= {'notes.txt', 'model.ckpt-20.index', 'model.ckpt-40.index'}
-
-
 def test_without_urls_nothing_changes():
-    cfg = Settings(data_path='d', output_path='o')
+    cfg = Config(data_path='d', output_path='o')
     with modelarts.transfer(cfg, 0) as cfg:
         assert (cfg.data_path, cfg.output_path) == ('d', 'o')
