@@ -85,11 +85,10 @@ def written(tmp_path_factory):
 
 def test_imported_checkpoint_gives_the_logits_of_keras(written, tmp_path, capsys):
     with h5py.File(str(written.top), 'r') as file:
-        assert (
-            b'conv2d_6' in file.attrs['layer_names']
-            and b'conv2d_2' not in file.attrs['layer_names']
-        )
-    command(written.top, tmp_path / 'imported' / 'xception.ckpt')
+        names = file.attrs['layer_names']
+        assert b'conv2d_6' in names and b'conv2d_2' not in names
+    prefix = tmp_path / 'imported' / 'xception.ckpt'
+    command(written.top, prefix)
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith('xception.ckpt: an Xception with 7 classes; use --num_classes 7')
@@ -97,12 +96,9 @@ def test_imported_checkpoint_gives_the_logits_of_keras(written, tmp_path, capsys
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.float32, written.image.shape)
         logits = model.build(images, XceptionConfig(num_classes=7))
-        names = [
-            name
-            for name, _ in tf.train.list_variables(str(tmp_path / 'imported' / 'xception.ckpt'))
-        ]
+        names = [name for name, _ in tf.train.list_variables(str(prefix))]
         assert sorted(names) == sorted(v.op.name for v in tf.global_variables())
-        tf.train.Saver().restore(session, str(tmp_path / 'imported' / 'xception.ckpt'))
+        tf.train.Saver().restore(session, str(prefix))
         got = session.run(logits, {images: written.image})
     assert np.abs(got - written.logits).max() <= 1e-5 * np.abs(written.logits).max()
 
@@ -208,46 +204,25 @@ def by_hand(path, layers, split=False, dtype=None):
 
 
 def test_keras_1_names_become_todays(tmp_path):
-    path = by_hand(
-        tmp_path / 'old.h5',
-        collections.OrderedDict(
-            [
-                (
-                    'convolution2d_1',
-                    {
-                        'convolution2d_1_W:0': np.ones([3, 3, 3, 2]),
-                        'convolution2d_1_b:0': np.ones(2),
-                    },
-                ),
-                ('activation_1', {}),
-                (
-                    'batchnormalization_1',
-                    {
-                        'batchnormalization_1_gamma:0': np.full(2, 1.0),
-                        'batchnormalization_1_beta:0': np.full(2, 2.0),
-                        'batchnormalization_1_running_mean:0': np.full(2, 3.0),
-                        'batchnormalization_1_running_std:0': np.full(2, 4.0),
-                    },
-                ),
-                (
-                    'separableconvolution2d_1',
-                    {
-                        'separableconvolution2d_1_depthwise_kernel:0': np.ones([3, 3, 2, 1]),
-                        'separableconvolution2d_1_pointwise_kernel:0': np.ones([1, 1, 2, 5]),
-                    },
-                ),
-            ]
-        ),
-    )
-    layers = read(path)
+    norm = 'gamma beta running_mean running_std'.split()
+    old = {
+        'convolution2d_1': {'W': np.ones([3, 3, 3, 2]), 'b': np.ones(2)},
+        'activation_1': {},
+        'batchnormalization_1': {leaf: np.full(2, i, float) for i, leaf in enumerate(norm, 1)},
+        'separableconvolution2d_1': {
+            'depthwise_kernel': np.ones([3, 3, 2, 1]),
+            'pointwise_kernel': np.ones([1, 1, 2, 5]),
+        },
+    }
+    named = {
+        layer: {'%s_%s:0' % (layer, leaf): value for leaf, value in leaves.items()}
+        for layer, leaves in old.items()
+    }
+    layers = read(by_hand(tmp_path / 'old.h5', named))
     assert list(layers) == ['convolution2d_1', 'batchnormalization_1', 'separableconvolution2d_1']
     assert set(layers['convolution2d_1']) == {'kernel', 'bias'}
-    assert {leaf: value[0] for leaf, value in layers['batchnormalization_1'].items()} == {
-        'gamma': 1,
-        'beta': 2,
-        'moving_mean': 3,
-        'moving_variance': 4,
-    }
+    found = {leaf: value[0] for leaf, value in layers['batchnormalization_1'].items()}
+    assert found == {'gamma': 1, 'beta': 2, 'moving_mean': 3, 'moving_variance': 4}
     assert set(layers['separableconvolution2d_1']) == {'depthwise_kernel', 'pointwise_kernel'}
 
 
@@ -255,16 +230,13 @@ def test_keras_1_names_become_todays(tmp_path):
     'options', [dict(split=True), dict(dtype=h5py.special_dtype(vlen=str))], ids=['cut', 'unicode']
 )
 def test_other_ways_to_store_names_and_numbers(tmp_path, options):
-    layers = collections.OrderedDict(
-        (name, {name + '/kernel:0': np.full(1, index, np.float16)})
+    layers = {
+        name: {name + '/kernel:0': np.full(1, index, np.float16)}
         for index, name in enumerate('abc')
-    )
-    found = read(by_hand(tmp_path / 'w.h5', layers, **options))
-    assert {layer: leaves['kernel'].tolist() for layer, leaves in found.items()} == {
-        'a': [0],
-        'b': [1],
-        'c': [2],
     }
+    found = read(by_hand(tmp_path / 'w.h5', layers, **options))
+    kernels = {layer: leaves['kernel'].tolist() for layer, leaves in found.items()}
+    assert kernels == {'a': [0], 'b': [1], 'c': [2]}
     assert all(leaves['kernel'].dtype == np.float32 for leaves in found.values())
 
 
@@ -272,26 +244,22 @@ def test_other_ways_to_store_names_and_numbers(tmp_path, options):
 
 
 def test_missing_and_foreign_files_are_one_line(tmp_path, capsys):
-    assert fails(capsys, tmp_path / 'absent.h5', tmp_path / 'x.ckpt').endswith(
-        'absent.h5: no such file\n'
-    )
-    assert fails(capsys, tmp_path, tmp_path / 'x.ckpt').endswith('no such file\n')
+    def error(path):
+        return fails(capsys, path, tmp_path / 'x.ckpt')
+
+    assert error(tmp_path / 'absent.h5').endswith('absent.h5: no such file\n')
+    assert error(tmp_path).endswith('no such file\n')
     for content in (b'', b'no HDF5', b'\x89HDF\r\n\x1a\n cut off'):
         (tmp_path / 'w.h5').write_bytes(content)
-        assert 'w.h5 is not an HDF5 file, or is damaged' in fails(
-            capsys, tmp_path / 'w.h5', tmp_path / 'x.ckpt'
-        )
+        assert 'w.h5 is not an HDF5 file, or is damaged' in error(tmp_path / 'w.h5')
     with h5py.File(str(tmp_path / 'pandas.h5'), 'w') as file:
         file['table'] = np.ones(3)
-    assert (
-        'pandas.h5 does not hold Keras weights: it has no attribute layer_names; found table'
-        in fails(capsys, tmp_path / 'pandas.h5', tmp_path / 'x.ckpt')
-    )
+    expected = 'pandas.h5 does not hold Keras weights: it has no attribute layer_names; found table'
+    assert expected in error(tmp_path / 'pandas.h5')
     with h5py.File(str(tmp_path / 'k3.weights.h5'), 'w') as file:
         file['layers/conv2d/vars/0'] = np.ones(3)
-    assert 'Keras 3 wrote it: load it there and model.save()' in fails(
-        capsys, tmp_path / 'k3.weights.h5', tmp_path / 'x.ckpt'
-    )
+    expected = 'Keras 3 wrote it: load it there and model.save()'
+    assert expected in error(tmp_path / 'k3.weights.h5')
 
 
 def test_damaged_files_are_one_line(tmp_path, small):
