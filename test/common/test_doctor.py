@@ -3,6 +3,7 @@ broken packages, wrong settings.
 """
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -14,19 +15,9 @@ from common.doctor import BROKEN, MISSING, OK
 
 SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
 SETTINGS = (
-    'RANK_ID',
-    'RANK_SIZE',
-    'RANK_TABLE_FILE',
-    'DEVICE_ID',
-    'ASCEND_DEVICE_ID',
-    'HCCL_CONNECT_TIMEOUT',
-    'TF_CONFIG',
-    'CM_CHIEF_IP',
-    'CM_CHIEF_PORT',
-    'CM_CHIEF_DEVICE',
-    'CM_WORKER_SIZE',
-    'CM_WORKER_IP',
-)
+    'RANK_ID RANK_SIZE RANK_TABLE_FILE DEVICE_ID ASCEND_DEVICE_ID HCCL_CONNECT_TIMEOUT TF_CONFIG'
+    ' CM_CHIEF_IP CM_CHIEF_PORT CM_CHIEF_DEVICE CM_WORKER_SIZE CM_WORKER_IP'
+).split()
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +52,8 @@ def touch(path):
 
 def test_no_driver(tool, tmp_path):
     finding = doctor._driver('/no/such')
-    assert (finding.state, finding.what) == (
-        MISSING,
-        'Ascend driver',
-    ) and 'npu-smi is not on PATH' in finding.found
+    assert (finding.state, finding.what) == (MISSING, 'Ascend driver')
+    assert 'npu-smi is not on PATH' in finding.found
     assert finding.fix == 'install driver and firmware'
     script = touch(tmp_path / 'driver' / 'bin' / 'setenv.bash')
     assert doctor._driver(str(tmp_path)).fix == '. ' + script
@@ -155,11 +144,8 @@ def test_an_adapter_that_does_not_import(monkeypatch, tmp_path):
     monkeypatch.setenv('PYTHONPATH', '%s:%s' % (SIM.parent.parent, tmp_path))
     monkeypatch.setattr(doctor.importlib.util, 'find_spec', lambda name: name)
     finding = doctor._adapter()
-    assert (
-        finding.state == BROKEN
-        and 'libge_runner.so' in finding.found
-        and 'set_env.sh' in finding.fix
-    )
+    assert finding.state == BROKEN
+    assert 'libge_runner.so' in finding.found and 'set_env.sh' in finding.fix
 
 
 # Settings, packages
@@ -174,13 +160,7 @@ def test_rank_settings(monkeypatch, tmp_path):
     assert doctor._job().found == 'rank 3 of 8'
     for name in ('RANK_SIZE', 'RANK_TABLE_FILE', 'RANK_ID'):
         monkeypatch.delenv(name)
-    for name, value in dict(
-        CM_CHIEF_IP='a',
-        CM_CHIEF_PORT='1',
-        CM_CHIEF_DEVICE='0',
-        CM_WORKER_SIZE='16',
-        CM_WORKER_IP='b',
-    ).items():
+    for name, value in zip(SETTINGS[-5:], ('a', '1', '0', '16', 'b')):
         monkeypatch.setenv(name, value)
     assert doctor._job().found == 'rank from HCCL of 16'
 
@@ -196,8 +176,6 @@ def test_rank_settings(monkeypatch, tmp_path):
 )
 def test_packages_are_imported_in_a_process_of_their_own(monkeypatch, tmp_path, body, state, found):
     """A package that takes its process with it is reported like any other."""
-    import re
-
     (tmp_path / 'made_up.py').write_text(body)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     finding = doctor._package('made_up', '1.15')

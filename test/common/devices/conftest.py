@@ -1,9 +1,11 @@
 """Runs of `--device npu` on the stand-in for the Ascend tool chain (test/ascend_sim)."""
 
+import os
 import pathlib
 import sys
 
 import pytest
+import tensorflow as tf
 
 sys.path.append(str(pathlib.Path(__file__).parent))
 from npu_runs import ROOT, RUN, WITH_SIM  # noqa: E402
@@ -16,6 +18,17 @@ sys.path.insert(0, {root!r})
 sys.argv[0] = {script!r}
 runpy.run_path({script!r}, run_name='__main__')
 """
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """One process without launcher, and a graph of its own."""
+    for name in ('HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('HOROVOD_CYCLE_TIME', '')  # so that it is taken back afterwards
+    del os.environ['HOROVOD_CYCLE_TIME']
+    with tf.Graph().as_default():
+        yield
 
 
 @pytest.fixture(scope='module')

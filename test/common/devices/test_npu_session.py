@@ -17,33 +17,26 @@ from common.errors import UserError
 OFF = 2  # RewriterConfig.Toggle
 
 
-def parsed(*flags):
-    return config.parse(Config, [str(flag) for flag in flags])
+def parsed(flags):
+    return config.parse(Config, flags.split())
+
+
+V1, V2 = 'precision_mode', 'precision_mode_v2'
 
 
 @pytest.mark.parametrize(
     'flags, name, value, mixed',
     [
-        ([], 'precision_mode', 'allow_mix_precision', True),
-        (['--precision', 'mixed'], 'precision_mode', 'allow_mix_precision', True),
-        (['--precision', 'float32'], 'precision_mode', 'allow_fp32_to_fp16', False),
-        (
-            ['--precision_mode', 'must_keep_origin_dtype'],
-            'precision_mode',
-            'must_keep_origin_dtype',
-            False,
-        ),
-        (
-            ['--precision', 'float32', '--precision_mode_v2', 'mixed_float16'],
-            'precision_mode_v2',
-            'mixed_float16',
-            True,
-        ),
-        (['--precision_mode_v2', 'origin'], 'precision_mode_v2', 'origin', False),
+        ('', V1, 'allow_mix_precision', True),
+        ('--precision mixed', V1, 'allow_mix_precision', True),
+        ('--precision float32', V1, 'allow_fp32_to_fp16', False),
+        ('--precision_mode must_keep_origin_dtype', V1, 'must_keep_origin_dtype', False),
+        ('--precision float32 --precision_mode_v2 mixed_float16', V2, 'mixed_float16', True),
+        ('--precision_mode_v2 origin', V2, 'origin', False),
     ],
 )
 def test_precision(flags, name, value, mixed):
-    cfg = parsed(*flags)
+    cfg = parsed(flags)
     assert npu_session.precision(cfg) == {name: value} and npu_session.is_mixed(cfg) is mixed
 
 
@@ -105,10 +98,8 @@ def adapter(monkeypatch):
 def entry(session_config):
     """{option: (field of the union, value)} of the NpuOptimizer."""
     rewrite = session_config.graph_options.rewrite_options
-    assert (rewrite.remapping, rewrite.memory_optimization) == (
-        OFF,
-        OFF,
-    ) and session_config.allow_soft_placement
+    assert (rewrite.remapping, rewrite.memory_optimization) == (OFF, OFF)
+    assert session_config.allow_soft_placement
     (item,) = rewrite.custom_optimizers
     assert item.name == 'NpuOptimizer'
     return {
@@ -142,44 +133,17 @@ def test_a_plain_session():
 def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
     for name in ('mixlist.json', 'fusion.json', 'precision.ini', 'types.cfg'):
         (tmp_path / name).write_text('{}')
-    cfg = parsed(
-        '--fusion_switch_file',
-        tmp_path / 'fusion.json',
-        '--op_precision_mode',
-        tmp_path / 'precision.ini',
-        '--customize_dtypes',
-        tmp_path / 'types.cfg',
-        '--enable_small_channel',
-        'True',
-        '--modify_mixlist',
-        tmp_path / 'mixlist.json',
-        '--op_select_implmode',
-        'high_precision',
-        '--op_compiler_cache_mode',
-        'enable',
-        '--op_compiler_cache_dir',
-        tmp_path / 'cache',
-        '--aoe_mode',
-        '4',
-        '--graph_memory_max_size',
-        2**34,
-        '--variable_memory_max_size',
-        2**33,
-        '--deterministic',
-        '1',
-        '--hcom_parallel',
-        'False',
-        '--enable_data_pre_proc',
-        'False',
-        '--profiling',
-        tmp_path / 'profile',
-        '--data_dump',
-        tmp_path / 'dump',
-        '--dump_step',
-        '0|5',
-        '--precision_mode',
-        'allow_mix_precision',
+    flags = (
+        ' --fusion_switch_file {0}/fusion.json --op_precision_mode {0}/precision.ini'
+        ' --customize_dtypes {0}/types.cfg --enable_small_channel True'
+        ' --modify_mixlist {0}/mixlist.json --op_select_implmode high_precision'
+        ' --op_compiler_cache_mode enable --op_compiler_cache_dir {0}/cache --aoe_mode 4'
+        ' --graph_memory_max_size 17179869184 --variable_memory_max_size 8589934592'
+        ' --deterministic 1 --hcom_parallel False --enable_data_pre_proc False'
+        ' --profiling {0}/profile --data_dump {0}/dump --dump_step 0|5'
+        ' --precision_mode allow_mix_precision'
     )
+    cfg = parsed(flags.format(tmp_path))
     found = entry(npu_session.session_config(cfg, iterations_per_loop=10))
     profile = json.loads(found.pop('profiling_options')[1].decode())
     assert found == {
@@ -207,13 +171,10 @@ def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
         'dump_step': ('s', b'0|5'),
         'dump_mode': ('s', b'output'),
     }
-    assert (
-        profile['output'] == str(tmp_path / 'profile')
-        and profile['training_trace'] == profile['task_trace'] == profile['hccl'] == 'on'
-    )
-    assert all(
-        (tmp_path / name).is_dir() for name in ('cache', 'profile', 'dump')
-    )  # the adapter wants them to exist
+    assert profile['output'] == str(tmp_path / 'profile')
+    assert profile['training_trace'] == profile['task_trace'] == profile['hccl'] == 'on'
+    # The adapter wants them to exist.
+    assert all((tmp_path / name).is_dir() for name in ('cache', 'profile', 'dump'))
 
 
 @pytest.mark.parametrize(
@@ -227,20 +188,21 @@ def test_every_option_is_in_the_field_that_the_adapter_reads(tmp_path):
 )
 def test_an_older_adapter_gets_the_older_name_of_a_precision(mode, expected, adapter, capsys):
     adapter(r1_11_0)
-    found = entry(npu_session.session_config(parsed('--precision_mode_v2', mode)))
+    found = entry(npu_session.session_config(parsed('--precision_mode_v2 ' + mode)))
     assert found['precision_mode'] == ('s', expected.encode()) and 'precision_mode_v2' not in found
-    assert capsys.readouterr().err == (
-        'precision_mode_v2 %s is precision_mode %s on this adapter\n' % (mode, expected)
-    )
-    assert npu_session.supported(r1_11_0, {'precision_mode_v2': mode}) == {
-        'precision_mode': expected
-    }
+    said = 'precision_mode_v2 %s is precision_mode %s on this adapter\n' % (mode, expected)
+    assert capsys.readouterr().err == said
+    older = {'precision_mode': expected}
+    assert npu_session.supported(r1_11_0, {'precision_mode_v2': mode}) == older
 
 
 def test_a_precision_that_an_older_adapter_lacks_is_refused(adapter):
     adapter(r1_11_0)
     with pytest.raises(UserError, match='precision_mode_v2 mixed_bfloat16: .*older than r1.13.0'):
-        npu_session.session_config(parsed('--precision_mode_v2', 'mixed_bfloat16'))
+        npu_session.session_config(parsed('--precision_mode_v2 mixed_bfloat16'))
+
+
+FP16 = '--modify_mixlist mixlist --precision_mode allow_mix_precision_fp16'
 
 
 @pytest.mark.parametrize(
@@ -248,21 +210,13 @@ def test_a_precision_that_an_older_adapter_lacks_is_refused(adapter):
     [
         # SetNpuOptimizerAttr of npu_attrs.cc, r1.12.0: '... precision_mode is assigned to
         # 'allow_mix_precision'.'; r1.13.0 names 'allow_mix_precision_fp16' and '_bf16' too.
-        (
-            r1_10_0,
-            ['--modify_mixlist', 'mixlist', '--precision_mode', 'allow_mix_precision_fp16'],
-            'modify_mixlist: before r1.13.0 .*found allow_mix_precision_fp16',
-        ),
-        (r1_10_0, ['--modify_mixlist', 'mixlist', '--precision_mode_v2', 'mixed_float16'], None),
-        (
-            r1_13_0,
-            ['--modify_mixlist', 'mixlist', '--precision_mode', 'allow_mix_precision_fp16'],
-            None,
-        ),
+        (r1_10_0, FP16, 'modify_mixlist: before r1.13.0 .*found allow_mix_precision_fp16'),
+        (r1_10_0, '--modify_mixlist mixlist --precision_mode_v2 mixed_float16', None),
+        (r1_13_0, FP16, None),
         # CheckAoeMode: {'1', '2', '3', '4'} to r1.9.0, with 'mdat' from r1.10.0.
-        (r1_5_0, ['--aoe_mode', 'mdat'], 'aoe_mode mdat: .* older than r1.10.0; give 1, 2 or 4'),
-        (r1_5_0, ['--aoe_mode', '2'], None),
-        (r1_10_0, ['--aoe_mode', 'mdat'], None),
+        (r1_5_0, '--aoe_mode mdat', 'aoe_mode mdat: .* older than r1.10.0; give 1, 2 or 4'),
+        (r1_5_0, '--aoe_mode 2', None),
+        (r1_10_0, '--aoe_mode mdat', None),
     ],
 )
 def test_words_that_an_older_adapter_refuses(made, flags, message, adapter, tmp_path, monkeypatch):
@@ -271,7 +225,7 @@ def test_words_that_an_older_adapter_refuses(made, flags, message, adapter, tmp_
     adapter(made)
     expected = pytest.raises(UserError, match=message) if message else contextlib.nullcontext()
     with expected:
-        npu_session.session_config(parsed(*flags))
+        npu_session.session_config(parsed(flags))
 
 
 def test_jit_compile_is_a_bool_to_some_adapters(adapter):
@@ -282,22 +236,16 @@ def test_jit_compile_is_a_bool_to_some_adapters(adapter):
         (r1_11_0, 'auto', None),
     ):
         adapter(made)
-        found = entry(npu_session.session_config(parsed('--jit_compile', mode)))
+        found = entry(npu_session.session_config(parsed('--jit_compile ' + mode)))
         assert found.get('jit_compile') == expected
 
 
 def test_overflow_dumps_and_the_other_precision(tmp_path):
-    found = entry(
-        npu_session.session_config(
-            parsed('--over_dump', tmp_path / 'over', '--precision_mode_v2', 'mixed_float16')
-        )
-    )
+    cfg = parsed('--over_dump %s/over --precision_mode_v2 mixed_float16' % tmp_path)
+    found = entry(npu_session.session_config(cfg))
     assert found['enable_dump_debug'] == ('b', True) and found['dump_debug_mode'] == ('s', b'all')
-    assert (
-        found['dump_path'] == ('s', bytes(tmp_path / 'over'))
-        and 'enable_dump' not in found
-        and 'dump_step' not in found
-    )
+    assert found['dump_path'] == ('s', bytes(tmp_path / 'over'))
+    assert 'enable_dump' not in found and 'dump_step' not in found
     assert found['precision_mode_v2'] == ('s', b'mixed_float16') and 'precision_mode' not in found
 
 
@@ -320,17 +268,15 @@ def test_arguments_that_an_older_adapter_lacks_are_left_out_with_a_warning(capsy
     def old(self, a, b=1):
         pass
 
-    assert (
-        npu_session.supported(old, {'a': 1, 'b': 2}) == {'a': 1, 'b': 2}
-        and capsys.readouterr().err == ''
-    )
+    assert npu_session.supported(old, {'a': 1, 'b': 2}) == {'a': 1, 'b': 2}
+    assert capsys.readouterr().err == ''
     assert npu_session.supported(old, {'a': 1, 'd': 3, 'c': 2}) == {'a': 1}
     assert capsys.readouterr().err == 'warning: this adapter has no c, d; left out\n'
 
 
 def test_a_session_leaves_out_what_an_older_adapter_lacks_with_the_same_warning(adapter, capsys):
     adapter(r1_5_0)
-    cfg = parsed('--deterministic', '1', '--jit_compile', 'false')
+    cfg = parsed('--deterministic 1 --jit_compile false')
     assert sorted(entry(npu_session.session_config(cfg))) == [
         'graph_run_mode',
         'hcom_parallel',

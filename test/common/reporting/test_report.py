@@ -39,9 +39,8 @@ def assert_pictures(folder, names, empty=()):
     for the empty ones.
     """
     text = (folder / 'report.md').read_text()
-    assert re.findall(r'!\[.+\]\((plots/.+\.png)\)', text) == [
-        'plots/%s.png' % name for name in names
-    ]
+    shown = re.findall(r'!\[.+\]\(plots/(.+)\.png\)', text)
+    assert shown == names
     assert sorted(path.name for path in (folder / 'plots').iterdir()) == sorted(
         name + '.png' for name in names
     )
@@ -60,20 +59,10 @@ def test_numbers_come_from_the_files(tmp_path):
     text = path.read_text()
     measured = rows_of(section(text, 'Measured here'))
     assert measured[''] == ['top-1', 'top-5', 'loss', 'images', 'images/s']
-    assert measured['online, checkpoint wideresnet.ckpt'] == [
-        '91.23 %',
-        '98.77 %',
-        '0.4322',
-        '360',
-        '301.2',
-    ]
-    assert measured['offline, .onnx, checkpoint wideresnet.ckpt'] == [
-        '90.96 %',
-        '98.77 %',
-        '0.4322',
-        '360',
-        '81.7',
-    ]
+    online = measured['online, checkpoint wideresnet.ckpt']
+    assert online == ['91.23 %', '98.77 %', '0.4322', '360', '301.2']
+    offline = measured['offline, .onnx, checkpoint wideresnet.ckpt']
+    assert offline == ['90.96 %', '98.77 %', '0.4322', '360', '81.7']
     assert 'top-1 -0.28 points, top-5 +0.00 points, loss +0.000010' in text
     assert '1 x cpu, started 2020-09-13 12:26 UTC; python 3.7.16, tensorflow 1.15.0' in text
     training = rows_of(section(text, 'Training'))
@@ -85,9 +74,8 @@ def test_numbers_come_from_the_files(tmp_path):
     offline = rows_of(section(text, 'Offline inference'))
     assert offline['same prediction as online'] == ['99.72 % of the images']
     assert offline['largest difference of a logit'] == ['2.5e-05']
-    assert offline['latency of a batch of 4'] == [
-        'mean 12.34 ms, p50 11.87 ms, p90 14.56 ms, p99 19.01 ms'
-    ]
+    latency = 'mean 12.34 ms, p50 11.87 ms, p90 14.56 ms, p99 19.01 ms'
+    assert offline['latency of a batch of 4'] == [latency]
     assert offline['size of the .pb'] == ['2.81 MB']
     assert_pictures(tmp_path, ['training', 'evaluation', 'throughput', 'confusion'])
 
@@ -117,20 +105,13 @@ def test_warnings_of_the_training_are_shown(tmp_path, text_only):
 
 def test_offline_run_on_other_images_is_compared_with_the_same_images(tmp_path, text_only):
     whole_run(tmp_path)
-    write_offline(
-        tmp_path,
-        dict(OFFLINE, backend='pb', images=100, online={'top1': 0.8}, offline={'top1': 0.79}),
-    )
+    results = dict(images=100, online={'top1': 0.8}, offline={'top1': 0.79})
+    write_offline(tmp_path, dict(OFFLINE, backend='pb', **results))
     text = report.write(tmp_path).read_text()
     measured = rows_of(section(text, 'Measured here'))
     assert measured['online, on the images of the offline run'] == ['80.00 %', '', '', '100', '']
-    assert measured['offline, .pb, checkpoint wideresnet.ckpt'] == [
-        '79.00 %',
-        '',
-        '',
-        '100',
-        '81.7',
-    ]
+    offline = measured['offline, .pb, checkpoint wideresnet.ckpt']
+    assert offline == ['79.00 %', '', '', '100', '81.7']
     assert 'top-1 -1.00 points.' in text
 
 
@@ -148,11 +129,8 @@ def test_every_backend_is_shown_wherever_its_results_lie(tmp_path, text_only):
     )
     text = report.write(tmp_path).read_text()
     measured = rows_of(section(text, 'Measured here'))
-    assert list(measured)[1:] == [
-        'online, checkpoint wideresnet.ckpt',
-        'offline, .onnx, checkpoint wideresnet.ckpt',
-        'offline, .pb, checkpoint wideresnet.ckpt',
-    ]  # a rounding error is no other result
+    shown = ['online', 'offline, .onnx', 'offline, .pb']  # a rounding error is no other result
+    assert list(measured)[1:] == [name + ', checkpoint wideresnet.ckpt' for name in shown]
     offline = rows_of(section(text, 'Offline inference'))
     assert offline[''] == ['.onnx', '.pb']
     assert offline['same prediction as online'] == ['99.72 % of the images'] * 2
@@ -181,22 +159,11 @@ def test_hundred_classes(tmp_path):
 
 
 def test_segmentation(tmp_path):
-    (tmp_path / 'eval.json').write_text(
-        json.dumps(
-            {
-                'model': 'resnest',
-                'checkpoint': 'x',
-                'miou': 0.66451,
-                'images': 500,
-                'iou': {'road': 0.98, 'sky': 0.9, 'train': None},
-            }
-        )
-    )
-    rows_of_run = [
-        train(10),
-        dict(evaluation(22, 0), miou=0.6),
-        dict(evaluation(44, 0), miou=0.66451),
-    ]
+    result = {'model': 'resnest', 'checkpoint': 'x', 'miou': 0.66451, 'images': 500}
+    result['iou'] = {'road': 0.98, 'sky': 0.9, 'train': None}
+    (tmp_path / 'eval.json').write_text(json.dumps(result))
+    rows_of_run = [train(10), dict(evaluation(22, 0), miou=0.6)]
+    rows_of_run += [dict(evaluation(44, 0), miou=0.66451)]
     for row in rows_of_run[1:]:
         del row['top1'], row['top5']
     write_lines(tmp_path, rows_of_run)
@@ -212,9 +179,8 @@ def test_a_run_that_has_just_begun(tmp_path):
     )
     text = report.write(tmp_path).read_text()
     assert rows_of(section(text, 'Training'))['state'] == ['not finished at step 22 of 440']
-    assert (
-        rows_of(section(text, 'Measured here'))['online, while training, step 22'][0] == '25.00 %'
-    )
+    measured = rows_of(section(text, 'Measured here'))
+    assert measured['online, while training, step 22'][0] == '25.00 %'
     assert 'Note' not in text and 'Published' not in text and 'Offline' not in text
     assert_pictures(tmp_path, ['training', 'evaluation', 'throughput'])
 
@@ -271,9 +237,8 @@ def test_unreadable_files_are_named_and_left_out(tmp_path):
         '2 line(s) of metrics.jsonl cannot be read',
     ):
         assert '**Note.** ' + note in text
-    assert (
-        rows_of(section(text, 'Measured here'))['online, while training, step 440'][0] == '91.23 %'
-    )
+    measured = rows_of(section(text, 'Measured here'))
+    assert measured['online, while training, step 440'][0] == '91.23 %'
     assert_pictures(tmp_path, ['training', 'evaluation', 'throughput'])
 
 
