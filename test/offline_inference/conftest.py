@@ -19,6 +19,7 @@ from offline_inference import freeze
 from offline_inference.reference import Reference
 from wideresnet_tf.checkpoints import from_torch
 
+sys.path.append(str(pathlib.Path(__file__).parent))  # for small_resnest
 DATA = pathlib.Path(__file__).resolve().parent.parent / 'data'
 BATCH = 4
 

@@ -16,20 +16,10 @@ from common.errors import UserError
 from offline_inference import cli, freeze, manifest, pb
 
 VARIANTS = ('paper', 'port', 'mindspore')
-INFERENCE = {
-    'Placeholder',
-    'Const',
-    'Conv2D',
-    'BiasAdd',
-    'FusedBatchNormV3',
-    'Relu',
-    'Pad',
-    'Add',
-    'AddV2',
-    'AvgPool',
-    'Reshape',
-    'MatMul',
-}
+INFERENCE = set(
+    'Placeholder Const Conv2D BiasAdd FusedBatchNormV3 Relu Pad Add AddV2 AvgPool Reshape'
+    ' MatMul'.split()
+)
 
 
 def parsed(path):
@@ -39,16 +29,9 @@ def parsed(path):
 
 
 def flags(known, recipe, output, **changes):
-    return [
-        '--model',
-        'wideresnet',
-        '--config',
-        recipe(**known.config),
-        '--model_path',
-        known.prefix,
-        '--output',
-        output,
-    ] + [word for key, value in changes.items() for word in ('--' + key, value)]
+    words = ['--model', 'wideresnet', '--config', recipe(**known.config)]
+    words += ['--model_path', known.prefix, '--output', output]
+    return words + [word for key, value in changes.items() for word in ('--' + key, value)]
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
@@ -64,11 +47,9 @@ def test_computes_the_published_logits(variant, known, frozen, reference, infer_
 def test_holds_what_inference_needs_and_nothing_else(variant, norms, frozen):
     graph_def = parsed(frozen(variant))
     assert {node.op for node in graph_def.node} <= INFERENCE
-    inputs = [node for node in graph_def.node if node.op == 'Placeholder']
-    assert [node.name for node in inputs] == ['inputx'] and inputs[0].attr[
-        'dtype'
-    ].type == tf.float32.as_datatype_enum
-    assert [size.size for size in inputs[0].attr['shape'].shape.dim] == [4, 32, 32, 3]
+    (x,) = [node for node in graph_def.node if node.op == 'Placeholder']
+    assert x.name == 'inputx' and x.attr['dtype'].type == tf.float32.as_datatype_enum
+    assert [size.size for size in x.attr['shape'].shape.dim] == [4, 32, 32, 3]
     read = {name.split(':')[0] for node in graph_def.node for name in node.input}
     assert [node.name for node in graph_def.node if node.name not in read] == ['output/BiasAdd']
     assert not any(name.startswith('^') for node in graph_def.node for name in node.input)
@@ -79,9 +60,8 @@ def test_holds_what_inference_needs_and_nothing_else(variant, norms, frozen):
 
 def test_command_with_flags_over_the_recipe(known, recipe, data, tmp_path, capsys):
     output = tmp_path / 'new' / 'w.pb'
-    freeze.main(
-        [str(word) for word in flags(known('paper'), recipe, output, batch_size=5, data_path=data)]
-    )
+    words = flags(known('paper'), recipe, output, batch_size=5, data_path=data)
+    freeze.main([str(word) for word in words])
     lines = capsys.readouterr().out.splitlines()
     nodes = len(parsed(output).node)
     assert 'restored 69 of 69 variables' in lines[0]
@@ -145,16 +125,10 @@ def test_proof_notices_a_single_wrong_value(
     ending, change, real, known, frozen, reference, tmp_path
 ):
     of = reference(model_path=known('port').prefix, **known('port').config)
-    (tmp_path / 'wrong.pb').write_bytes(
-        corrupted(parsed(frozen('port')), ending, change).SerializeToString()
-    )
-    with pytest.raises(
-        UserError,
-        match=(
-            'the frozen graph is not the model: on 16 images .* differ .* by (nan|[0-9.e-]+)'
-            ' .*allowed is 0.0001'
-        ),
-    ):
+    wrong = corrupted(parsed(frozen('port')), ending, change)
+    (tmp_path / 'wrong.pb').write_bytes(wrong.SerializeToString())
+    found = 'on 16 images .* differ .* by (nan|[0-9.e-]+) .*allowed is 0.0001'
+    with pytest.raises(UserError, match='the frozen graph is not the model: ' + found):
         freeze.prove(of, tmp_path / 'wrong.pb', real=real)
 
 
@@ -166,17 +140,12 @@ def test_proof_takes_the_right_graph(known, frozen, reference):
 
 def test_what_fails_the_proof_is_not_written(known, recipe, tmp_path, monkeypatch, fails):
     right = freeze.constant_graph
-    monkeypatch.setattr(
-        freeze,
-        'constant_graph',
-        lambda *args: corrupted(right(*args), 'conv2d_1/kernel', one_weight),
-    )
+    wrong = lambda *args: corrupted(right(*args), 'conv2d_1/kernel', one_weight)  # noqa: E731
+    monkeypatch.setattr(freeze, 'constant_graph', wrong)
     output = tmp_path / 'w.pb'
     output.write_bytes(b'an older one')
     assert 'not the model' in fails(freeze.main, flags(known('port'), recipe, output))
-    assert output.read_bytes() == b'an older one' and [
-        path.name for path in tmp_path.iterdir()
-    ] == ['w.pb']
+    assert output.read_bytes() == b'an older one' and list(tmp_path.iterdir()) == [output]
 
 
 def test_network_with_an_assertion_is_refused(known, reference, tmp_path, monkeypatch):
@@ -191,9 +160,8 @@ def test_network_with_an_assertion_is_refused(known, reference, tmp_path, monkey
 
     monkeypatch.setattr(of, 'network', asserting)
     monkeypatch.setattr(of, 'output_name', 'checked')
-    with pytest.raises(
-        ValueError, match='the inference graph of wideresnet is not static: .*Assert'
-    ):
+    message = 'the inference graph of wideresnet is not static: .*Assert'
+    with pytest.raises(ValueError, match=message):
         freeze.freeze(of, tmp_path / 'w.pb')
     assert not list(tmp_path.iterdir())
 
@@ -202,20 +170,16 @@ def test_network_with_an_assertion_is_refused(known, reference, tmp_path, monkey
 
 
 def test_mistakes_are_explained(known, recipe, tmp_path, fails):
-    k, output = known('paper'), tmp_path / 'w.pb'
-    good = flags(k, recipe, output)
+    output = tmp_path / 'w.pb'
 
     def error(**changes):
-        return fails(
-            freeze.main,
-            good + [word for key, value in changes.items() for word in ('--' + key, value)],
-        )
+        return fails(freeze.main, flags(known('paper'), recipe, output, **changes))
 
     assert '--model wideresnett is unknown; legal: ' in error(model='wideresnett')
     assert 'no such checkpoint' in error(model_path=tmp_path / 'nothing.ckpt')
-    assert 'does not fit the network' in error(
-        depth=22
-    ) and 'it is a WRN-16-1 with 10 classes' in error(depth=22)
+    other_depth = error(depth=22)
+    assert 'does not fit the network' in other_depth
+    assert 'it is a WRN-16-1 with 10 classes' in other_depth
     assert 'no such folder' in error(data_path=tmp_path / 'nowhere')
     assert 'unknown flag --dept ' in error(dept=22)
     assert 'batch_size' in error(batch_size=0)
@@ -234,21 +198,14 @@ def test_flags_stand_above_what_a_run_was_trained_with(recipe, tmp_path, capsys)
     def parse(*words):
         return cli.Parser('', '').parse_model([str(word) for word in words])
 
-    args, cfg = parse(
-        '--model', 'wideresnet', '--config', recipe(do_train=True, device='auto'), '--image_num', 5
-    )
-    assert (cfg.do_train, cfg.device, cfg.image_num, cfg.batch_size, args.has_data) == (
-        False,
-        'cpu',
-        5,
-        16,
-        False,
-    )
+    of_run = recipe(do_train=True, device='auto')
+    args, cfg = parse('--model', 'wideresnet', '--config', of_run, '--image_num', 5)
+    assert (cfg.do_train, cfg.device, cfg.image_num, cfg.batch_size) == (False, 'cpu', 5, 16)
+    assert not args.has_data
     path = tmp_path / 'resnest.yaml'
     path.write_text(yaml.safe_dump({'model': 'resnest', 'batch_size': 8, 'do_train': True}))
-    args, cfg = parse(
-        '--model', 'resnest', '--config', path, '--train_data=x'
-    )  # the published port's --data_path
+    # The published port's --data_path.
+    args, cfg = parse('--model', 'resnest', '--config', path, '--train_data=x')
     assert (cfg.batch_size, cfg.data_path, args.has_data) == (1, 'x', True)
     assert parse('--model', 'resnest', '--config', path, '--batch_size=3')[1].batch_size == 3
     words = ['--model', 'wideresnet', '--config', recipe(), '--deterministic', 1, '--device']

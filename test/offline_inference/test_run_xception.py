@@ -12,6 +12,7 @@ import tensorflow as tf
 import yaml
 
 from common.checkpoints import checkpoint
+from common.data import tfrecord
 from offline_inference import run
 from xception_tf import model
 from xception_tf.config import XceptionConfig
@@ -19,31 +20,17 @@ from xception_tf.config import XceptionConfig
 COUNT, CLASSES, SIZE, WIDTH = 7, 6, 71, 1 / 16
 
 
-@pytest.fixture(scope='module')
-def made(tmp_path_factory):
-    """(the words of a run but for --output and --backend, logits [COUNT,CLASSES], labels): records
-    of JPEGs of the input's size, so that
-    the test need not resize; random weights under which several classes win."""
-    folder, random = tmp_path_factory.mktemp('xception'), np.random.RandomState(10)
-    colours = random.randint(256, size=[COUNT, 1, 1, 3])
-    jpegs = [
-        cv2.imencode('.jpg', image.clip(0, 255).astype(np.uint8))[1].tobytes()
-        for image in colours + random.normal(0, 60, [COUNT, SIZE, SIZE, 3])
-    ]
-    prefix = str(folder / 'xception_model.ckpt')
+def weights_and_logits(jpegs, prefix):
+    """Writes a checkpoint under which several classes win; returns the logits [COUNT,CLASSES]."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(10)
-        images = (
-            np.stack(session.run([tf.image.decode_jpeg(jpeg, channels=3) for jpeg in jpegs]))
-            / np.float32(127.5)
-            - 1
-        )
+        pixels = session.run([tf.image.decode_jpeg(jpeg, channels=3) for jpeg in jpegs])
+        images = np.stack(pixels) / np.float32(127.5) - 1
         cfg = XceptionConfig(num_classes=CLASSES, width=WIDTH, bn_decay=0.0)
         model.build(tf.constant(images), cfg, training=True)
         session.run(tf.global_variables_initializer())
-        session.run(
-            tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        )  # statistics of these images, as a trained network has
+        # Statistics of these images, as a trained network has.
+        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
         tf.train.Saver().save(session, prefix)
     with tf.Graph().as_default(), tf.Session() as session:
         output = model.build(tf.constant(images), cfg)
@@ -52,57 +39,38 @@ def made(tmp_path_factory):
         weights = session.run({v.op.name: v for v in tf.global_variables()})
     average = logits.mean(axis=0)
     scale = 2 / (logits - average).std()
-    logits = (logits - average) * scale
-    checkpoint.write(
-        prefix,
-        dict(
-            weights,
-            **{
-                'dense/bias': (weights['dense/bias'] - average) * scale,
-                'dense/kernel': weights['dense/kernel'] * scale,
-            },
-        ),
-    )
+    weights['dense/bias'] = (weights['dense/bias'] - average) * scale
+    weights['dense/kernel'] *= scale
+    checkpoint.write(prefix, weights)
+    return (logits - average) * scale
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """(the words of a run but for --output and --backend, logits [COUNT,CLASSES], labels): records
+    of JPEGs of the input's size, so that the test need not resize.
+    """
+    folder, random = tmp_path_factory.mktemp('xception'), np.random.RandomState(10)
+    colours = random.randint(256, size=[COUNT, 1, 1, 3])
+    jpegs = [
+        cv2.imencode('.jpg', image.clip(0, 255).astype(np.uint8))[1].tobytes()
+        for image in colours + random.normal(0, 60, [COUNT, SIZE, SIZE, 3])
+    ]
+    prefix = str(folder / 'xception_model.ckpt')
+    logits = weights_and_logits(jpegs, prefix)
     labels, best = logits.argmax(axis=1), np.sort(logits, axis=1)
-    assert (
-        len(set(labels)) > 2 and (best[:, -1] - best[:, -2]).min() > 0.2
-    )  # more than float16 changes
+    margin = (best[:, -1] - best[:, -2]).min()
+    assert len(set(labels)) > 2 and margin > 0.2  # more than float16 changes
     labels[:3] = (labels[:3] + 1) % CLASSES  # which are wrong, then
     (folder / 'data' / 'val').mkdir(parents=True)
     with tf.io.TFRecordWriter(str(folder / 'data' / 'val' / 'val.tfrecord')) as writer:
         for jpeg, label in zip(jpegs, labels):
-            writer.write(
-                tf.train.Example(
-                    features=tf.train.Features(
-                        feature={
-                            'image': tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg])),
-                            'label': tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-                        }
-                    )
-                ).SerializeToString()
-            )
-    (folder / 'recipe.yaml').write_text(
-        yaml.safe_dump(
-            dict(
-                model='xception',
-                num_classes=CLASSES,
-                image_size=SIZE,
-                width=WIDTH,
-                batch_size=4,
-                eval_preprocessing='plain',
-            )
-        )
-    )
-    words = [
-        '--model',
-        'xception',
-        '--config',
-        folder / 'recipe.yaml',
-        '--model_path',
-        prefix,
-        '--data_path',
-        folder / 'data',
-    ]
+            writer.write(tfrecord.make_example({'image': jpeg, 'label': label}))
+    recipe = dict(model='xception', num_classes=CLASSES, image_size=SIZE, width=WIDTH)
+    recipe.update(batch_size=4, eval_preprocessing='plain')
+    (folder / 'recipe.yaml').write_text(yaml.safe_dump(recipe))
+    words = ['--model', 'xception', '--config', folder / 'recipe.yaml']
+    words += ['--model_path', prefix, '--data_path', folder / 'data']
     return [str(word) for word in words], logits, labels
 
 
