@@ -34,11 +34,11 @@ def compare_logits(online: np.ndarray, offline: np.ndarray, mask: np.ndarray) ->
     logits equals nothing.
     """
     total = Agreement()
-    for image, other, keep in zip(online, offline, mask):
+    for online_image, offline_image, keep in zip(online, offline, mask):
         if keep > 0:
-            for one, two in _pieces(image, other):
-                difference = np.abs(one - two)
-                equal = (one.argmax(-1) == two.argmax(-1)) & ~np.isnan(difference).any(-1)
+            for expected, actual in _pieces(online_image, offline_image):
+                difference = np.abs(expected - actual)
+                equal = (expected.argmax(-1) == actual.argmax(-1)) & ~np.isnan(difference).any(-1)
                 total = total.add(Agreement(equal.size, int(equal.sum()), float(difference.max())))
     return total
 
@@ -48,22 +48,22 @@ def relative_difference(reference: np.ndarray, logits: np.ndarray) -> float:
     image's reference logits; both [B, ..., C]. NaN if anything is not finite.
     """
     worst = 0.0
-    for image, other in zip(reference, logits):
+    for reference_image, image in zip(reference, logits):
         difference = largest = 0.0
-        for one, two in _pieces(image, other):
-            if not (np.isfinite(one).all() and np.isfinite(two).all()):
+        for expected, actual in _pieces(reference_image, image):
+            if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
                 return float('nan')
-            difference = max(difference, np.abs(two - one).max())
-            largest = max(largest, np.abs(one).max())
+            difference = max(difference, np.abs(actual - expected).max())
+            largest = max(largest, np.abs(expected).max())
         worst = max(worst, difference / max(largest, np.finfo(np.float64).tiny))
     return float(worst)
 
 
-def _pieces(one: np.ndarray, two: np.ndarray) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+def _pieces(a: np.ndarray, b: np.ndarray) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Yields two arrays [..., C] in float64, some [n, C] at a time: the logits of one street scene
     take 160 MB in float32.
     """
-    one, two = (array.reshape(-1, array.shape[-1]) for array in (one, two))
-    rows = max(1, PIECE // one.shape[1])
-    for start in range(0, len(one), rows):
-        yield tuple(array[start : start + rows].astype(np.float64) for array in (one, two))
+    a, b = (array.reshape(-1, array.shape[-1]) for array in (a, b))
+    rows = max(1, PIECE // a.shape[1])
+    for start in range(0, len(a), rows):
+        yield tuple(array[start : start + rows].astype(np.float64) for array in (a, b))

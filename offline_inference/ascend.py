@@ -79,9 +79,9 @@ class Chunks:
     ) -> Tuple[Scored, List[float]]:
         """Writes, runs and scores some batches, as far as an earlier run did not."""
         description = dict(self._description, first_batch=start, batches=count)
-        made_of = dict(om=checksum(self._om), batches=description, device_id=self._device_id)
+        sources = dict(om=checksum(self._om), batches=description, device_id=self._device_id)
         path = folder / 'score.json'
-        if manifest.is_current(path, **made_of):
+        if manifest.is_current(path, **sources):
             print('%s: taken from an earlier run; delete it to run the model again' % path)
             return _load(path)
         batches = bins.existing(folder / 'bins', description)
@@ -92,7 +92,7 @@ class Chunks:
         results = msame.run(self._tool, self._om, batches, folder / 'results', self._device_id)
         scored = score_files(self._reference, batches, results.files)
         _save(path, scored, results.milliseconds)
-        manifest.record(path, **made_of)
+        manifest.record(path, **sources)
         return scored, results.milliseconds
 
     def _take(self, start: int, count: int) -> Iterator[Batch]:
@@ -105,9 +105,9 @@ class Chunks:
 
 def _save(path: pathlib.Path, scored: Scored, milliseconds: List[float]) -> None:
     content: Dict[str, Any] = dict(agreement=scored.agreement, milliseconds=milliseconds)
-    for side in ('online', 'offline'):
-        counts = getattr(scored, side).items()
-        content[side] = {name: np.asarray(value).tolist() for name, value in counts}
+    for network in ('online', 'offline'):
+        counts = getattr(scored, network).items()
+        content[network] = {name: np.asarray(value).tolist() for name, value in counts}
     write_json(path, content)
 
 

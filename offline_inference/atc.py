@@ -17,7 +17,7 @@ from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: cli.Words = None) -> cli.Parsed:
+def _parse(argv: cli.Argv = None) -> cli.Parsed:
     parser = cli.Parser('atc', __doc__)
     parser.add_argument(
         '--frozen',
@@ -86,7 +86,7 @@ class Conversion(NamedTuple):
         return flags
 
     def command(self) -> List[str]:
-        """The words of the command; atc itself appends .om to --output."""
+        """The command and its arguments; atc itself appends .om to --output."""
         flags = dict(model=self.frozen, output=self.output.with_suffix(''), **self.flags)
         if self.aipp:
             flags['insert_op_conf'] = self.aipp
@@ -101,9 +101,9 @@ class Conversion(NamedTuple):
         return self.precision_mode in FLOAT_MODES and not half
 
 
-def shell(words: Sequence[str]) -> str:
+def shell(command: Sequence[str]) -> str:
     """A command line that can be pasted."""
-    return ' '.join(re.sub(r'=(.*[;:,].*)', r'="\1"', word) for word in words)
+    return ' '.join(re.sub(r'=(.*[;:,].*)', r'="\1"', word) for word in command)
 
 
 def require() -> None:
@@ -162,8 +162,8 @@ def _check(reference: Reference, conversion: Conversion) -> None:
                 'E19010', 'No parser is registered for Op [%s, optype [%s]]' % (node.name, node.op)
             )
     sources = manifest.sources(conversion.frozen) or {}
-    wanted = {'model': reference.name, 'input_dtype': 'float32'}
-    manifest.require_same(str(conversion.frozen), sources, wanted)
+    expected = {'model': reference.name, 'input_dtype': 'float32'}
+    manifest.require_same(str(conversion.frozen), sources, expected)
 
 
 def convert(conversion: Conversion) -> str:
@@ -222,7 +222,7 @@ def explain(output: str, status: int, log: pathlib.Path) -> UserError:
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args, cfg = _parse(argv)
     conversion = plan(
         Reference(cli.load(cfg), cfg),

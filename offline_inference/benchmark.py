@@ -20,7 +20,7 @@ from common.errors import UserError, at_least, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: cli.Words = None) -> cli.Parsed:
+def _parse(argv: cli.Argv = None) -> cli.Parsed:
     parser = cli.Parser('benchmark', __doc__)
     parser.add_argument(
         '--rounds', type=at_least(1), default=3, help='medians over N rounds are printed'
@@ -49,9 +49,9 @@ def rate(infer: Infer, images: np.ndarray, steps: int, streams: int = 1) -> floa
     """Images per second of `steps` calls, `streams` at a time; the first calls are not counted."""
     with multiprocessing.pool.ThreadPool(streams) as pool:
         pool.map(infer, [images] * streams, chunksize=1)
-        began = time.perf_counter()
+        start = time.perf_counter()
         pool.map(infer, [images] * steps, chunksize=1)
-        return steps * len(images) / (time.perf_counter() - began)
+        return steps * len(images) / (time.perf_counter() - start)
 
 
 def measure(task: Task, cfg: Config, rounds: int, steps: int) -> Dict[str, Any]:
@@ -109,7 +109,7 @@ def _initial(reference: Reference, folder: pathlib.Path) -> str:
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args, cfg = _parse(argv)
     task = cli.load(cfg)
     result = dict(

@@ -21,7 +21,7 @@ from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: cli.Words = None) -> cli.Parsed:
+def _parse(argv: cli.Argv = None) -> cli.Parsed:
     parser = cli.Parser('bins', __doc__)
     parser.add_argument(
         '--output', required=True, help='the folder to write, such as runs/a/offline/bins'
@@ -76,8 +76,8 @@ def batch_bytes(description: Dict[str, Any]) -> int:
     shape = description['input_shape']
     images = int(np.prod(shape)) * np.dtype(description['input_dtype']).itemsize
     logits = 4 * int(np.prod(description['logits_shape']))
-    known = description['label_bytes'] + 4 * shape[0]
-    return images + known + logits * (2 if 'checkpoint' in description else 1)
+    labels_and_mask = description['label_bytes'] + 4 * shape[0]
+    return images + labels_and_mask + logits * (2 if 'checkpoint' in description else 1)
 
 
 def size_text(description: Dict[str, Any], total: int) -> str:
@@ -99,11 +99,11 @@ class Bins:
     """
 
     def __init__(self, path: pathlib.Path, content: Dict[str, Any]):
-        self.path, self.description = path, content['made_of']
+        self.path, self.description = path, content['sources']
         self.checksum = content['checksum']
         files = [pathlib.Path(name) for name in content['files']]
         self.names = sorted(file.name for file in files if file.suffix == '.bin')
-        self._known = [file.stem for file in files if file.suffix == '.npy']
+        self._arrays = [file.stem for file in files if file.suffix == '.npy']
 
     @classmethod
     def open(cls, path: pathlib.Path) -> 'Bins':
@@ -114,28 +114,28 @@ class Bins:
                 '--bins %s: holds no batches of this program, or %s is damaged;'
                 ' python -m offline_inference.bins makes it' % (path, manifest.NAME)
             )
-        found = cls(path, content)
+        bins = cls(path, content)
         for file in sorted((path / 'batches').iterdir()):
-            if file.name not in found.names:
+            if file.name not in bins.names:
                 raise UserError('--bins %s: %s is not one of its batches; remove it' % (path, file))
-        return found
+        return bins
 
     def rows(self) -> Iterator[Dict[str, np.ndarray]]:
         """Yields 'labels', 'mask' and, if there are any, 'logits' of each batch."""
         size = self.description['input_shape'][0]
         for start in range(0, size * len(self.names), size):
             # Mapped anew each time: pages that were read stay in memory with their mapping.
-            maps = {key: np.load(self.path / (key + '.npy'), mmap_mode='r') for key in self._known}
+            maps = {key: np.load(self.path / (key + '.npy'), mmap_mode='r') for key in self._arrays}
             yield {key: np.array(values[start : start + size]) for key, values in maps.items()}
 
 
-def existing(output: pathlib.Path, wanted: Dict[str, Any]) -> Optional[Bins]:
+def existing(output: pathlib.Path, description: Dict[str, Any]) -> Optional[Bins]:
     """Returns the folder if it holds exactly this, undamaged."""
     try:
-        found = Bins.open(output)
+        bins = Bins.open(output)
     except UserError:
         return None
-    return found if found.description == wanted else None
+    return bins if bins.description == description else None
 
 
 def write(
@@ -159,7 +159,7 @@ def _write_batches(
     bar = tqdm.tqdm(
         batches, total=total, desc='writing', unit=' batches', disable=None, leave=False
     )
-    count, known = 0, {}
+    count, files = 0, {}
     with contextlib.ExitStack() as stack:
         for batch in bar:
             name = '%06d.bin' % count  # in the order of numbers and of letters
@@ -169,10 +169,10 @@ def _write_batches(
             if batch.logits is not None:
                 rows['logits'] = batch.logits
             for key, value in rows.items():
-                if key not in known:
-                    known[key] = stack.enter_context(open(folder / (key + '.npy'), 'wb'))
-                    _header(known[key], value, total)
-                known[key].write(np.ascontiguousarray(value).data)
+                if key not in files:
+                    files[key] = stack.enter_context(open(folder / (key + '.npy'), 'wb'))
+                    _header(files[key], value, total)
+                files[key].write(np.ascontiguousarray(value).data)
     if count != total:
         raise ValueError('expected %d batches, got %d' % (total, count))
 
@@ -214,7 +214,7 @@ def _check_space(output: pathlib.Path, description: Dict[str, Any], total: int) 
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args, cfg = _parse(argv)
     reference, output = Reference(cli.load(cfg), cfg), pathlib.Path(args.output)
     description = describe(reference, args.input_dtype)

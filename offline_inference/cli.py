@@ -13,7 +13,7 @@ from common.configuration.fields import warn_without_effect
 from common.errors import UserError
 from common.task import Task
 
-Words = Optional[Sequence[str]]  # of a command line; None: this process's
+Argv = Optional[Sequence[str]]  # of a command line; None: this process's
 Parsed = Tuple[argparse.Namespace, Any]  # a command's own flags, the model's configuration
 PRECISIONS = ('f32', 'bf16')  # of OpenVINO
 
@@ -45,21 +45,21 @@ class Parser(errors.Parser):
             '--atc_precision_mode', help="instead of the model's own (ATC's default is force_fp16)"
         )
 
-    def parse_model(self, argv: Words) -> Parsed:
+    def parse_model(self, argv: Argv) -> Parsed:
         """Returns the command's own flags, with `has_data`: --data_path is given; and the model's
         configuration.
 
         A run's config.yaml describes training; here --do_train, --device and --batch_size are
         evaluation's (the CPU, and its batch) unless they are given.
         """
-        args, rest = self.parse_known_args(argv)
+        args, model_flags = self.parse_known_args(argv)
         config_class = models.config_class(args.model)
-        cfg = config.parse(config_class, ['--do_train', 'False', '--device', 'cpu', *rest])
-        flags = [word[2:].split('=')[0] for word in rest if word.startswith('--')]
-        given = [config_class.aliases.get(flag, flag) for flag in flags]
-        if 'batch_size' not in given:
+        cfg = config.parse(config_class, ['--do_train', 'False', '--device', 'cpu', *model_flags])
+        names = [word[2:].split('=')[0] for word in model_flags if word.startswith('--')]
+        fields = [config_class.aliases.get(flag, flag) for flag in names]
+        if 'batch_size' not in fields:
             cfg = dataclasses.replace(cfg, batch_size=cfg.eval_batch_size)
-        args.has_data = 'data_path' in given
+        args.has_data = 'data_path' in fields
         return args, cfg
 
 
@@ -69,17 +69,17 @@ def load(cfg: Any) -> Task:
     return models.find(cfg.model)
 
 
-def call(words: Sequence[Any], folder: pathlib.Path) -> Tuple[str, int]:
+def call(command: Sequence[Any], folder: pathlib.Path) -> Tuple[str, int]:
     """Runs a tool in a folder; returns all that it printed, and its exit status."""
-    done = subprocess.run(
-        words,
+    process = subprocess.run(
+        command,
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
         errors='replace',
     )
-    return done.stdout, done.returncode
+    return process.stdout, process.returncode
 
 
 def optional_package(name: str, backend: str, fix: str) -> Any:

@@ -118,9 +118,9 @@ def compare(reference: Reference, infer: Infer, input_dtype: str) -> Tuple[Score
             images = batch.input(input_dtype)
             if not milliseconds:
                 infer(images)  # the first call allocates and compiles
-            began = time.perf_counter()
+            start = time.perf_counter()
             logits = infer(images)
-            milliseconds.append(1000 * (time.perf_counter() - began))
+            milliseconds.append(1000 * (time.perf_counter() - start))
             scored = scored.add(score_batch(reference, batch.features, batch.logits, logits))
             bar.update(int(batch.features['mask'].sum()))
     return scored, milliseconds

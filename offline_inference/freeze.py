@@ -15,7 +15,7 @@ from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: cli.Words = None) -> cli.Parsed:
+def _parse(argv: cli.Argv = None) -> cli.Parsed:
     parser = cli.Parser('freeze', __doc__)
     parser.add_argument(
         '--output', required=True, help='the file to write, such as runs/a/wideresnet.pb'
@@ -91,20 +91,22 @@ def prove(
     """Runs a frozen graph beside the checkpoint's own network; in float64 if in float32 their
     logits differ by more than TOLERANCE. UserError if they do so in float64 too, or are not finite.
     """
-    place = ' of %s' % reference.split.path if real else ''
+    records = ' of %s' % reference.split.path if real else ''
     size, height, width, _ = reference.input_shape
     count = min(PROOF_IMAGES, max(1, PROOF_PIXELS // (height * width)))
     batches = list(reference.batches(count=-(-count // size), real=real))
     for number, logits in enumerate(row for batch in batches for row in batch.logits):
-        image = '%s %d%s' % ('record' if real else 'random image', number, place)
+        image = '%s %d%s' % ('record' if real else 'random image', number, records)
         scores.require_finite(np.isfinite(logits).all(), image)
     infer = pb.engine(frozen, reference, input_dtype)
     difference = _difference((b, b.logits, infer(b.input(input_dtype))) for b in batches)
     exact = None
     if TOLERANCE < difference < np.inf:
-        one = float64.checkpoint_network(reference)
-        two = float64.frozen_graph(reference, pb.read(frozen))
-        exact = _difference((b, one(b.images), two(b.input(input_dtype))) for b in batches)
+        infer_checkpoint = float64.checkpoint_network(reference)
+        infer_frozen = float64.frozen_graph(reference, pb.read(frozen))
+        exact = _difference(
+            (b, infer_checkpoint(b.images), infer_frozen(b.input(input_dtype))) for b in batches
+        )
     images = int(sum(batch.features['mask'].sum() for batch in batches))
     worst = difference if exact is None else exact
     if not worst <= TOLERANCE:
@@ -124,11 +126,11 @@ def prove(
 
 def _difference(logits: Iterable[Tuple[Batch, np.ndarray, np.ndarray]]) -> float:
     """Returns the largest difference of any image but padding; NaN if one is."""
-    found = []
-    for batch, one, two in logits:
+    differences = []
+    for batch, expected, actual in logits:
         real = batch.features['mask'] > 0
-        found.append(relative_difference(one[real], two[real]))
-    return float(np.max(found))
+        differences.append(relative_difference(expected[real], actual[real]))
+    return float(np.max(differences))
 
 
 def constant_graph(reference: Reference, input_dtype: str) -> tf.GraphDef:
@@ -157,7 +159,7 @@ def constant_graph(reference: Reference, input_dtype: str) -> tf.GraphDef:
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args, cfg = _parse(argv)
     reference = Reference.restored(cli.load(cfg), cfg)
     print(freeze(reference, pathlib.Path(args.output), args.input_dtype, real=args.has_data))

@@ -1,8 +1,8 @@
 """manifest.json says what a folder, or each file in it, was made from, so that files of different
 models, checkpoints or settings are not mixed.
 
-Of a folder that is written as a whole it holds {'made_of': ..., 'files': {name: SHA-256},
-'checksum': of these}, of single files {name: {'made_of': ..., 'sha256': ...}}.
+Of a folder that is written as a whole it holds {'sources': ..., 'files': {name: SHA-256},
+'checksum': of these}, of single files {name: {'sources': ..., 'sha256': ...}}.
 """
 
 import hashlib
@@ -47,11 +47,11 @@ def read(folder: pathlib.Path) -> Dict[str, Any]:
 # ---- folders -------------------------------------------------------------------------------------
 
 
-def seal(folder: pathlib.Path, made_of: Dict[str, Any], **more: Any) -> None:
+def seal(folder: pathlib.Path, sources: Dict[str, Any], **notes: Any) -> None:
     """Notes what a folder was made from, and the content of every file in it."""
     paths = [path for path in folder.rglob('*') if path.is_file()]
     files = {str(path.relative_to(folder)): checksum(path) for path in paths}
-    content = plain(dict(made_of=made_of, files=files, **more))
+    content = plain(dict(sources=sources, files=files, **notes))
     write_json(folder / NAME, dict(content, checksum=digest(content)))
 
 
@@ -60,7 +60,7 @@ def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
     file in it is missing or has changed.
     """
     content = read(folder)
-    if not isinstance(content.get('made_of'), dict) or not isinstance(content.get('files'), dict):
+    if not isinstance(content.get('sources'), dict) or not isinstance(content.get('files'), dict):
         return None
     signed = {key: value for key, value in content.items() if key != 'checksum'}
     if content.get('checksum') != digest(signed):
@@ -74,20 +74,20 @@ def sealed(folder: pathlib.Path) -> Optional[Dict[str, Any]]:
     return content
 
 
-def current(folder: pathlib.Path, made_of: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+def current(folder: pathlib.Path, sources: Dict[str, Any]) -> Optional[Dict[str, Any]]:
     """Returns the manifest of a folder that is undamaged and made from exactly this, else None."""
     try:
         content = sealed(folder)
     except UserError:
         return None
-    return content if content and content['made_of'] == plain(made_of) else None
+    return content if content and content['sources'] == plain(sources) else None
 
 
 def make_way(folder: pathlib.Path) -> None:
     """Removes what an earlier run wrote to `folder`; UserError if it holds anything else."""
     if not folder.exists():
         return
-    if not folder.is_dir() or any(folder.iterdir()) and 'made_of' not in read(folder):
+    if not folder.is_dir() or any(folder.iterdir()) and 'files' not in read(folder):
         raise UserError('--output %s holds other files; give a new folder' % folder)
     shutil.rmtree(folder)
 
@@ -95,17 +95,17 @@ def make_way(folder: pathlib.Path) -> None:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def record(path: pathlib.Path, **made_of: Any) -> None:
+def record(path: pathlib.Path, **sources: Any) -> None:
     """Notes in the manifest beside a file what it was made from, and its content."""
-    entry = dict(sha256=checksum(path), made_of=made_of)
+    entry = dict(sha256=checksum(path), sources=sources)
     write_json(path.parent / NAME, dict(read(path.parent), **{path.name: entry}))
 
 
 def _entry(path: pathlib.Path) -> Dict[str, Any]:
     """Returns what the manifest beside a file says of it, {} if nothing or if that is damaged."""
     entry = read(path.parent).get(path.name)
-    whole = isinstance(entry, dict) and isinstance(entry.get('made_of'), dict)
-    return entry if whole and 'sha256' in entry else {}
+    is_complete = isinstance(entry, dict) and isinstance(entry.get('sources'), dict)
+    return entry if is_complete and 'sha256' in entry else {}
 
 
 def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
@@ -120,21 +120,21 @@ def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
             '%s is not the file that %s describes: it was changed or replaced; make it again, or'
             ' delete its entry there' % (path, path.parent / NAME)
         )
-    return dict(entry['made_of'], sha256=entry['sha256'])
+    return dict(entry['sources'], sha256=entry['sha256'])
 
 
-def is_current(path: pathlib.Path, **made_of: Any) -> bool:
+def is_current(path: pathlib.Path, **sources: Any) -> bool:
     """Whether the file exists, is unchanged, and was made from exactly this."""
     entry = _entry(path)
-    same = bool(entry) and entry['made_of'] == plain(made_of)
-    return same and path.is_file() and checksum(path) == entry['sha256']
+    has_same_sources = bool(entry) and entry['sources'] == plain(sources)
+    return has_same_sources and path.is_file() and checksum(path) == entry['sha256']
 
 
-def require_same(what: str, found: Dict[str, Any], wanted: Dict[str, Any]) -> None:
+def require_same(name: str, description: Dict[str, Any], expected: Dict[str, Any]) -> None:
     """Raises UserError if two descriptions differ in a key that both have."""
-    for key in wanted:
-        if key in found and found[key] != plain(wanted[key]):
+    for key in expected:
+        if key in description and description[key] != plain(expected[key]):
             raise UserError(
                 '%s does not belong to the other files: its %s is %s, theirs is %s; make it again'
-                ' from the same model and settings' % (what, key, found[key], wanted[key])
+                ' from the same model and settings' % (name, key, description[key], expected[key])
             )

@@ -21,7 +21,7 @@ from common.errors import Parser, UserError, at_least, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: cli.Words = None) -> argparse.Namespace:
+def _parse(argv: cli.Argv = None) -> argparse.Namespace:
     parser = Parser(prog='python -m offline_inference.msame', description=__doc__)
     parser.add_argument('--om', required=True, help='the model')
     parser.add_argument(
@@ -100,9 +100,9 @@ def run(
         raise UserError('--om %s: no such file; python -m offline_inference.atc makes it' % om)
     sources = {'tool': tool, 'om': _check_model(om, batches), 'bins': batches.checksum}
     names = [TOOLS[tool].result % pathlib.Path(name).stem for name in batches.names]
-    before = manifest.current(output, sources)
-    if before:
-        return _results(output, names, before['milliseconds'])
+    earlier = manifest.current(output, sources)
+    if earlier:
+        return _results(output, names, earlier['milliseconds'])
     TOOLS[tool].require()
     manifest.make_way(output)
     # A fresh folder: no acl.json that msame would obey, one stamped folder in the end, and no path
@@ -114,18 +114,18 @@ def run(
             _link_or_copy(batches.path / 'batches' / name, scratch / 'batches' / name)
         if pathlib.Path('acl.json').exists():
             print('acl.json in this folder (profiling, dump) has no effect on %s' % tool)
-        written = TOOLS[tool].execute(scratch, device_id)
+        tool_output = TOOLS[tool].execute(scratch, device_id)
         values = np.prod(batches.description['logits_shape'])
-        missing = [name for name in names if not _is_complete(written.folder / name, values)]
+        missing = [name for name in names if not _is_complete(tool_output.folder / name, values)]
         if missing:
             raise UserError(
                 '%s reported success, but did not write %s (%d of %d results are missing or have a'
                 ' wrong size)%s'
-                % (tool, missing[0], len(missing), len(names), _explain(written.text))
+                % (tool, missing[0], len(missing), len(names), _explain(tool_output.text))
             )
-        manifest.seal(written.folder, sources, milliseconds=written.milliseconds)
-        written.folder.rename(output)
-    return _results(output, names, written.milliseconds)
+        manifest.seal(tool_output.folder, sources, milliseconds=tool_output.milliseconds)
+        tool_output.folder.rename(output)
+    return _results(output, names, tool_output.milliseconds)
 
 
 def _check_model(om: pathlib.Path, batches: Bins) -> str:
@@ -193,8 +193,8 @@ def _python() -> str:
     """Returns a Python that has ais_bench: this one or the system's."""
     probe = 'import importlib.util, sys; sys.exit(importlib.util.find_spec("ais_bench") is None)'
     for python in (sys.executable, 'python3'):
-        words = [python, '-c', probe]
-        if shutil.which(python) and not subprocess.call(words, stderr=subprocess.DEVNULL):
+        command = [python, '-c', probe]
+        if shutil.which(python) and not subprocess.call(command, stderr=subprocess.DEVNULL):
             return python
     raise UserError(
         'no Python has ais_bench (looked in %s and python3); install its wheels (aclruntime and'
@@ -203,8 +203,8 @@ def _python() -> str:
 
 
 def _ais_bench(scratch: pathlib.Path, device_id: int) -> _Output:
-    words = [_python(), '-m', 'ais_bench', '--output_dirname', 'run']
-    text, status = _call(words, scratch, device_id)
+    command = [_python(), '-m', 'ais_bench', '--output_dirname', 'run']
+    text, status = _call(command, scratch, device_id)
     try:
         summary = read_json(scratch / 'results' / 'run_summary.json')
         times = [float(value) for value in summary['npu_compute_time_list']]
@@ -219,27 +219,27 @@ TOOLS = {
 }
 
 
-def _call(words: List[str], scratch: pathlib.Path, device_id: int) -> Tuple[str, int]:
-    words = [*words, '--model', 'model.om', '--input', 'batches', '--output', 'results']
-    return cli.call([*words, '--outfmt', 'BIN', '--device', str(device_id)], scratch)
+def _call(command: List[str], scratch: pathlib.Path, device_id: int) -> Tuple[str, int]:
+    command = [*command, '--model', 'model.om', '--input', 'batches', '--output', 'results']
+    return cli.call([*command, '--outfmt', 'BIN', '--device', str(device_id)], scratch)
 
 
 def _explain(text: str) -> str:
     """Returns the tool's error lines, first and last, and how to fix what they say."""
     pattern = r'\[ERROR\]|^E\d{5}\s|Error\b|terminate called'
     errors = [line.strip() for line in text.splitlines() if re.search(pattern, line)]
-    shown = ' | '.join(dict.fromkeys(errors[:3] + errors[-1:]))
+    message = ' | '.join(dict.fromkeys(errors[:3] + errors[-1:]))
     fixes = [fix for part, fix in _FIXES.items() if any(part in line for line in errors)]
-    return (': ' + shown if shown else '') + ('; ' + fixes[0] if fixes else '')
+    return (': ' + message if message else '') + ('; ' + fixes[0] if fixes else '')
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args = _parse(argv)
     om, output = pathlib.Path(args.om), pathlib.Path(args.output)
-    found = run(args.tool, om, Bins.open(pathlib.Path(args.bins)), output, args.device_id)
-    mean = np.mean(found.milliseconds)
-    print('%s: %d batches, %.2f ms a batch' % (args.output, len(found.files), mean))
+    results = run(args.tool, om, Bins.open(pathlib.Path(args.bins)), output, args.device_id)
+    mean = np.mean(results.milliseconds)
+    print('%s: %d batches, %.2f ms a batch' % (args.output, len(results.files), mean))
 
 
 if __name__ == '__main__':

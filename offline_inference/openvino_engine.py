@@ -23,8 +23,8 @@ def _runtime() -> Any:
 def software(precision: Optional[str] = None) -> Dict[str, str]:
     """Versions of the packages; UserError if one is missing, or the CPU has no such precision."""
     versions = dict(to_onnx.software(), openvino=_runtime().get_version())
-    able = _runtime().Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
-    if precision == 'bf16' and 'BF16' not in able:
+    capabilities = _runtime().Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    if precision == 'bf16' and 'BF16' not in capabilities:
         raise UserError('--precision bf16: this CPU has no bfloat16; give --precision f32')
     return versions
 
@@ -46,7 +46,7 @@ def engine(path: pathlib.Path, precision: str, throughput: bool = False) -> Infe
 
     def infer(images: np.ndarray) -> np.ndarray:
         if not hasattr(requests, 'own'):
-            requests.own = compiled.create_infer_request()
-        return requests.own.infer({0: images})[compiled.output(0)].copy()
+            requests.request = compiled.create_infer_request()
+        return requests.request.infer({0: images})[compiled.output(0)].copy()
 
     return infer

@@ -66,13 +66,13 @@ def engine(path: pathlib.Path, reference: Reference, input_dtype: str = 'float32
     return session.make_callable(graph.get_tensor_by_name(reference.output_name + ':0'), [images])
 
 
-def check_shape(path: pathlib.Path, found: Sequence, reference: Reference) -> None:
-    """Raises UserError if a model's input does not take a batch; None in `found` is any size."""
-    wanted = reference.input_shape
-    if len(found) != len(wanted) or any(
-        size not in (None, want) for size, want in zip(found, wanted)
+def check_shape(path: pathlib.Path, shape: Sequence, reference: Reference) -> None:
+    """Raises UserError if a model's input does not take a batch; None in `shape` is any size."""
+    expected = reference.input_shape
+    if len(shape) != len(expected) or any(
+        size not in (None, expected_size) for size, expected_size in zip(shape, expected)
     ):
         raise UserError(
             '%s: its input %s is %s, the configuration says %s (--batch_size, height, width,'
-            ' channels); freeze the model for this shape' % (path, INPUT, found, wanted)
+            ' channels); freeze the model for this shape' % (path, INPUT, shape, expected)
         )

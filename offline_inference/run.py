@@ -29,7 +29,7 @@ _FOR = {  # flags that are not for every backend
 }
 
 
-def _parse(argv: cli.Words = None) -> cli.Parsed:
+def _parse(argv: cli.Argv = None) -> cli.Parsed:
     parser = cli.Parser('run', __doc__)
     parser.add_argument(
         '--output',
@@ -131,18 +131,18 @@ def _figures(reference: Reference, scored: Scored, milliseconds: List[float]) ->
 
 def _record(reference: Reference, result: Dict[str, Any], path: pathlib.Path) -> None:
     """Writes a backend's entry into offline.json; entries of the same checkpoint stay."""
-    head = {
+    checkpoint = {
         'model': reference.name,
         'checkpoint': os.path.abspath(reference.plan.checkpoint.path),
         'checksum': reference.checksum,
     }
     try:
-        before = read_json(path)
-        results = dict(before['results']) if before['checksum'] == head['checksum'] else {}
+        earlier = read_json(path)
+        results = dict(earlier['results']) if earlier['checksum'] == checkpoint['checksum'] else {}
     except (OSError, ValueError, KeyError, TypeError):
         results = {}
     results[result['backend']] = result
-    write_json(path, dict(head, results=results))
+    write_json(path, dict(checkpoint, results=results))
 
 
 def table(result: Dict[str, Any]) -> str:
@@ -172,7 +172,7 @@ def table(result: Dict[str, Any]) -> str:
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args, cfg = _parse(argv)
     task, output = cli.load(cfg), pathlib.Path(args.output)
     options = Options(**{name: getattr(args, name) for name in Options._fields})

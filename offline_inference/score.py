@@ -15,7 +15,7 @@ from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: cli.Words = None) -> cli.Parsed:
+def _parse(argv: cli.Argv = None) -> cli.Parsed:
     parser = cli.Parser('score', __doc__)
     parser.add_argument(
         '--bins', required=True, help='the folder that offline_inference.bins wrote'
@@ -110,25 +110,25 @@ def find_results(folder: pathlib.Path, batches: Bins) -> List[pathlib.Path]:
     """Returns the file of logits of each batch, in a folder of results or its newest dated folder.
     UserError if results and batches do not belong together.
     """
-    sources = manifest.read(folder).get('made_of')
+    sources = manifest.read(folder).get('sources')
     sources = sources if isinstance(sources, dict) else {}
     manifest.require_same('--results %s' % folder, sources, {'bins': batches.checksum})
     for stamped in [folder] + msame.stamped(folder)[::-1]:
-        found = [path for path in stamped.glob('*_0.*') if path.suffix in ('.bin', '.txt')]
-        if found:
+        paths = [path for path in stamped.glob('*_0.*') if path.suffix in ('.bin', '.txt')]
+        if paths:
             break
     else:
         raise UserError(
             '--results %s: holds no results of msame or ais_bench (NAME_output_0.bin, NAME_0.bin);'
             ' run the model on %s' % (folder, batches.path)
         )
-    by_batch = {re.sub(r'(_output)?_0$', '', path.stem): path for path in found}
+    by_batch = {re.sub(r'(_output)?_0$', '', path.stem): path for path in paths}
     stems = [pathlib.Path(name).stem for name in batches.names]
-    if sorted(by_batch) != stems or len(found) != len(stems):
+    if sorted(by_batch) != stems or len(paths) != len(stems):
         raise UserError(
             '--results %s: holds %d files of results, such as %s, not one for each of the %d'
             ' batches; run the model on %s'
-            % (folder, len(found), min(path.name for path in found), len(stems), batches.path)
+            % (folder, len(paths), min(path.name for path in paths), len(stems), batches.path)
         )
     return [by_batch[stem] for stem in stems]
 
@@ -140,13 +140,13 @@ def published_line(images: int, figures: Dict[str, Any]) -> str:
         return start + 'accuracy:%.6f' % figures['top1']
     if 'miou' in figures:
         names = ('accuracy', 'mean_accuracy', 'miou', 'frequency_weighted_iou')
-        rest = ' '.join(str(figures[name]) for name in names)
-        return start + 'MIoU: %.6f %s' % (figures['miou'], rest)
+        values = ' '.join(str(figures[name]) for name in names)
+        return start + 'MIoU: %.6f %s' % (figures['miou'], values)
     return ''
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args, cfg = _parse(argv)
     reference, batches = Reference(cli.load(cfg), cfg), Bins.open(pathlib.Path(args.bins))
     manifest.require_same('--bins ' + args.bins, batches.description, {'model': reference.name})

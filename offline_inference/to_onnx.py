@@ -12,7 +12,7 @@ from common.errors import UserError, entry_point
 from offline_inference import cli
 
 
-def _parse(argv: cli.Words = None) -> cli.Parsed:
+def _parse(argv: cli.Argv = None) -> cli.Parsed:
     parser = cli.Parser('to_onnx', __doc__)
     parser.add_argument(
         '--frozen', required=True, help='the .pb file that offline_inference.freeze wrote'
@@ -94,10 +94,10 @@ def engine(
     inputs, outputs = session.get_inputs(), [output.name for output in session.get_outputs()]
     images, logits = pb.INPUT + ':0', reference.output_name + ':0'
     if [node.name for node in inputs] != [images] or outputs != [logits]:
-        found = ', '.join(outputs), ', '.join(node.name for node in inputs)
+        names = ', '.join(outputs), ', '.join(node.name for node in inputs)
         raise UserError(
             '%s is not an ONNX model of %s: it computes %s from %s, not %s from %s'
-            % (path, reference.name, *found, logits, images)
+            % (path, reference.name, *names, logits, images)
         )
     shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
     pb.check_shape(path, shape, reference)
@@ -110,7 +110,7 @@ def engine(
 
 
 @entry_point
-def main(argv: cli.Words = None) -> None:
+def main(argv: cli.Argv = None) -> None:
     args, cfg = _parse(argv)
     reference = Reference(cli.load(cfg), cfg)
     frozen, output = pathlib.Path(args.frozen), pathlib.Path(args.output)

@@ -77,6 +77,13 @@ def test_another_folder_of_ours_is_replaced(copy, command):
     assert bins.Bins.open(copy).description['images'] == 5
 
 
+def test_folder_with_the_manifest_of_an_older_version_is_replaced(copy, command):
+    manifest, description = copy / 'manifest.json', bins.Bins.open(copy).description
+    manifest.write_text(manifest.read_text().replace('"sources"', '"made_of"'))
+    bins.main(command(copy, input_dtype='uint8'))
+    assert bins.Bins.open(copy).description == description
+
+
 def test_other_records_of_the_same_size_are_written_again(
     command, port_records, images_and_labels, tmp_path
 ):
@@ -158,10 +165,10 @@ def test_labels_of_something_else(copy):
 def test_folders_that_are_not_batches(tmp_path):
     with pytest.raises(UserError, match='holds no batches of this program'):
         bins.Bins.open(tmp_path)
-    (tmp_path / 'manifest.json').write_text('{"made_of": tr')
+    (tmp_path / 'manifest.json').write_text('{"sources": tr')
     with pytest.raises(UserError, match='cannot be read'):
         bins.Bins.open(tmp_path)
-    for content in ('true', '{"made_of": {}}', '{"made_of": [], "files": {}}'):
+    for content in ('true', '{"sources": {}}', '{"sources": [], "files": {}}'):
         (tmp_path / 'manifest.json').write_text(content)
         with pytest.raises(UserError, match='manifest'):
             bins.Bins.open(tmp_path)
