@@ -53,8 +53,8 @@ def environments(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, st
 def _program(size: int) -> str:
     from common.errors import UserError  # not at the top: placeholders import nothing of ours
 
-    beside = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
-    program = beside if os.path.exists(beside) else shutil.which('horovodrun')
+    sibling = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
+    program = sibling if os.path.exists(sibling) else shutil.which('horovodrun')
     if not program:
         raise UserError(
             '%d processes on CPU or GPU need Horovod, and there is no horovodrun beside %s or on'
@@ -105,10 +105,10 @@ def _end(process: subprocess.Popen) -> None:
 
 def _placeholder(address: str) -> None:
     names = [name for name in os.environ if name.startswith(('HOROVOD_', 'NCCL_SOCKET_IFNAME'))]
-    ours = {name: os.environ[name] for name in names}
+    variables = {name: os.environ[name] for name in names}
     with socket.socket(socket.AF_UNIX) as launcher:
         launcher.connect(address)
-        launcher.sendall((json.dumps(ours) + '\n').encode())
+        launcher.sendall((json.dumps(variables) + '\n').encode())
         launcher.recv(1)  # returns when the launcher has closed its side, or is gone
 
 

@@ -74,20 +74,20 @@ def _run_with_horovod(
         raise UserError('--devices: say how many processes, for example --devices 0-1 for two')
     settings: Dict[str, Optional[str]] = {}
     if device == 'gpu' and 'CUDA_VISIBLE_DEVICES' not in os.environ:
-        there = _gpus()
-        if devices[-1] >= there > 0:
+        gpus = _gpus()
+        if devices[-1] >= gpus > 0:
             raise UserError(
                 '--devices %s: nvidia-smi lists %d GPU%s; count from 0'
-                % (args.devices, there, 's' * (there > 1))
+                % (args.devices, gpus, 's' * (gpus > 1))
             )
         settings['CUDA_VISIBLE_DEVICES'] = ','.join(map(str, devices))
     with contextlib.ExitStack() as stack:
-        places: List[Dict[str, str]] = [{}]
+        rank_variables: List[Dict[str, str]] = [{}]
         if len(devices) > 1:
-            places = stack.enter_context(horovod_ranks.environments(len(devices), log_dir))
+            rank_variables = stack.enter_context(horovod_ranks.environments(len(devices), log_dir))
         ranks = [
-            Rank('rank %d' % rank, device, dict(settings, **place))
-            for rank, place in enumerate(places)
+            Rank('rank %d' % rank, device, dict(settings, **variables))
+            for rank, variables in enumerate(rank_variables)
         ]
         return run(args.command, ranks, log_dir)
 

@@ -62,15 +62,17 @@ def _run_flags(args: argparse.Namespace, output: pathlib.Path) -> List[str]:
     return flags
 
 
-def _train(args: argparse.Namespace, more: List[str], device: str, output: pathlib.Path) -> None:
+def _train(
+    args: argparse.Namespace, run_flags: List[str], device: str, output: pathlib.Path
+) -> None:
     for name in ('RANK_ID', 'RANK_SIZE', 'DEVICE_ID', 'ASCEND_DEVICE_ID'):
         os.environ.pop(name, None)  # ModelZoo sets them for one process; the launcher does for each
     root = pathlib.Path(__file__).resolve().parent.parent
     script = root / (args.model + '_tf') / ('run_%s.py' % args.model)
     devices = os.environ.get('DEVICES') or (device if args.devices == 1 else '0-7')
-    words = ['--devices', devices, '--log_dir', str(output), '--', sys.executable, str(script)]
+    arguments = ['--devices', devices, '--log_dir', str(output), '--', sys.executable, str(script)]
     try:
-        launch.main(words + _run_flags(args, output) + more)
+        launch.main(arguments + _run_flags(args, output) + run_flags)
     except SystemExit as end:
         if end.code:
             raise
@@ -109,7 +111,7 @@ def _report(args: argparse.Namespace, device: str, output: pathlib.Path, seconds
 
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    args, more = _parser().parse_known_args(argv)
+    args, run_flags = _parser().parse_known_args(argv)
     if not args.data_path:
         raise UserError('--data_path is missing: give the folder of the data, --data_path=DATA')
     device = os.environ.get('ASCEND_DEVICE_ID') or '0'
@@ -118,7 +120,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         output.rename(output.with_name('%s.%d' % (device, time.time() * 1000)))
     output.mkdir(parents=True)
     start = time.time()
-    _train(args, more, device, output)
+    _train(args, run_flags, device, output)
     _report(args, device, output, int(time.time() - start))
 
 

@@ -30,22 +30,22 @@ def local_ranks(
     cm = {name: getattr(args, name.lower()) or os.environ.get(name, '') for name in environment.CM}
     path = args.rank_table or os.environ.get('RANK_TABLE_FILE')
     if any(cm.values()):
-        ranks = _without_table(cm, path, _existing(devices))
+        ranks = _ranks_without_table(cm, path, _require_present(devices))
     elif path:
-        ranks = _of_table(rank_table.load(path, args.chip), args.server_index, devices)
-    elif len(_existing(devices)) == 1:
+        ranks = _ranks_of_table(rank_table.load(path, args.chip), args.server_index, devices)
+    elif len(_require_present(devices)) == 1:
         job = 'pid %d at %s' % (os.getpid(), time.time())
         ranks = [_rank('rank 0', devices[0], job, RANK_ID='0', RANK_SIZE='1')]
     else:
         path = str(log_dir / ('hccl_%dp.json' % len(devices)))
         rank_table.write(rank_table.generate(devices, chip=args.chip), path)
         say('rank table generated for devices %s: %s' % (_list(devices), path))
-        ranks = _of_table(rank_table.load(path, args.chip), None, devices)
+        ranks = _ranks_of_table(rank_table.load(path, args.chip), None, devices)
     _check_shell(ranks)
     return ranks
 
 
-def _existing(devices: Optional[List[int]]) -> List[int]:
+def _require_present(devices: Optional[List[int]]) -> List[int]:
     """The devices, if this machine has them; where it has no device files nothing is known."""
     if devices is None:
         raise UserError(
@@ -65,7 +65,7 @@ def _present() -> List[int]:
     return sorted(int(path.rpartition('davinci')[2]) for path in glob.glob(DEVICE_FILES))
 
 
-def _of_table(
+def _ranks_of_table(
     table: rank_table.RankTable, index: Optional[int], devices: Optional[List[int]]
 ) -> List[Rank]:
     servers = [server.server_id for server in table.servers]
@@ -78,14 +78,14 @@ def _of_table(
     index = index or 0
     if not 0 <= index < len(servers):
         raise UserError('--server_index %d: %s has %s' % (index, table.path, names))
-    own = sorted(device.device_id for device in table.servers[index].devices)
-    if devices is not None and own != devices:
+    table_devices = sorted(device.device_id for device in table.servers[index].devices)
+    if devices is not None and table_devices != devices:
         raise UserError(
             '--devices %s, but %s gives server %s the devices %s: run those, or make a table with'
             ' python -m hccl.rank_table generate --devices %s'
-            % (_list(devices), table.path, servers[index], _list(own), _list(devices))
+            % (_list(devices), table.path, servers[index], _list(table_devices), _list(devices))
         )
-    _existing(own)
+    _require_present(table_devices)
     job = pathlib.Path(table.path).read_text(encoding='utf-8')
     shared = dict(RANK_TABLE_FILE=table.path, RANK_SIZE=str(table.size))
     # HCCL finds a process by POD_NAME in a cloud table; with any other it would replace RANK_ID.
@@ -95,40 +95,42 @@ def _of_table(
     ]
 
 
-def _without_table(cm: Mapping[str, str], table: Optional[str], devices: List[int]) -> List[Rank]:
+def _ranks_without_table(
+    cm: Mapping[str, str], table: Optional[str], devices: List[int]
+) -> List[Rank]:
     """HCCL itself numbers the ranks of all servers."""
-    others = {'RANK_TABLE_FILE': table}
-    others.update((name, os.environ.get(name)) for name in ('RANK_ID', 'RANK_SIZE'))
-    environment.check_cm(dict(cm, **{name: value for name, value in others.items() if value}))
+    conflicting = {'RANK_TABLE_FILE': table}
+    conflicting.update((name, os.environ.get(name)) for name in ('RANK_ID', 'RANK_SIZE'))
+    environment.check_cm(dict(cm, **{name: value for name, value in conflicting.items() if value}))
     if int(cm['CM_WORKER_SIZE']) < len(devices):
         raise UserError(
             '--cm_worker_size %s: the number of devices of all servers; this one alone has %d'
             % (cm['CM_WORKER_SIZE'], len(devices))
         )
     # With several servers a process cannot know its rank, and their logs may share a folder.
-    alone = int(cm['CM_WORKER_SIZE']) == len(devices)
-    name = 'rank %d' if alone else cm['CM_WORKER_IP'] + ' process %d'
+    is_only_server = int(cm['CM_WORKER_SIZE']) == len(devices)
+    name = 'rank %d' if is_only_server else cm['CM_WORKER_IP'] + ' process %d'
     job = ' '.join(cm[name] for name in environment.CM if name != 'CM_WORKER_IP')
     return [_rank(name % number, device, job, **cm) for number, device in enumerate(devices)]
 
 
-def _rank(name: str, device: int, job: str, **place: Optional[str]) -> Rank:
+def _rank(name: str, device: int, job: str, **settings: Optional[str]) -> Rank:
     """job: text that all ranks of a job on all servers share; JOB_ID is derived from it."""
     default = 'job-' + hashlib.sha1(job.encode()).hexdigest()[:12]
     timeout = os.environ.get('HCCL_CONNECT_TIMEOUT') or str(environment.CONNECT_TIMEOUT)
     present = _present()
     # DEVICE_ID is the physical number, ASCEND_DEVICE_ID the one that the container sees. Where they
     # differ, the adapter converts the first.
-    same = device not in present or present.index(device) == device
+    numbers_match = device not in present or present.index(device) == device
     unset = dict.fromkeys(('RANK_ID', 'RANK_SIZE', 'RANK_TABLE_FILE', 'POD_NAME'))
     variables = dict(
         unset,
         DEVICE_ID=str(device),
-        ASCEND_DEVICE_ID=str(device) if same else None,
+        ASCEND_DEVICE_ID=str(device) if numbers_match else None,
         JOB_ID=environment.job_id(default),
         HCCL_CONNECT_TIMEOUT=timeout,
     )
-    return Rank(name, 'device %d' % device, dict(variables, **place))
+    return Rank(name, 'device %d' % device, dict(variables, **settings))
 
 
 def _check_shell(ranks: Sequence[Rank]) -> None:
@@ -136,11 +138,11 @@ def _check_shell(ranks: Sequence[Rank]) -> None:
     its own.
     """
     for name in ('RANK_ID', 'RANK_SIZE', 'DEVICE_ID', 'ASCEND_DEVICE_ID'):
-        found, ours = os.environ.get(name), [rank.variables[name] for rank in ranks]
-        if found and set(ours) not in ({found}, {None}):
+        value, rank_values = os.environ.get(name), [rank.variables[name] for rank in ranks]
+        if value and set(rank_values) not in ({value}, {None}):
             raise UserError(
                 '%s=%s is set in this shell, and the launcher sets it for each rank (%s): unset %s'
-                % (name, found, _list(ours), name)
+                % (name, value, _list(rank_values), name)
             )
 
 

@@ -59,19 +59,19 @@ def run(
     watched: Set[int] = {signal.SIGCHLD} | {
         number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
     }
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     guard = _Guard()
     running: List[_Process] = []
     try:
         for rank, cores in zip(ranks, _shares(len(ranks))):
-            running.append(_Process(command, rank, cores, log_dir, before))
+            running.append(_Process(command, rank, cores, log_dir, mask))
             guard.add(running[-1].pid)
         return _Supervisor(running, grace).wait(watched)
     finally:
         for process in running:
             process.end()
         guard.dismiss()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _shares(count: int) -> List[Optional[Set[int]]]:
@@ -133,24 +133,24 @@ class _Supervisor:
     def wait(self, watched: Set[int]) -> int:
         """The exit status of the job, once all ranks have ended. watched: blocked signals."""
         first = self._processes[0]
-        with open(str(first.log), 'rb') as shown:
-            shown.seek(first.start)
+        with open(str(first.log), 'rb') as log:
+            log.seek(first.start)
             while self._running():
                 event = signal.sigtimedwait(watched, 0.1)
-                _show(shown.read())
+                _show(log.read())
                 if not self._failed and not self._stopped:
                     self._look_for_failure(event)
                 if event and event.si_signo in STOPPING and not self._failed:
                     self._forward_signal(signal.Signals(event.si_signo))
                 if time.monotonic() >= self._deadline:
-                    late = ', '.join(process.rank.name for process in self._running())
-                    if late:
-                        say('%s did not end in time: killed' % late)
+                    names = ', '.join(process.rank.name for process in self._running())
+                    if names:
+                        say('%s did not end in time: killed' % names)
                     self._signal_all(signal.SIGKILL, float('inf'))
-            _show(shown.read())
+            _show(log.read())
         failed = self._failed or next((p for p in self._processes if p.status()), None)
         if failed and not self._stopped:
-            _report_failure(failed, shown=failed is first)
+            _report_failure(failed, is_shown=failed is first)
         return failed.status() if failed else 0
 
     def _running(self) -> List['_Process']:
@@ -159,8 +159,8 @@ class _Supervisor:
     def _look_for_failure(self, event) -> None:
         # If several have ended since the last look, the signal names the first.
         first = event.si_pid if event and event.si_signo == signal.SIGCHLD else None
-        ended = sorted(self._processes, key=lambda process: process.pid != first)
-        self._failed = next((process for process in ended if process.status()), None)
+        processes = sorted(self._processes, key=lambda process: process.pid != first)
+        self._failed = next((process for process in processes if process.status()), None)
         if self._failed and len(self._processes) > 1:
             meaning = _describe_status(self._failed.status())
             say('%s ended with %s: stopping the others' % (self._failed, meaning))
@@ -185,12 +185,12 @@ class _Supervisor:
         self._deadline = time.monotonic() + seconds
 
 
-def _report_failure(failed: '_Process', shown: bool) -> None:
-    """Says which rank failed, and the end of its log unless standard output has `shown` it."""
+def _report_failure(failed: '_Process', is_shown: bool) -> None:
+    """Says which rank failed, and the end of its log unless that `is_shown` already."""
     log = failed.text()
-    where = ('. Its log: %s' if shown else '. The end of %s:') % failed.log
+    where = ('. Its log: %s' if is_shown else '. The end of %s:') % failed.log
     report = ['launch: %s failed: %s%s' % (failed, _describe_status(failed.status()), where)]
-    if not shown:
+    if not is_shown:
         lines = log.replace('\r\n', '\n').replace('\r', '\n').rstrip('\n').split('\n')
         report += ['    ' + line for line in lines[-LAST_LINES:]]
     report += ['launch: ' + fix for fix in error_codes.find_fixes(log)]
@@ -258,10 +258,10 @@ class _Process:
     def status(self) -> Optional[int]:
         """None while it runs, then its exit status, 128 + n if signal n has killed it."""
         if self._status is None:
-            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended:
-                exited = ended.si_code == os.CLD_EXITED
-                self._status = ended.si_status + (0 if exited else 128)
+            result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if result:
+                exited = result.si_code == os.CLD_EXITED
+                self._status = result.si_status + (0 if exited else 128)
         return self._status
 
     def end(self) -> None:

@@ -40,10 +40,10 @@ class RankTable(NamedTuple):
 
 def load(path: Union[str, os.PathLike], chip: str = '910A') -> RankTable:
     """Reads a table that HCCL takes; UserError with the first violation of any other."""
-    devices, wrong = read(path, chip)
-    if wrong:
-        more = ' (and %d more: python -m hccl.rank_table validate %s)' % (len(wrong) - 1, path)
-        raise UserError('rank table %s: %s%s' % (path, wrong[0], more if wrong[1:] else ''))
+    devices, problems = read(path, chip)
+    if problems:
+        more = ' (and %d more: python -m hccl.rank_table validate %s)' % (len(problems) - 1, path)
+        raise UserError('rank table %s: %s%s' % (path, problems[0], more if problems[1:] else ''))
     servers = [Server(*item) for item in by_server(devices).items()]
     return RankTable(os.path.abspath(os.fspath(path)), servers)
 
@@ -134,13 +134,13 @@ def merge(paths: Sequence[str], chip: str = '910A') -> Dict[str, Any]:
     return _table(servers, chip, 'merged ' + ', '.join(paths), fix)
 
 
-def _table(servers: List[Dict[str, Any]], chip: str, what: str, fix: str = '') -> Dict[str, Any]:
+def _table(servers: List[Dict[str, Any]], chip: str, origin: str, fix: str = '') -> Dict[str, Any]:
     """A table of version 1.0; UserError if HCCL would refuse it."""
     table: Dict[str, Any] = {'status': 'completed', 'version': '1.0'}
     table.update(server_count=str(len(servers)), server_list=servers)
-    wrong = violations(table, chip)
-    if wrong:
-        raise UserError('%s: HCCL would refuse this table: %s%s' % (what, wrong[0], fix))
+    problems = violations(table, chip)
+    if problems:
+        raise UserError('%s: HCCL would refuse this table: %s%s' % (origin, problems[0], fix))
     return table
 
 
@@ -183,12 +183,12 @@ def _parser() -> Parser:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parser().parse_args(argv)
     if args.command == 'validate':
-        devices, wrong = read(args.table, args.chip)
+        devices, problems = read(args.table, args.chip)
         count = len(by_server(devices))
         size = count, 's' * (count > 1), len(devices) - 1
         valid = '%s: valid, %d server%s, ranks 0 to %d' % (args.table, *size)
-        print('\n'.join(wrong) or valid)
-        sys.exit(1 if wrong else 0)
+        print('\n'.join(problems) or valid)
+        sys.exit(1 if problems else 0)
     if args.command == 'merge':
         table = merge(args.tables, args.chip)
         servers = table['server_list']

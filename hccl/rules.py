@@ -34,19 +34,19 @@ def read(table: Table, chip: str = '910A') -> Tuple[List[Device], List[str]]:
     """
     if chip not in CHIPS:
         raise UserError('chip %s: legal are %s%s' % (chip, ', '.join(CHIPS), suggest(chip, CHIPS)))
-    found = Findings()
+    findings = Findings()
     try:
-        document = table if isinstance(table, dict) else _read_file(os.fspath(table), found)
+        document = table if isinstance(table, dict) else _read_file(os.fspath(table), findings)
         if document is not None:
-            found.check_strings(document)
-            _check_table(Fields(document, '', found), CHIPS[chip])
+            findings.check_strings(document)
+            _check_table(Fields(document, '', findings), CHIPS[chip])
     except RecursionError:
-        found.add('', FORMAT + 'it is nested too deeply')
-    if found.is_complete and found.devices:
-        _check_together(found, chip)
-    if not found.lines and not found.devices:
-        found.add('', FORMAT + 'it has no devices')
-    return sorted(found.devices, key=lambda device: device.rank_id), found.lines
+        findings.add('', FORMAT + 'it is nested too deeply')
+    if findings.is_complete and findings.devices:
+        _check_together(findings, chip)
+    if not findings.lines and not findings.devices:
+        findings.add('', FORMAT + 'it has no devices')
+    return sorted(findings.devices, key=lambda device: device.rank_id), findings.lines
 
 
 def is_json_name(path: str) -> bool:
@@ -54,10 +54,10 @@ def is_json_name(path: str) -> bool:
     return path.endswith('.json') and path.count('.json') == 1
 
 
-def _read_file(path: str, found: Findings) -> Optional[Dict[str, Any]]:
+def _read_file(path: str, findings: Findings) -> Optional[Dict[str, Any]]:
     if not is_json_name(path):
         rule = 'plog "path %s is not a valid .json file": ' % path
-        found.add('', rule + "the path must end in '.json' and hold it only once")
+        findings.add('', rule + "the path must end in '.json' and hold it only once")
     try:
         document = read_json(path)
     except OSError as error:
@@ -66,10 +66,10 @@ def _read_file(path: str, found: Findings) -> Optional[Dict[str, Any]]:
             % (path, error.strerror)
         )
     except ValueError as error:
-        found.add('', FORMAT + 'not JSON, %s (JSON has no comments)' % error)
+        findings.add('', FORMAT + 'not JSON, %s (JSON has no comments)' % error)
         return None
     if not isinstance(document, dict):
-        found.add('', FORMAT + 'expected {...}, found a %s' % type(document).__name__)
+        findings.add('', FORMAT + 'expected {...}, found a %s' % type(document).__name__)
         return None
     return document
 
@@ -78,14 +78,14 @@ def _check_table(table: Fields, largest: int) -> None:
     """largest: the highest device_id of a server."""
     status = table.text('status')
     if status not in (None, 'completed'):
-        table.bad(
+        table.refuse(
             'status',
             'plog "Load ranktable file timeout[1800]s": found \'%s\': HCCL reads the file every'
             " second, for 30 minutes, until it is 'completed'" % status,
         )
     if 'version' not in table and 'server_list' in table and 'group_list' not in table:
         rule = 'plog "json object has no property called group_list": '
-        table.bad('version', rule + 'a server_list needs "version": "1.0"')
+        table.refuse('version', rule + 'a server_list needs "version": "1.0"')
     elif 'version' not in table:
         _check_groups(table, largest)
     else:
@@ -94,11 +94,11 @@ def _check_table(table: Fields, largest: int) -> None:
             _check_servers(table, largest)
         elif version == '1.1':
             fix = "HCCL: '1.1' describes CPUs and parameter servers; write '1.0'"
-            table.bad('version', fix)
+            table.refuse('version', fix)
         elif version is not None:
             rule = 'EI0004 "Ranktable version is not supported": '
             legal = "found '%s'; legal are '1.0', '1.2', or no version with a group_list"
-            table.bad('version', rule + legal % version)
+            table.refuse('version', rule + legal % version)
 
 
 def _check_servers(table: Fields, largest: int) -> None:
@@ -111,12 +111,12 @@ def _check_servers(table: Fields, largest: int) -> None:
     if hosts and len(hosts) < len(servers):
         rule = 'plog "hostIp config bettewn ranks is different.": '
         fix = 'host_ip only in %s; give it to all servers or to none' % ', '.join(hosts)
-        table.bad('server_list', rule + fix)
+        table.refuse('server_list', rule + fix)
     needs_address = len(servers) > 1 or os.environ.get('HCCL_INTRA_ROCE_ENABLE') == '1'
     for server in servers:
         server_id = server.name('server_id')
         if server_id == '':
-            server.bad('server_id', 'plog "serverId[] is empty": give a name or an address')
+            server.refuse('server_id', 'plog "serverId[] is empty": give a name or an address')
         host = server.optional('host_ip')
         if 'host_ip' in server and host is not None:
             table.findings.check_address(host, server.location_of('host_ip'), 'host')
@@ -128,9 +128,9 @@ def _check_servers(table: Fields, largest: int) -> None:
 
 
 def _device_addresses(device: Fields, is_needed: bool) -> str:
-    text, found = device.optional('device_ip'), device.findings
+    text, findings = device.optional('device_ip'), device.findings
     if text == '' and is_needed:
-        device.bad(
+        device.refuse(
             'device_ip',
             'EI0004 "The \'device_ip\' in ranktable is not set or is not a valid ip address.": with'
             ' several servers, and with HCCL_INTRA_ROCE_ENABLE=1, every device needs one',
@@ -139,12 +139,12 @@ def _device_addresses(device: Fields, is_needed: bool) -> str:
         return ''
     addresses = text.split(',')
     for address in addresses:
-        found.check_address(address, device.location_of('device_ip'))
-    first = found.devices[0].device_ip.count(',') + 1 if found.devices else len(addresses)
+        findings.check_address(address, device.location_of('device_ip'))
+    first = findings.devices[0].device_ip.count(',') + 1 if findings.devices else len(addresses)
     if first != len(addresses):
         rule = 'plog "device[%d] size[%d] neq first device size[%d] error": '
-        rule %= len(found.devices), len(addresses), first
-        device.bad('device_ip', rule + 'give every device the same number of addresses')
+        rule %= len(findings.devices), len(addresses), first
+        device.refuse('device_ip', rule + 'give every device the same number of addresses')
     return text
 
 
@@ -155,11 +155,11 @@ def _check_groups(table: Fields, largest: int) -> None:
     is_cloud = 'deploy_mode' not in table
     location = None if is_cloud else table.text('para_plane_nic_location')
     if location not in (None, 'device'):
-        words = 'host nic is unsupport'
+        message = 'host nic is unsupport'
         if location != 'host':
-            words = "paraPlaneLocation should be 'device'"
-        fix = "plog \"%s\": found '%s'; write 'device'" % (words, location)
-        table.bad('para_plane_nic_location', fix)
+            message = "paraPlaneLocation should be 'device'"
+        fix = "plog \"%s\": found '%s'; write 'device'" % (message, location)
+        table.refuse('para_plane_nic_location', fix)
     groups = table.objects('group_list')
     rule = 'plog "groupList size[%(real)d] error, groupNum[%(told)s]"'
     table.count('group_count', len(groups), rule)
@@ -174,11 +174,11 @@ def _check_groups(table: Fields, largest: int) -> None:
             group.count('device_count', sum(map(len, devices)), rule)
         else:
             _check_lab_counts(group, instances)
-        for instance, own in zip(instances, devices):
+        for instance, instance_devices in zip(instances, devices):
             if is_cloud:
-                _read_pod(instance, own, len(instances) > 1)
+                _read_pod(instance, instance_devices, len(instances) > 1)
             else:
-                _read_lab_instance(instance, own, largest)
+                _read_lab_instance(instance, instance_devices, largest)
 
 
 def _read_pod(instance: Fields, devices: List[Fields], needs_address: bool) -> None:
@@ -199,14 +199,14 @@ def _check_lab_counts(group: Fields, instances: List[Fields]) -> None:
         return
     named = len({instance.text('server_id') for instance in instances if 'server_id' in instance})
     if servers == 0:
-        group.bad('server_num', 'plog "server num is zero": give the number of servers')
+        group.refuse('server_num', 'plog "server num is zero": give the number of servers')
     elif devices % servers or devices // servers not in (1, 2, 4, 8, 16):
         rule = 'plog "device / server is invalid, uDeviceNum[%d], uServerNum[%d]": '
         fix = 'legal are 1, 2, 4, 8 or 16 devices a server'
-        group.bad('server_num', rule % (devices, servers) + fix)
+        group.refuse('server_num', rule % (devices, servers) + fix)
     elif servers != named:
-        found = "%s: found '%d'; the instances name %d" % (_DEVICE_COUNT, servers, named)
-        group.bad('server_num', found)
+        problem = "%s: found '%d'; the instances name %d" % (_DEVICE_COUNT, servers, named)
+        group.refuse('server_num', problem)
 
 
 def _read_lab_instance(instance: Fields, devices: List[Fields], largest: int) -> None:
@@ -215,57 +215,59 @@ def _read_lab_instance(instance: Fields, devices: List[Fields], largest: int) ->
     rank = instance.number('rank_id', rule)
     if len(devices) > 1:
         fix = '%s: %d devices share one rank_id; give each an instance' % (rule, len(devices))
-        instance.bad('devices', fix)
+        instance.refuse('devices', fix)
         instance.findings.is_complete = False
     for device in devices:
         address = device.text('device_ip') or ''
         if address:
             device.findings.check_address(address, device.location_of('device_ip'))
-        place = instance.location_of('rank_id')
-        device.add_device(address, rank, server_id, largest, rank_location=place)
+        rank_location = instance.location_of('rank_id')
+        device.add_device(address, rank, server_id, largest, rank_location=rank_location)
 
 
-def _check_together(found: Findings, chip: str) -> None:
+def _check_together(findings: Findings, chip: str) -> None:
     """What no device breaks alone: repeated numbers, gaps in the ranks, links of the 910A."""
-    devices = found.devices
+    devices = findings.devices
     servers = by_server(devices)
-    for own in servers.values():
-        locations = [(device.device_id, device.location + '.device_id') for device in own]
+    for server_devices in servers.values():
+        locations = [
+            (device.device_id, device.location + '.device_id') for device in server_devices
+        ]
         rule = 'EI0004 "device id repeat for one server. Please check ranktable"'
-        _check_repeats(locations, rule, found)
+        _check_repeats(locations, rule, findings)
     if devices[0].pod_name is not None:  # HCCL numbers cloud tables itself
         devices.sort(
             key=lambda device: (device.server_id.encode('utf-8', 'surrogatepass'), device.device_id)
         )
         devices[:] = [device._replace(rank_id=rank) for rank, device in enumerate(devices)]
     ranks = [(device.rank_id, device.rank_location) for device in devices]
-    _check_repeats(ranks, _RANK_SEQUENCE, found)
+    _check_repeats(ranks, _RANK_SEQUENCE, findings)
     count = len(devices)
     for rank, location in ranks:
         if rank >= count:
             text = "%s: found '%d'; %d devices have the ranks 0 to %d"
-            found.add(location, text % (_RANK_SEQUENCE, rank, count, count - 1))
+            findings.add(location, text % (_RANK_SEQUENCE, rank, count, count - 1))
     if chip == '910A':
-        _check_links(servers, found)
+        _check_links(servers, findings)
 
 
-def _check_repeats(numbers: List[Tuple[int, str]], rule: str, found: Findings) -> None:
+def _check_repeats(numbers: List[Tuple[int, str]], rule: str, findings: Findings) -> None:
     """numbers: (number, its location)"""
     first: Dict[int, str] = {}
     for number, location in numbers:
         if number in first:
-            found.add(location, "%s: '%d' is also in %s" % (rule, number, first[number]))
+            findings.add(location, "%s: '%d' is also in %s" % (rule, number, first[number]))
         first.setdefault(number, location)
 
 
-def _check_links(servers: Dict[str, List[Device]], found: Findings) -> None:
+def _check_links(servers: Dict[str, List[Device]], findings: Findings) -> None:
     if len({len(devices) for devices in servers.values()}) > 1:
         sizes = ', '.join('%s has %d' % (name, len(devices)) for name, devices in servers.items())
         fix = '%s: %s; give every server the same number' % (_DEVICE_COUNT, sizes)
-        found.add('', fix)
+        findings.add('', fix)
     for devices in servers.values():
         ids = sorted(device.device_id for device in devices)
         if ids[0] < 4 <= ids[-1] and len(devices) < 8:
             text = '910A: devices %s: 0-3 and 4-7 are two rings; take devices of one of them, or'
             text = text % ','.join(map(str, ids)) + ' all of 0-7'
-            found.add(devices[0].location.rpartition('[')[0], text)
+            findings.add(devices[0].location.rpartition('[')[0], text)

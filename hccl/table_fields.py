@@ -111,7 +111,7 @@ class Fields:
     def location_of(self, key: str) -> str:
         return _join(self.location, key)
 
-    def bad(self, key: str, violation: str) -> None:
+    def refuse(self, key: str, violation: str) -> None:
         self.findings.add(self.location_of(key), violation)
 
     def _require(self, key: str) -> bool:
@@ -131,7 +131,7 @@ class Fields:
             return value
         if isinstance(value, (list, dict)):  # check_strings() reports numbers and the like
             kind = 'list' if isinstance(value, list) else 'mapping'
-            self.bad(key, FORMAT + 'expected a string, found a %s' % kind)
+            self.refuse(key, FORMAT + 'expected a string, found a %s' % kind)
         return None
 
     def number(self, key: str, rule: str = 'HCCL') -> Optional[int]:
@@ -141,7 +141,7 @@ class Fields:
             return None
         if re.fullmatch('[0-9]+', text):
             return int(text)
-        self.bad(key, "%s: expected digits, found '%s'" % (rule, text))
+        self.refuse(key, "%s: expected digits, found '%s'" % (rule, text))
         return None
 
     def count(self, key: str, real: int, rule: str) -> None:
@@ -151,7 +151,7 @@ class Fields:
         text = self.text(key)
         if text is not None and not (re.fullmatch('[0-9]+', text) and int(text) == real):
             rule %= {'told': text, 'real': real}
-            self.bad(key, "%s: found '%s', and there are %d" % (rule, text, real))
+            self.refuse(key, "%s: found '%s', and there are %d" % (rule, text, real))
 
     def objects(self, key: str) -> List['Fields']:
         """The entries of a list of objects; [] and a violation if it is anything else or empty."""
@@ -159,9 +159,9 @@ class Fields:
         if not self._require(key):
             pass
         elif not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            self.bad(key, FORMAT + 'expected a list of {...}')
+            self.refuse(key, FORMAT + 'expected a list of {...}')
         elif not value:
-            self.bad(key, 'plog "get property[%s] size is zero": give at least one' % key)
+            self.refuse(key, 'plog "get property[%s] size is zero": give at least one' % key)
         else:
             location = self.location_of(key) + '[%d]'
             return [Fields(item, location % i, self.findings) for i, item in enumerate(value)]
@@ -174,7 +174,7 @@ class Fields:
         if text is not None:
             if len(text) > 64:
                 rule = 'plog "Name[%s] length[%d] is too long": at most 64 characters'
-                self.bad(key, rule % (text, len(text)))
+                self.refuse(key, rule % (text, len(text)))
             self.findings.check_unique(key, text, self.location_of(key))
         return text
 
@@ -192,7 +192,7 @@ class Fields:
         if device_id is not None and device_id > largest:
             rule = 'plog "device_id[%d] more than %d is invalid": ' % (device_id, largest)
             fix = 'give the number of the device on its server, 0 to %d' % largest
-            self.bad('device_id', rule + fix)
+            self.refuse('device_id', rule + fix)
         elif None not in (device_id, rank, server_id):
             location = rank_location or self.location_of('rank_id')
             self.findings.devices.append(
