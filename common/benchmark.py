@@ -32,9 +32,9 @@ from common.reporting import scaling
 def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, Any]:
     """Returns the command's own flags and the recipe's configuration, None for `table`."""
     parser = Parser(prog='python -m common.benchmark', description=__doc__)
-    words = ['input', 'train', 'eval', 'all', 'npu', 'scaling', 'inference', 'table']
+    choices = ['input', 'train', 'eval', 'all', 'npu', 'scaling', 'inference', 'table']
     number = at_least(1)
-    parser.add_argument('what', choices=words)
+    parser.add_argument('what', choices=choices)
     parser.add_argument('--config', help='recipe')
     parser.add_argument('--rounds', type=number, default=3, help='rounds of each measurement')
     parser.add_argument('--round_steps', type=number, default=20, help='steps in a round')
@@ -125,8 +125,8 @@ def train_rate(
     """Returns the images per second of training on what input_fn gives, over all ranks. Adds to
     `starts` what the way to the first step took.
     """
-    watch, began = _Stopwatch(), time.time()
-    first = FirstStep(began, lambda _, seconds: starts.append(seconds))
+    watch, start = _Stopwatch(), time.time()
+    first = FirstStep(start, lambda _, seconds: starts.append(seconds))
     build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
     with temporary_folder('benchmark') as folder:
         estimator = device.estimator(build, cfg, str(folder), 10**6)

@@ -28,8 +28,8 @@ from common.checkpoints import checkpoint
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parse(argv)
-    found = checkpoint.training_checkpoints(args.run_folder)
-    paths = [path for step, path in found if step > 0]  # at 0 the weights are random
+    checkpoints = checkpoint.training_checkpoints(args.run_folder)
+    paths = [path for step, path in checkpoints if step > 0]  # at 0 the weights are random
     if len(paths) < args.last:
         raise UserError(
             '--last %d: %s has %d checkpoints of a trained network; keep more with'

@@ -23,8 +23,8 @@ class Finding(NamedTuple):
     """One line of the report. state: 'ok', '-' (missing, needed for some uses) or 'BROKEN'."""
 
     state: str
-    what: str
-    found: str
+    name: str
+    detail: str
     fix: str = ''
 
 
@@ -43,40 +43,40 @@ USES = {
 }
 
 
-def _finding(what: str, works: bool, found: str, fix: str, otherwise: str = BROKEN) -> Finding:
-    return Finding(OK, what, found) if works else Finding(otherwise, what, found, fix)
+def _finding(name: str, works: bool, detail: str, fix: str, state: str = BROKEN) -> Finding:
+    return Finding(OK, name, detail) if works else Finding(state, name, detail, fix)
 
 
-def _ask(code: str) -> Tuple[bool, str]:
+def _run(code: str) -> Tuple[bool, str]:
     """Runs code in a Python of its own, because a broken package may take the process with it.
     Returns (it worked, its last line).
     """
-    answer = subprocess.run(
+    process = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', code],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='3'),
     )
-    lines = [line for line in answer.stdout.decode(errors='replace').splitlines() if line.strip()]
-    return answer.returncode == 0, (
-        lines[-1][:110] if lines else 'ended with status %d' % answer.returncode
+    lines = [line for line in process.stdout.decode(errors='replace').splitlines() if line.strip()]
+    return process.returncode == 0, (
+        lines[-1][:110] if lines else 'ended with status %d' % process.returncode
     )
 
 
-def _package(name: str, wanted: str) -> Finding:
+def _package(name: str, version: str) -> Finding:
     code = 'import %s as package; print(package.__version__)' % name
     if name == 'tensorflow':  # and which build of it
         code = 'import tensorflow; from common import host; print(host.describe()["tensorflow"])'
-    works, found = _ask(code)
+    works, detail = _run(code)
     fix = './setup.sh installs the pinned version'
     if name == 'tensorflow' and platform.machine() == 'aarch64':
         fix = (
             'TensorFlow 1.15 has no wheel for aarch64: build it, install it for a Python 3.7, run'
             ' PYTHON=/path/to/python3.7 SYSTEM_SITE_PACKAGES=1 ./setup.sh'
         )
-    found = found if works else 'does not import: ' + found
-    return _finding(name, found.startswith(wanted), found, 'want %s: %s' % (wanted, fix))
+    detail = detail if works else 'does not import: ' + detail
+    return _finding(name, detail.startswith(version), detail, 'want %s: %s' % (version, fix))
 
 
 def _python() -> Finding:
@@ -86,17 +86,21 @@ def _python() -> Finding:
 
 
 def _horovod() -> Finding:
-    works, found = _ask(
+    works, detail = _run(
         'import horovod.tensorflow as h; print("gloo=%s nccl=%s" % (bool(h.gloo_built()),'
         ' bool(h.nccl_built())))'
     )
-    return _finding('horovod', works, found, './setup.sh --horovod', MISSING)
+    return _finding('horovod', works, detail, './setup.sh --horovod', MISSING)
 
 
 def _gpu() -> Finding:
     fix = 'install tensorflow-gpu==1.15.0 with CUDA 10.0 and cuDNN 7.6'
-    there, _ = _ask('import sys; from common.devices import gpu; sys.exit(not gpu.available())')
-    return _finding('gpu', there, 'found' if there else 'TensorFlow sees none', fix, MISSING)
+    is_available, _ = _run(
+        'import sys; from common.devices import gpu; sys.exit(not gpu.available())'
+    )
+    return _finding(
+        'gpu', is_available, 'found' if is_available else 'TensorFlow sees none', fix, MISSING
+    )
 
 
 def _driver(root: str = cann.ROOT) -> Finding:
@@ -107,39 +111,39 @@ def _driver(root: str = cann.ROOT) -> Finding:
     try:
         chips = npu_smi.parse(npu_smi.info())
     except UserError as error:
-        found, _, fix = str(error).partition('; ')
-        return Finding(BROKEN, 'Ascend driver', found, fix)
+        detail, _, fix = str(error).partition('; ')
+        return Finding(BROKEN, 'Ascend driver', detail, fix)
     names = ', '.join(sorted({chip.name for chip in chips}))
-    ill = ['%d (%s)' % (chip.npu, chip.health) for chip in chips if chip.health != 'OK']
-    found = 'version %s, %d chips %s' % (cann.driver_version(root) or 'unknown', len(chips), names)
-    if ill:
-        found += '; not healthy: ' + ', '.join(ill)
-    fix = 'npu-smi info -t health -i N names the fault' if ill else ''
-    return Finding(OK if chips else BROKEN, 'Ascend driver', found, fix)
+    unhealthy = ['%d (%s)' % (chip.npu, chip.health) for chip in chips if chip.health != 'OK']
+    detail = 'version %s, %d chips %s' % (cann.driver_version(root) or 'unknown', len(chips), names)
+    if unhealthy:
+        detail += '; not healthy: ' + ', '.join(unhealthy)
+    fix = 'npu-smi info -t health -i N names the fault' if unhealthy else ''
+    return Finding(OK if chips else BROKEN, 'Ascend driver', detail, fix)
 
 
 def _cann() -> Finding:
     if not cann.is_installed():
-        found = 'no set_env.sh below %s or ~/Ascend' % cann.ROOT
-        return Finding(MISSING, 'CANN', found, 'install ascend-toolkit and tfplugin')
+        detail = 'no set_env.sh below %s or ~/Ascend' % cann.ROOT
+        return Finding(MISSING, 'CANN', detail, 'install ascend-toolkit and tfplugin')
     if cann.is_sourced():
         return Finding(OK, 'CANN', 'sourced: ASCEND_OPP_PATH=%s' % os.environ['ASCEND_OPP_PATH'])
     newest = cann.installations()[0]
-    found = '%s: %s' % (newest.generation, ' '.join(newest.scripts) or newest.folder)
+    detail = '%s: %s' % (newest.generation, ' '.join(newest.scripts) or newest.folder)
     commands = ' && '.join('. ' + script for script in newest.scripts)
     fix = commands or 'export PATH, LD_LIBRARY_PATH and PYTHONPATH by hand'
-    return Finding(MISSING, 'CANN', found, fix + '   (not in a shell with set -u)')
+    return Finding(MISSING, 'CANN', detail, fix + '   (not in a shell with set -u)')
 
 
 def _adapter() -> Finding:
     if not cann.has_adapter():
         return Finding(MISSING, 'npu_bridge', 'not found', "source CANN's tfplugin/set_env.sh")
-    works, found = _ask(
+    works, detail = _run(
         'from common.ascend import cann; from npu_bridge.estimator.npu.npu_config import'
         ' NPURunConfig; print("adapter", cann.adapter_release(NPURunConfig.__init__))'
     )
     fix = "source CANN's set_env.sh; TensorFlow must be 1.15.0"
-    return _finding('npu_bridge', works, found, fix)
+    return _finding('npu_bridge', works, detail, fix)
 
 
 def _job() -> Finding:
@@ -155,10 +159,10 @@ def _compiler() -> Finding:
     """CANN compiles operators inside the training process, with this Python's packages."""
     if not cann.is_installed():
         return Finding(MISSING, 'compiler', 'not needed without CANN')
-    missing = [name for name in cann.COMPILER_IMPORTS if not _ask('import ' + name)[0]]
-    found = 'CANN cannot import ' + ', '.join(missing) if missing else 'its imports are there'
+    missing = [name for name in cann.COMPILER_IMPORTS if not _run('import ' + name)[0]]
+    detail = 'CANN cannot import ' + ', '.join(missing) if missing else 'its imports are there'
     fix = './setup.sh installs them where CANN is installed'
-    return _finding('compiler', not missing, found, fix)
+    return _finding('compiler', not missing, detail, fix)
 
 
 def _libpython() -> Finding:
@@ -179,10 +183,10 @@ def _tool(fix: str, *names: str) -> Finding:
 
 
 def _moxing() -> Finding:
-    there = importlib.util.find_spec('moxing') is not None
-    found = 'installed' if there else 'not installed'
+    is_installed = importlib.util.find_spec('moxing') is not None
+    detail = 'installed' if is_installed else 'not installed'
     return _finding(
-        'moxing', there, found, 'it exists on ModelArts only: start a job there', MISSING
+        'moxing', is_installed, detail, 'it exists on ModelArts only: start a job there', MISSING
     )
 
 
@@ -214,11 +218,11 @@ def examine() -> List[Finding]:
 
 def readiness(findings: List[Finding]) -> List[Tuple[str, str]]:
     """(use, '' if it is ready, else the next step) for each use."""
-    by_name = {finding.what: finding for finding in findings}
+    by_name = {finding.name: finding for finding in findings}
     steps = []
     for use, needs in USES.items():
         unmet = [by_name[name] for name in needs if by_name[name].state != OK]
-        steps.append((use, '%s: %s' % (unmet[0].what, unmet[0].fix) if unmet else ''))
+        steps.append((use, '%s: %s' % (unmet[0].name, unmet[0].fix) if unmet else ''))
     return steps
 
 
@@ -228,7 +232,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     findings = examine()
     for finding in findings:
         fix = '  ->  ' + finding.fix if finding.fix else ''
-        print('%-7s %-16s %s%s' % (finding.state, finding.what, finding.found, fix))
+        print('%-7s %-16s %s%s' % (finding.state, finding.name, finding.detail, fix))
     print()
     for use, step in readiness(findings):
         print('%-8s %s%s' % ('not yet' if step else 'ready', use, '  ->  ' + step if step else ''))

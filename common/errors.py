@@ -23,8 +23,8 @@ class UserError(Exception):
 
 def suggest(name: str, legal: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the legal name nearest to `name`, or "" if none is near."""
-    near = difflib.get_close_matches(str(name), [str(item) for item in legal], n=1, cutoff=0.6)
-    return "; did you mean '%s'?" % near[0] if near else ''
+    matches = difflib.get_close_matches(str(name), [str(item) for item in legal], n=1, cutoff=0.6)
+    return "; did you mean '%s'?" % matches[0] if matches else ''
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,12 +35,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_args(self, args=None, namespace=None):
-        found, unknown = self.parse_known_args(args, namespace)
+        args, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [flag for flag in self._option_string_actions if flag.startswith('--')]
-            near = suggest(unknown[0].split('=')[0], flags)
-            self.error('%s is unknown%s' % (' '.join(unknown), near))
-        return found
+            suggestion = suggest(unknown[0].split('=')[0], flags)
+            self.error('%s is unknown%s' % (' '.join(unknown), suggestion))
+        return args
 
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
@@ -69,13 +69,13 @@ def at_least(least: int, at_most: float = math.inf) -> Callable[[str], int]:
     return whole_number
 
 
-def some(names: Iterable[Union[str, int]]) -> str:
+def first_few(names: Iterable[Union[str, int]]) -> str:
     """The first five names or numbers in order, and how many more there are; "nothing" if there are
     none.
     """
-    words = [str(name) for name in sorted(names)]
-    more = ' and %d more' % (len(words) - 5) if len(words) > 5 else ''
-    return ', '.join(words[:5]) + more or 'nothing'
+    items = [str(name) for name in sorted(names)]
+    remainder = ' and %d more' % (len(items) - 5) if len(items) > 5 else ''
+    return ', '.join(items[:5]) + remainder or 'nothing'
 
 
 def warn(text: str) -> None:

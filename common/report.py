@@ -13,10 +13,10 @@ from common.errors import Parser, entry_point
 
 def _parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = Parser(prog='python -m common.report', description=__doc__)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument('run', nargs='?', help='the --output_path of a run')
-    what.add_argument('--compare', nargs='+', metavar='RUN', help='runs to put side by side')
-    what.add_argument('--results', nargs='+', metavar='RUN', help='finished runs to summarise')
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument('run', nargs='?', help='the --output_path of a run')
+    group.add_argument('--compare', nargs='+', metavar='RUN', help='runs to put side by side')
+    group.add_argument('--results', nargs='+', metavar='RUN', help='finished runs to summarise')
     parser.add_argument(
         '--output', help='folder of --compare, default comparison; file of --results: RESULTS.md'
     )

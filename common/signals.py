@@ -51,8 +51,8 @@ atexit.register(_leave)  # before TensorFlow is imported, so that it comes after
 def handled() -> Iterator[None]:
     """Within it `stop` handles the signals, unless they are handled or ignored already."""
     free = (signal.SIG_DFL, signal.default_int_handler)
-    here = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in SIGNALS} if here else {}
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS} if in_main_thread else {}
     handlers = {number: handler for number, handler in handlers.items() if handler in free}
     if handlers:
         received.clear()
@@ -66,7 +66,7 @@ def handled() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def later() -> Iterator[None]:
+def deferred() -> Iterator[None]:
     """Puts off the signals that end this process. One that is started within it gets none either
     until it unblocks them: while it imports they would end in tracebacks.
     """
@@ -84,5 +84,5 @@ def later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for late in missed:
-            os.kill(os.getpid(), late)
+        for number in missed:
+            os.kill(os.getpid(), number)

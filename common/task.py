@@ -113,23 +113,23 @@ class Task:
     def check(self) -> None:
         """Raises UserError if the model lacks something that PROTOCOL names."""
         for part, members in PROTOCOL.items():
-            found = getattr(self, part)
-            for place in found.values() if part == 'models' else [found]:
+            modules = getattr(self, part)
+            for module in modules.values() if part == 'models' else [modules]:
                 for member in members:
-                    if not _has(place, member):
-                        module = getattr(place, '__module__', getattr(place, '__name__', part))
+                    if not _has(module, member):
+                        name = getattr(module, '__module__', getattr(module, '__name__', part))
                         raise UserError(
                             '%s_tf: %s has no %s; common/task.py says what a model must offer'
-                            % (self.name, module, member)
+                            % (self.name, name, member)
                         )
 
 
-def _has(place: Any, member: str) -> bool:
+def _has(module: Any, member: str) -> bool:
     name, _, arguments = member.rstrip(')').partition('(')
     if not arguments:
-        return hasattr(place, name)
+        return hasattr(module, name)
     try:
-        inspect.signature(getattr(place, name)).bind(**dict.fromkeys(arguments.split(', ')))
+        inspect.signature(getattr(module, name)).bind(**dict.fromkeys(arguments.split(', ')))
     except (AttributeError, TypeError):
         return False
     return True

@@ -14,7 +14,7 @@ from common.checkpoints.description import Description
 from common.checkpoints.importers import account
 from common.checkpoints.importers.torch import LEAVES, to_tensorflow, torch_shape
 from common.checkpoints.restore import variable_shapes
-from common.errors import UserError, some
+from common.errors import UserError, first_few
 from resnest_tf import backbone
 
 _HEADS = ('head', 'auxiliary')  # scopes of the paper's network that are not its backbone
@@ -81,7 +81,7 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         raise UserError(
             "not a ResNeSt of the authors' PyTorch code with %s layers: that would have"
             ' conv1.0.weight, layer1.0.conv2.conv.weight and layer4.0.conv3.weight, found %s'
-            % (' or '.join(map(str, sorted(backbone.BLOCKS))), some(state))
+            % (' or '.join(map(str, sorted(backbone.BLOCKS))), first_few(state))
         )
     wanted, sources = {}, {}
     for ours, shape in _backbone_shapes(depth, last.shape[0] / 2048).items():

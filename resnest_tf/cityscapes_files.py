@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from common.errors import UserError, some, warn
+from common.errors import UserError, first_few, warn
 from common.files import ZIP_ERRORS
 from resnest_tf import cityscapes
 from resnest_tf.cityscapes import IGNORE
@@ -69,7 +69,7 @@ def places(source: pathlib.Path) -> List[pathlib.Path]:
     ]
     found = [place for place in found if place.exists()]
     if not found:
-        inside = some(entry.name for entry in source.iterdir())
+        inside = first_few(entry.name for entry in source.iterdir())
         raise UserError(
             '--source %s: holds neither %s nor %s nor %s/ nor %s/ (found: %s); name the folder that'
             ' does, or the zip files' % (source, *ARCHIVES.values(), *ARCHIVES, inside)
@@ -85,7 +85,7 @@ def find(sources: Sequence[pathlib.Path]) -> Found:
         if not any(files.values()):
             inside = '%d other images' % len(files)
             if files and place.is_file():
-                inside = some({'/'.join(file.path.split('/')[:2]) for file in files})
+                inside = first_few({'/'.join(file.path.split('/')[:2]) for file in files})
             raise UserError(
                 '%s: holds no SPLIT/CITY/*_leftImg8bit.png or *_gtFine_labelIds.png (found: %s); of'
                 ' the downloads of Cityscapes give %s'
@@ -119,7 +119,9 @@ def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, 
             (set(images) - set(labels), 'images have no label'),
             (set(labels) - set(images), 'labels have no image'),
         ):
-            problems += ['%d %s %s (%s)' % (len(alone), split, what, some(alone))] if alone else []
+            problems += (
+                ['%d %s %s (%s)' % (len(alone), split, what, first_few(alone))] if alone else []
+            )
         names = sorted(set(images) & set(labels))
         items[split] = [(name, images[name], labels[name]) for name in names]
         more = len(names) - cityscapes.COUNTS[split]
@@ -187,7 +189,7 @@ def train_ids(file: File) -> np.ndarray:
     wrong = [int(id) for id in present if id >= cityscapes.LABELS and id != IGNORE]
     if wrong:
         why = 'it holds the ids %s, where label ids are 0 to %d'
-        raise unusable(file, why % (some(wrong), cityscapes.LABELS - 1))
+        raise unusable(file, why % (first_few(wrong), cityscapes.LABELS - 1))
     if IGNORE in present and all(present[:-1] < len(cityscapes.CLASSES)):
         # Label ids hardly ever include 255, and nearly always vegetation, sky or cars, above 20.
         why = 'it looks like train ids (255, and else nothing above 18), where label ids are needed'

@@ -12,7 +12,7 @@ from common.checkpoints.description import Description
 from common.checkpoints.importers import account
 from common.checkpoints.importers.torch import LEAVES, to_tensorflow, torch_shape
 from common.checkpoints.restore import variable_shapes
-from common.errors import UserError, some
+from common.errors import UserError, first_few
 from wideresnet_tf import model
 from wideresnet_tf.config import WideResNetConfig
 
@@ -75,7 +75,7 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
     if kernel is None or kernel.ndim != 4 or classifier is None:
         raise UserError(
             "not a wide residual network of the authors' PyTorch code: that would have conv0,"
-            ' group0.block0.conv0 and fc.weight, found %s' % some(state)
+            ' group0.block0.conv0 and fc.weight, found %s' % first_few(state)
         )
     if kernel.shape[0] % 16:
         raise UserError(

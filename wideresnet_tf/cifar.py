@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Tuple
 import numpy as np
 
 from common.data import preparation
-from common.errors import UserError, some
+from common.errors import UserError, first_few
 from common.files import checksum
 
 CLASSES = {'cifar10': 10, 'cifar100': 100}
@@ -237,7 +237,9 @@ def _python(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndar
         fine = np.asarray(loaded['fine_labels' if two else 'labels'])
         coarse = np.asarray(loaded['coarse_labels']) if two else np.zeros_like(fine)
     except KeyError as error:
-        raise UserError('%s: lacks the key %s; found %s' % (label, error, some(map(str, loaded))))
+        raise UserError(
+            '%s: lacks the key %s; found %s' % (label, error, first_few(map(str, loaded)))
+        )
     whole = planes.dtype == np.uint8 and fine.ndim == 1 and fine.shape == coarse.shape
     if not whole or planes.shape != (len(fine), 3072):
         raise UserError(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from common.checkpoints.description import Description
 from common.checkpoints.importers import account
 from common.checkpoints.restore import variable_shapes
-from common.errors import UserError, some
+from common.errors import UserError, first_few
 from xception_tf import model
 from xception_tf.config import SMALLEST, XceptionConfig
 
@@ -81,7 +81,7 @@ def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.
     if not separable:
         raise UserError(
             'not an Xception: that would have 34 layers with a pointwise_kernel, found none among'
-            ' the layers %s' % some(weights)
+            ' the layers %s' % first_few(weights)
         )
     matrices = [leaves['kernel'] for leaves in layers if np.ndim(leaves.get('kernel')) == 2]
     width = _width(max(kernel.shape[-1] for kernel in separable))

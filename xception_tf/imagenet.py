@@ -9,7 +9,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 import tqdm
 
 from common.data import images, preparation
-from common.errors import UserError, some, warn
+from common.errors import UserError, first_few, warn
 from xception_tf import imagenet_labels
 
 COUNTS = {'train': 1281167, 'val': 50000}  # of ILSVRC2012
@@ -84,7 +84,7 @@ def class_folders(folder: pathlib.Path) -> Split:
     if empty:
         raise UserError(
             '%s: no image (%s) in %s; put images there, or remove such folders'
-            % (folder, suffixes, some(empty))
+            % (folder, suffixes, first_few(empty))
         )
     if others:
         warn(
@@ -148,6 +148,6 @@ def check(found: Split, split: str, source: pathlib.Path, words: Dict[str, str])
                 split,
                 COUNTS[split],
                 classes,
-                ' (missing: %s)' % some(missing) if missing else '',
+                ' (missing: %s)' % first_few(missing) if missing else '',
             )
         )

@@ -33,7 +33,7 @@ from PIL import Image, UnidentifiedImageError
 if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, images, preparation, record_writer
-from common.errors import UserError, at_least, entry_point, some, warn
+from common.errors import UserError, at_least, entry_point, first_few, warn
 from common.files import naming, temporary_folder
 from xception_tf import imagenet, imagenet_labels
 
@@ -163,12 +163,13 @@ def common_classes(
         unknown, absent = set(content) - set(classes), set(classes) - set(content)
         if unknown:
             raise UserError(
-                '%s: %s has classes that the other split lacks: %s' % (source, split, some(unknown))
+                '%s: %s has classes that the other split lacks: %s'
+                % (source, split, first_few(unknown))
             )
         if absent:
             warn(
                 '%s has no image of %d of the %d classes: %s'
-                % (split, len(absent), len(classes), some(absent))
+                % (split, len(absent), len(classes), first_few(absent))
             )
     return classes
 

@@ -49,7 +49,7 @@ class Installation(NamedTuple):
 
 def installations(root: str = ROOT, home: Optional[str] = None) -> List[Installation]:
     """CANN below `root` and below Ascend in the home folder, newest generation first."""
-    found = []
+    result = []
     for base in (root, os.path.join(home or os.path.expanduser('~'), 'Ascend')):
         plugin = '%s/tfplugin/set_env.sh' % base
         for kit in ('ascend-toolkit', 'nnae'):
@@ -57,10 +57,12 @@ def installations(root: str = ROOT, home: Optional[str] = None) -> List[Installa
             if os.path.isfile(script):
                 newer = base == root and kit == 'ascend-toolkit'
                 scripts = [script] + [plugin] * os.path.isfile(plugin)
-                found.append(Installation('CANN 6 and newer' if newer else 'CANN 5', base, scripts))
+                result.append(
+                    Installation('CANN 6 and newer' if newer else 'CANN 5', base, scripts)
+                )
         if os.path.isdir(base + '/fwkacllib') or os.path.isdir(base + '/nnae/latest/fwkacllib'):
-            found.append(Installation('CANN 20.x and older', base, []))
-    return found
+            result.append(Installation('CANN 20.x and older', base, []))
+    return result
 
 
 def is_sourced() -> bool:
@@ -90,5 +92,5 @@ def has_adapter() -> bool:
 def adapter_release(run_config: Callable) -> str:
     """The TF adapter's release, by the parameters of its NPURunConfig.__init__."""
     parameters = inspect.signature(run_config).parameters
-    found = (release for name, release in _RELEASES if name in parameters)
-    return next(found, 'older than r1.5.0: not supported')
+    releases = (release for name, release in _RELEASES if name in parameters)
+    return next(releases, 'older than r1.5.0: not supported')

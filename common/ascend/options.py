@@ -103,10 +103,10 @@ class NPUOptions:
     def ignored_on(self, device: str) -> List[str]:
         """Returns a sentence that names the options which are set here and `device` ignores."""
         fields = dataclasses.fields(NPUOptions)
-        given = [field.name for field in fields if getattr(self, field.name) != field.default]
-        if device == 'npu' or not given:
+        names = [field.name for field in fields if getattr(self, field.name) != field.default]
+        if device == 'npu' or not names:
             return []
-        return ['%s: no effect with device %s' % (', '.join(given), device)]
+        return ['%s: no effect with device %s' % (', '.join(names), device)]
 
     def check_npu(self) -> None:
         """Raises UserError for what the adapter would refuse, ignore or abort on."""
@@ -179,8 +179,8 @@ def _check_mixlist(path: str) -> None:
         )
     lists = content.items() if isinstance(content, dict) else [(type(content).__name__, None)]
     for name, changes in lists:
-        known = name in ('black-list', 'white-list', 'gray-list') and isinstance(changes, dict)
-        if not known or set(changes) - {'to-add', 'to-remove'}:
+        is_list = name in ('black-list', 'white-list', 'gray-list') and isinstance(changes, dict)
+        if not is_list or set(changes) - {'to-add', 'to-remove'}:
             raise UserError(
                 'modify_mixlist %s: %r is not legal; give {"black-list": {"to-add": [],'
                 ' "to-remove": []}, "white-list": {...}}' % (path, name)
@@ -198,14 +198,14 @@ def split(text: str, gradients: Optional[int] = None) -> Union[List[int], List[f
         if not condition:
             raise UserError('hccl_split: %r: %s' % (text, rule))
 
-    form = re.fullmatch(r'(index|size) ([\d.]+(?:,[\d.]+)*)', text)
-    if not form:
+    match = re.fullmatch(r'(index|size) ([\d.]+(?:,[\d.]+)*)', text)
+    if not match:
         raise UserError(
             "hccl_split: %r is not legal; give 'auto', 'index 20,100,159' or 'size 60,20,20'" % text
         )
-    by_index, words = form[1] == 'index', form[2].split(',')
+    by_index, parts = match[1] == 'index', match[2].split(',')
     try:
-        numbers = [int(word) if by_index else float(word) for word in words]
+        numbers = [int(word) if by_index else float(word) for word in parts]
     except ValueError:
         raise UserError('hccl_split: %r: it holds something that is not a number' % text)
     require(len(numbers) <= 8, '%d segments; HCCL takes at most 8' % len(numbers))

@@ -40,8 +40,8 @@ def parse(
     """Returns the flags of --predict or --show_batch, if one of them is given, and the
     configuration. UserError for a mistake.
     """
-    words = [word.split('=')[0] for word in argv]
-    if '--predict' in words:
+    flag_names = [word.split('=')[0] for word in argv]
+    if '--predict' in flag_names:
         parser = Parser(description=_PREDICT)
         parser.add_argument('--predict', nargs='+', metavar='PATH', help='image files and folders')
         parser.add_argument(
@@ -49,7 +49,7 @@ def parse(
             metavar='FILE',
             help='text with one name a line; default: those in the dataset.json of --data_path',
         )
-    elif '--show_batch' in words:
+    elif '--show_batch' in flag_names:
         parser = Parser(description=_SHOW_BATCH)
         parser.add_argument('--show_batch', type=at_least(1), metavar='N', help='images')
     else:

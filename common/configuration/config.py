@@ -35,10 +35,10 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
         print_help(config_class, argv[-1].lower())
         sys.exit(0)
     hints = types_of(config_class)
-    given = _read_flags(argv, hints, config_class.aliases)
-    recipe = given.pop('config', config_class.default_recipe)
+    command_line = _read_flags(argv, hints, config_class.aliases)
+    recipe = command_line.pop('config', config_class.default_recipe)
     values = _read_recipe(recipe, hints, config_class.model) if recipe else {}
-    result = config_class(**dict(values, **given)).resolve()
+    result = config_class(**dict(values, **command_line)).resolve()
     result.check()
     if result.device != 'auto':
         result.check_device(result.device)
@@ -50,19 +50,19 @@ def _read_flags(
 ) -> Dict[str, Any]:
     """Returns {field: value} of the command line; of a repeated flag the last counts."""
     legal = [*hints, *aliases, 'config']
-    words: List[str] = []
+    rest: List[str] = []
     for word in argv:  # --flag=value and --flag value alike
-        words += word.split('=', 1) if word.startswith('--') else [word]
+        rest += word.split('=', 1) if word.startswith('--') else [word]
     values: Dict[str, Any] = {}
-    while words:
-        flag = words.pop(0)
+    while rest:
+        flag = rest.pop(0)
         if not _is_flag(flag):
-            raise UserError('unexpected on the command line: %s' % ' '.join([flag, *words]))
+            raise UserError('unexpected on the command line: %s' % ' '.join([flag, *rest]))
         if not flag.startswith('--') or flag[2:] not in legal:
-            known = legal + ['predict', 'show_batch']  # see command_line.py
-            raise _unknown('flag', flag, known, 'the command line')
+            all_flags = legal + ['predict', 'show_batch']  # see command_line.py
+            raise _unknown('flag', flag, all_flags, 'the command line')
         name = aliases.get(flag[2:], flag[2:])
-        values[name] = _read_word(name, hints.get(name, Text), words.pop(0) if words else None)
+        values[name] = _read_word(name, hints.get(name, Text), rest.pop(0) if rest else None)
     return values
 
 
@@ -124,9 +124,11 @@ def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
     try:
         content = yaml.load(path.read_text(), _UniqueKeys)
     except OSError as error:
-        others = path.parent.glob('*.yaml') if path.parent.is_dir() else ()
-        near = suggest(path.name, [other.name for other in others if other.name != path.name])
-        raise UserError('--config %s: %s%s' % (path, error.strerror, near))
+        recipes = path.parent.glob('*.yaml') if path.parent.is_dir() else ()
+        suggestion = suggest(
+            path.name, [recipe.name for recipe in recipes if recipe.name != path.name]
+        )
+        raise UserError('--config %s: %s%s' % (path, error.strerror, suggestion))
     except Exception as error:  # yaml.YAMLError, but PyYAML raises others as well
         raise UserError('--config %s is not valid YAML: %s' % (path, ' '.join(str(error).split())))
     if not isinstance(content, dict):
@@ -135,16 +137,16 @@ def read_yaml(path: Union[str, pathlib.Path]) -> Dict[str, Any]:
     return content
 
 
-def _illegal(key: str, found: Any, hint: Any) -> UserError:
+def _illegal(key: str, value: Any, hint: Any) -> UserError:
     legal = legal_values(hint)
     return UserError(
-        '%s: %r is not legal; give %s%s' % (key, found, ' or '.join(legal), suggest(found, legal))
+        '%s: %r is not legal; give %s%s' % (key, value, ' or '.join(legal), suggest(value, legal))
     )
 
 
 def _unknown(kind: str, name: str, legal: Sequence[str], where: str) -> UserError:
-    near = suggest(name.strip("-'"), legal) or '; --help all lists them'
-    return UserError('unknown %s %s in %s%s' % (kind, name, where, near))
+    suggestion = suggest(name.strip("-'"), legal) or '; --help all lists them'
+    return UserError('unknown %s %s in %s%s' % (kind, name, where, suggestion))
 
 
 def _is_flag(word: str) -> bool:
@@ -165,14 +167,14 @@ def print_help(config_class: Type[ConfigType], topic: str) -> None:
         heading = field.metadata['group'] or heading
         groups.setdefault(heading, []).append(field)
     topic = {'npu': 'ascend', 'all': ''}.get(topic, topic)
-    shown = [heading for heading in groups if heading.lower().startswith(topic)]
-    if not shown:
+    headings = [heading for heading in groups if heading.lower().startswith(topic)]
+    if not headings:
         print(_USAGE.format('python {0}_tf/run_{0}.py'.format(config_class.model)))
-    for heading in shown or ['What to do']:
+    for heading in headings or ['What to do']:
         print('\n' + heading)
         for field in groups[heading]:
             _print_flag(config_class, field)
-    if not shown:
+    if not headings:
         groups.pop('What to do')
         print('\nOther flags by group; --help WORD describes a group, --help all everything')
         for heading in groups:

@@ -29,7 +29,7 @@ class NonNegativeFloat(pydantic.ConstrainedFloat):
 
 
 Bool, Text = pydantic.StrictBool, pydantic.StrictStr
-_WORDS = {
+_TYPE_NAMES = {
     PositiveInt: 'a whole number above 0',
     NonNegativeInt: 'a whole number, 0 or more',
     PositiveFloat: 'a number above 0',
@@ -85,8 +85,8 @@ def without_effect(cfg: Any, device: str) -> List[str]:
             continue
         for other, values in field.metadata['needs'].items():
             if getattr(cfg, other) not in values:
-                found = getattr(cfg, other)
-                notes.append('%s has no effect with %s %s' % (field.name, other, found))
+                value = getattr(cfg, other)
+                notes.append('%s has no effect with %s %s' % (field.name, other, value))
     return notes + cfg.ignored_on(device)
 
 
@@ -136,4 +136,4 @@ def legal_values(hint: Any) -> List[str]:
     )
     if choices:
         return [str(choice) for choice in choices]
-    return [_WORDS.get(hint, getattr(hint, '__name__', str(hint)))]
+    return [_TYPE_NAMES.get(hint, getattr(hint, '__name__', str(hint)))]

@@ -20,7 +20,7 @@ import tqdm
 from common import files, host, signals
 from common.data import tfrecord
 from common.data.records import FORMAT_VERSION
-from common.errors import UserError, some, warn
+from common.errors import UserError, first_few, warn
 
 
 def write(
@@ -131,7 +131,7 @@ def _notes(jobs: Sequence['_Job'], skip_corrupt: int) -> Dict[str, Dict]:
                 job.path.unlink()
         raise UserError(
             '%d items cannot be used, --skip_corrupt %d allows fewer: %s'
-            % (len(problems), skip_corrupt, some(problems))
+            % (len(problems), skip_corrupt, first_few(problems))
         )
     for problem in problems:
         warn('left out: ' + problem)
@@ -218,7 +218,7 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
     with bar, pool:
         try:
-            with signals.later():
+            with signals.deferred():
                 pending = {pool.submit(_write_shard, job) for job in left}
             while pending:
                 done, pending = futures.wait(pending, 0.2, futures.FIRST_EXCEPTION)

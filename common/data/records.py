@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from common.data import scanning, tfrecord
-from common.errors import UserError, some, warn
+from common.errors import UserError, first_few, warn
 from common.files import read_json
 
 FORMAT_VERSION = 1
@@ -246,7 +246,7 @@ def _check_shards(path: pathlib.Path, sizes: Dict[str, int]) -> None:
     if missing:
         raise UserError(
             '%s: %d of its files are missing: %s; copy them here, or %s'
-            % (path / 'dataset.json', len(missing), some(missing), _REDO)
+            % (path / 'dataset.json', len(missing), first_few(missing), _REDO)
         )
     for name, expected in sizes.items():
         found = (path / name).stat().st_size
@@ -261,7 +261,10 @@ def _warn_unused(path: pathlib.Path, used: List[pathlib.Path]) -> None:
     present = set(os.listdir(path)) if path.is_dir() else set()
     unused = present - {file.name for file in used} - {'dataset.json', 'index.npy'}
     if unused:
-        warn('%s: not used, as they are not TFRecords of this dataset: %s' % (path, some(unused)))
+        warn(
+            '%s: not used, as they are not TFRecords of this dataset: %s'
+            % (path, first_few(unused))
+        )
 
 
 def _load_index(file: pathlib.Path, shards: List[Dict]) -> List[np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 import google_crc32c
 import numpy as np
 
-from common.errors import UserError, some
+from common.errors import UserError, first_few
 
 HEADER, FOOTER = 12, 4  # bytes before and after a payload
 BAD_CONTENT = 'does not match its checksum'
@@ -68,14 +68,14 @@ def find(path: pathlib.Path) -> List[pathlib.Path]:
         inside = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
         raise UserError(
             '%s: holds no TFRecord (%s); name the folder that holds them'
-            % (path, 'found ' + some(inside) if inside else 'it is empty')
+            % (path, 'found ' + first_few(inside) if inside else 'it is empty')
         )
     sharded = [file.name for file in found if re.search(r'-\d{5}-of-\d{5}', file.name)]
     sets = {re.sub(r'-\d{5}(-of-\d{5}).*', r'-*\1', name) for name in sharded}
     if len(sets) > 1:
         raise UserError(
             '%s: holds several sets of records: %s; move each into a folder of its own'
-            % (path, some(sets))
+            % (path, first_few(sets))
         )
 
     def natural(file):

@@ -101,7 +101,7 @@ def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str
         text = 'precision_mode_v2 %s is precision_mode %s on this adapter\n'
         sys.stderr.write(text % (mode, old))
     if 'precision_mode' in known:  # NPURunConfig, not DumpConfig
-        _check_words(arguments, known)
+        _check_combinations(arguments, known)
     jit = known.get('jit_compile')
     if 'jit_compile' in arguments and jit and isinstance(jit.default, bool):  # r1.10.0, r1.11.0
         compiled = arguments.pop('jit_compile')
@@ -110,7 +110,7 @@ def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str
     return arguments
 
 
-def _check_words(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _check_combinations(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """UserError for what the C++ of an older adapter refuses although its Python takes it."""
     mode, is_old = arguments.get('precision_mode'), 'precision_mode_v2' not in known
     if 'modify_mixlist' in arguments and is_old and mode != 'allow_mix_precision':

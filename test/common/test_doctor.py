@@ -52,8 +52,8 @@ def touch(path):
 
 def test_no_driver(tool, tmp_path):
     finding = doctor._driver('/no/such')
-    assert (finding.state, finding.what) == (MISSING, 'Ascend driver')
-    assert 'npu-smi is not on PATH' in finding.found
+    assert (finding.state, finding.name) == (MISSING, 'Ascend driver')
+    assert 'npu-smi is not on PATH' in finding.detail
     assert finding.fix == 'install driver and firmware'
     script = touch(tmp_path / 'driver' / 'bin' / 'setenv.bash')
     assert doctor._driver(str(tmp_path)).fix == '. ' + script
@@ -73,7 +73,7 @@ def test_a_driver_tells_its_chips_health_and_version(tool, tmp_path, name, found
     (tmp_path / 'driver').mkdir()
     (tmp_path / 'driver' / 'version.info').write_text('Version=21.0.4\npackage=driver\n')
     finding = doctor._driver(str(tmp_path))
-    assert finding.state == OK and finding.found == 'version 21.0.4, ' + found + health
+    assert finding.state == OK and finding.detail == 'version 21.0.4, ' + found + health
     assert bool(finding.fix) is bool(health)
 
 
@@ -81,7 +81,7 @@ def test_a_driver_that_finds_no_device_is_broken(tool):
     error = 'dcmi module initialize failed. ret is -8005'
     tool('npu-smi', 'DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\n' + error, status=1)
     finding = doctor._driver('/no/such')
-    assert finding.state == BROKEN and error in finding.found and 'driver' in finding.fix
+    assert finding.state == BROKEN and error in finding.detail and 'driver' in finding.fix
     tool('npu-smi', 'an empty table')
     assert doctor._driver('/no/such').state == BROKEN
 
@@ -101,7 +101,7 @@ def test_cann_that_is_there_but_not_sourced(monkeypatch, sourced):
     finding = doctor._cann()
     assert finding.state == (OK if sourced else MISSING)
     places = 'sourced: ASCEND_OPP_PATH=/a/opp', 'CANN 6 and newer: /a/set_env.sh /b/set_env.sh'
-    assert finding.found == places[not sourced]
+    assert finding.detail == places[not sourced]
     assert finding.fix.startswith('' if sourced else '. /a/set_env.sh && . /b/set_env.sh')
     assert bool(finding.fix) is not sourced
 
@@ -145,7 +145,7 @@ def test_an_adapter_that_does_not_import(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor.importlib.util, 'find_spec', lambda name: name)
     finding = doctor._adapter()
     assert finding.state == BROKEN
-    assert 'libge_runner.so' in finding.found and 'set_env.sh' in finding.fix
+    assert 'libge_runner.so' in finding.detail and 'set_env.sh' in finding.fix
 
 
 # Settings, packages
@@ -154,15 +154,15 @@ def test_an_adapter_that_does_not_import(monkeypatch, tmp_path):
 def test_rank_settings(monkeypatch, tmp_path):
     assert doctor._job()[:3] == (OK, 'rank settings', 'rank 0 of 1')
     monkeypatch.setenv('RANK_SIZE', '8')
-    assert doctor._job().state == BROKEN and 'RANK_TABLE_FILE is not set' in doctor._job().found
+    assert doctor._job().state == BROKEN and 'RANK_TABLE_FILE is not set' in doctor._job().detail
     monkeypatch.setenv('RANK_TABLE_FILE', touch(tmp_path / 'table.json'))
     monkeypatch.setenv('RANK_ID', '3')
-    assert doctor._job().found == 'rank 3 of 8'
+    assert doctor._job().detail == 'rank 3 of 8'
     for name in ('RANK_SIZE', 'RANK_TABLE_FILE', 'RANK_ID'):
         monkeypatch.delenv(name)
     for name, value in zip(SETTINGS[-5:], ('a', '1', '0', '16', 'b')):
         monkeypatch.setenv(name, value)
-    assert doctor._job().found == 'rank from HCCL of 16'
+    assert doctor._job().detail == 'rank from HCCL of 16'
 
 
 @pytest.mark.parametrize(
@@ -179,14 +179,14 @@ def test_packages_are_imported_in_a_process_of_their_own(monkeypatch, tmp_path, 
     (tmp_path / 'made_up.py').write_text(body)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     finding = doctor._package('made_up', '1.15')
-    assert finding.state == state and re.match(found, finding.found)
+    assert finding.state == state and re.match(found, finding.detail)
     assert finding.fix == (
         '' if state == OK else 'want 1.15: ./setup.sh installs the pinned version'
     )
 
 
 def test_tensorflow_on_aarch64_is_built_by_hand(monkeypatch):
-    monkeypatch.setattr(doctor, '_ask', lambda code: (False, "No module named 'tensorflow'"))
+    monkeypatch.setattr(doctor, '_run', lambda code: (False, "No module named 'tensorflow'"))
     assert 'SYSTEM_SITE_PACKAGES' not in doctor._package('tensorflow', '1.15').fix
     monkeypatch.setattr(doctor.platform, 'machine', lambda: 'aarch64')
     finding = doctor._package('tensorflow', '1.15')
@@ -201,7 +201,7 @@ def test_packages_of_the_compiler_of_cann_are_each_imported(monkeypatch, tmp_pat
     (tmp_path / 'sim_a.py').write_text('')
     (tmp_path / 'sim_b.py').write_text('import os; os.abort()')
     finding = doctor._compiler()
-    assert finding.state == BROKEN and finding.found.endswith('CANN cannot import sim_b')
+    assert finding.state == BROKEN and finding.detail.endswith('CANN cannot import sim_b')
     assert './setup.sh' in finding.fix
     (tmp_path / 'sim_b.py').write_text('')
     assert doctor._compiler().state == OK
@@ -227,7 +227,7 @@ def test_tools_are_looked_for_on_the_path(tool, monkeypatch, tmp_path):
     assert doctor._tool('', 'atc').state == OK
     assert doctor._tool('build it', 'msame')[:4] == (MISSING, 'msame', 'not on PATH', 'build it')
     finding = doctor._tool('', 'msame', 'ais_bench')
-    assert finding.state == OK and finding.found.endswith('ais_bench')
+    assert finding.state == OK and finding.detail.endswith('ais_bench')
 
 
 # The report
@@ -275,7 +275,7 @@ def test_something_broken_is_status_1(monkeypatch, capsys):
 
 
 def test_a_python_without_any_package_can_run_it():
-    code = 'from common import doctor; doctor._ask = lambda code: (False, "x"); doctor.main([])'
+    code = 'from common import doctor; doctor._run = lambda code: (False, "x"); doctor.main([])'
     answer = subprocess.run(
         [sys.executable, '-S', '-c', code],
         cwd=str(SIM.parent.parent),

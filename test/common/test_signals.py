@@ -18,7 +18,7 @@ def test_signals_wait_for_a_process_that_starts(number):
 
     @entry_point
     def main():
-        with signals.later():
+        with signals.deferred():
             os.kill(os.getpid(), number)
             code = 'import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))'
             blocked = subprocess.check_output([sys.executable, '-c', code])

@@ -6,7 +6,7 @@ from typing import Dict, Mapping, Sequence
 
 import numpy as np
 
-from common.errors import UserError, some
+from common.errors import UserError, first_few
 
 
 def account(
@@ -21,8 +21,8 @@ def account(
         for name, shape in wanted.items()
         if name in state and state[name].shape != tuple(shape)
     ]
-    faults = ['missing ' + some(missing)] if missing else []
-    faults += ['left over ' + some(left)] if left else []
+    faults = ['missing ' + first_few(missing)] if missing else []
+    faults += ['left over ' + first_few(left)] if left else []
     faults += wrong_shape[:5]
     if faults:
         raise UserError('%s: %s' % (what, '; '.join(faults)))

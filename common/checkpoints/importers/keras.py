@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Union
 import h5py
 import numpy as np
 
-from common.errors import UserError, some
+from common.errors import UserError, first_few
 
 # Keras 1's running_std is a variance.
 _KERAS_1 = {
@@ -68,7 +68,7 @@ def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.nda
         hint = (
             'Keras 3 wrote it: load it there and model.save() it as model.h5'
             if 'layers' in group
-            else 'found ' + some(group)
+            else 'found ' + first_few(group)
         )
         raise UserError(
             '%s does not hold Keras weights: it has no attribute layer_names; %s' % (path, hint)
