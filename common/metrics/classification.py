@@ -59,8 +59,8 @@ def counts(logits: tf.Tensor, features: Features, cfg) -> Dict[str, tf.Tensor]:
         'predicted': tf.argmax(logits, axis=1, output_type=tf.int32),
         'finite': losses.finite(logits),
     }
-    wanted = ['label', 'mask', 'id'] + ['image'] * bool(cfg.output_path)  # for the worst images
-    keys = [key for key in wanted if key in features]
+    names = ['label', 'mask', 'id'] + ['image'] * bool(cfg.output_path)  # for the worst images
+    keys = [key for key in names if key in features]
     return dict(fetched, **{key: tf.identity(features[key]) for key in keys})
 
 
@@ -71,19 +71,19 @@ def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]]
     worst, names = None, list(range(cfg.num_classes))
     if is_chief and cfg.output_path:
         worst = Gallery(os.path.join(cfg.output_path, 'worst'), 'Worst images', WORST)
-        known = folder.metadata.get('classes', [])
-        names = known if len(known) == len(names) else names
+        class_names = folder.metadata.get('classes', [])
+        names = class_names if len(class_names) == len(names) else names
 
     def add_up(batch: Dict[str, np.ndarray]) -> Sums:
         total = _sums(batch, cfg.num_classes, ' of %s' % folder.path)
-        wrong = np.flatnonzero((batch['mask'] > 0) & (batch['rank'] > 0))
-        for image in wrong if worst and 'id' in batch else ():
-            true, predicted = batch['label'][image], batch['predicted'][image]
+        errors = np.flatnonzero((batch['mask'] > 0) & (batch['rank'] > 0))
+        for image in errors if worst and 'id' in batch else ():
+            label, predicted = batch['label'][image], batch['predicted'][image]
             caption = '%s taken for %s, loss %.2f'
             worst.offer(
                 -float(batch['loss'][image]),
                 'record_%06d' % batch['id'][image],
-                caption % (names[true], names[predicted], batch['loss'][image]),
+                caption % (names[label], names[predicted], batch['loss'][image]),
                 functools.partial(enlarged, batch['image'][image]),
             )
         return total

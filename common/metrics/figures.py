@@ -15,7 +15,7 @@ NAMES = {
     'images': 'images',
     'images_per_second': 'images/s',
 }
-_FORMS = {'loss': '%.4f', 'images': '%d', 'images_per_second': '%.1f'}
+_FORMATS = {'loss': '%.4f', 'images': '%d', 'images_per_second': '%.1f'}
 
 
 def name(key: str) -> str:
@@ -25,7 +25,7 @@ def name(key: str) -> str:
 
 def is_fraction(key: str) -> bool:
     """Whether a figure is 0..1 in every file, and printed as per cent."""
-    return key in NAMES and key not in _FORMS
+    return key in NAMES and key not in _FORMATS
 
 
 def score(present: Container[str]) -> str:
@@ -50,4 +50,4 @@ def text(key: str, value: Any) -> str:
         return 'NaN' if math.isnan(value) else str(value)
     if is_fraction(key):
         return '%.2f %%' % (value if value > 1 else 100 * value)
-    return _FORMS.get(key, '%g') % value
+    return _FORMATS.get(key, '%g') % value

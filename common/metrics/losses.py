@@ -23,8 +23,8 @@ def finite(logits: tf.Tensor) -> tf.Tensor:
     # Neither tf.is_finite, which an Ascend device leaves to its AI CPU, nor a negated comparison,
     # which TensorFlow's optimizers turn around as if there were no NaN.
     largest = np.finfo(np.float32).max
-    inside = tf.less_equal(tf.abs(tf.cast(logits, tf.float32)), largest)
-    return tf.reduce_all(inside, list(range(1, logits.shape.ndims)))
+    is_finite = tf.less_equal(tf.abs(tf.cast(logits, tf.float32)), largest)
+    return tf.reduce_all(is_finite, list(range(1, logits.shape.ndims)))
 
 
 def cross_entropy(
@@ -99,11 +99,11 @@ def ohem(
     labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
     # What is left out is easier than anything.
-    known = tf.stop_gradient(tf.where(tf.greater(valid, 0.0), loss, -tf.ones_like(loss)))
-    hard = tf.greater(known, -math.log(threshold) if threshold else math.inf)
+    hardness = tf.stop_gradient(tf.where(tf.greater(valid, 0.0), loss, -tf.ones_like(loss)))
+    hard = tf.greater(hardness, -math.log(threshold) if threshold else math.inf)
     kept = min(min_kept * labels.shape[0].value, labels.shape.num_elements())
     if kept:
-        hard = tf.logical_or(hard, tf.greater_equal(known, _kth_largest(known, kept)))
+        hard = tf.logical_or(hard, tf.greater_equal(hardness, _kth_largest(hardness, kept)))
     return _mean(loss, tf.where(hard, valid, tf.zeros_like(valid)), 'valid')
 
 

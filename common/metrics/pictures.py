@@ -67,30 +67,30 @@ class Pictures:
             self._galleries.append(Gallery(output / 'worst', 'Worst images', WORST))
 
     @staticmethod
-    def wanted(cfg) -> bool:
+    def enabled(cfg) -> bool:
         """Whether an evaluation under this configuration writes any picture."""
         return bool(cfg.save_predictions or cfg.output_path)
 
-    def write(self, found: Dict[str, np.ndarray]) -> None:
-        """found: 'image' uint8 [H,W,3] in the network's order of channels, 'label' and 'prediction'
+    def write(self, record: Dict[str, np.ndarray]) -> None:
+        """record: 'image' uint8 [H,W,3] in the network's order of channels, 'label' and 'prediction'
         uint8 [H,W], 'id' the record's number.
         """
         if not self._saved and not self._galleries:
             return
-        name, labels, prediction = self._name(int(found['id'])), self._labels, found['prediction']
-        image = np.ascontiguousarray(found['image'][..., ::-1] if self._bgr else found['image'])
+        name, labels, prediction = self._name(int(record['id'])), self._labels, record['prediction']
+        image = np.ascontiguousarray(record['image'][..., ::-1] if self._bgr else record['image'])
         if self._saved:
             save_prediction('--save_predictions', self._saved, name, image, prediction, labels)
 
         def draw():
             colours = labels.colours(prediction)
-            row = [('image', image), ('truth', labels.colours(found['label']))]
+            row = [('image', image), ('truth', labels.colours(record['label']))]
             row += [('prediction', colours), ('overlay', _overlay(image, colours))]
             return sheet(row, SAMPLE_WIDTH, sharp=('truth', 'prediction'))
 
-        labelled = found['label'] != labels.ignore
-        right = (prediction == found['label'])[labelled]
-        share = right.mean() if right.size else 1.0
+        labelled = record['label'] != labels.ignore
+        is_correct = (prediction == record['label'])[labelled]
+        share = is_correct.mean() if is_correct.size else 1.0
         caption = '%s: %.1f %% of the pixels correct' % (name, 100 * share)
         for gallery, order in zip(self._galleries, (self._seen, share)):
             gallery.offer(order, name, caption, draw)

@@ -17,7 +17,7 @@ def add(counts_a: Counts, counts_b: Counts) -> Counts:
             'counts differ in their keys: %s and %s' % (sorted(counts_a), sorted(counts_b))
         )
     return {
-        key: _wide(counts_a.get(key, 0)) + _wide(counts_b.get(key, 0))
+        key: _as_64_bit(counts_a.get(key, 0)) + _as_64_bit(counts_b.get(key, 0))
         for key in counts_a or counts_b
     }
 
@@ -127,16 +127,16 @@ def latency(milliseconds: Sequence[float]) -> Dict[str, float]:
 
 def require_labels(labels: np.ndarray, num_classes: int) -> None:
     """UserError for a label outside [0, num_classes)."""
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
-    if wrong.size:
+    illegal = labels[(labels < 0) | (labels >= num_classes)]
+    if illegal.size:
         raise UserError(
             'label %d is not one of the %d classes 0..%d: %d labels of the data set lie outside;'
             ' does it have another number of classes, or labels that start at 1?'
-            % (wrong[0], num_classes, num_classes - 1, wrong.size)
+            % (illegal[0], num_classes, num_classes - 1, illegal.size)
         )
 
 
-def _wide(value):
+def _as_64_bit(value):
     value = np.asarray(value)
     return value.astype(np.float64 if value.dtype.kind == 'f' else np.int64)
 

@@ -46,15 +46,15 @@ def counts(logits: tf.Tensor, features: Dict[str, tf.Tensor], cfg) -> Dict[str, 
     """What evaluation fetches: predictions, and the mean loss of the labelled pixels, by image."""
     label = tf.cast(features['label'], tf.int32)
     valid = tf.cast(tf.not_equal(label, cfg.labels.ignore), tf.float32)
-    known = label * tf.cast(valid, tf.int32)
-    pixel_losses = losses.elementwise_cross_entropy(logits, known)
+    masked_label = label * tf.cast(valid, tf.int32)
+    pixel_losses = losses.elementwise_cross_entropy(logits, masked_label)
     total = tf.reduce_sum(tf.where(valid > 0.0, pixel_losses, tf.zeros_like(valid)), [1, 2])
     fetched = {
         'prediction': tf.cast(tf.argmax(logits, axis=3, output_type=tf.int32), tf.uint8),
         'loss': total / tf.maximum(tf.reduce_sum(valid, [1, 2]), 1.0),
         'finite': losses.finite(logits),
     }
-    keys = ['label', 'mask', 'id'] + (['image'] if Pictures.wanted(cfg) else [])
+    keys = ['label', 'mask', 'id'] + (['image'] if Pictures.enabled(cfg) else [])
     return dict(fetched, **{key: tf.identity(features[key]) for key in keys})
 
 
@@ -93,12 +93,12 @@ def _cross_entropy(logits: np.ndarray, label: np.ndarray, ignore: int) -> float:
     """
     valid = label != ignore
     highest = logits.max(axis=-1).astype(np.float64)
-    exponentials, true = np.zeros(label.shape), np.zeros(label.shape)
+    exponentials, target = np.zeros(label.shape), np.zeros(label.shape)
     for number in range(logits.shape[-1]):
-        one = logits[..., number].astype(np.float64)
-        exponentials += np.exp(one - highest)
-        true[label == number] = one[label == number]
-    return float((np.log(exponentials) + highest - true)[valid].mean()) if valid.any() else 0.0
+        class_logits = logits[..., number].astype(np.float64)
+        exponentials += np.exp(class_logits - highest)
+        target[label == number] = class_logits[label == number]
+    return float((np.log(exponentials) + highest - target)[valid].mean()) if valid.any() else 0.0
 
 
 def _sums(batch: Dict[str, np.ndarray], cfg, where: str = '') -> Sums:

@@ -42,9 +42,9 @@ def labels(folders: Sequence[str]) -> List[str]:
     """The shortest ends of the paths that tell the folders apart."""
     paths = [pathlib.Path(os.path.abspath(folder)).parts for folder in folders]
     for length in range(1, max(map(len, paths)) + 1):
-        ends = ['/'.join(parts[-length:]) for parts in paths]
-        if len(set(ends)) == len(ends):
-            return ends
+        names = ['/'.join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
     raise UserError('--compare: a run is named twice: %s' % ', '.join(folders))
 
 

@@ -20,13 +20,13 @@ def training(run: RunFolder) -> Dict[str, str]:
         state = 'finished' if run.last_step >= total else 'stopped'
         state = state if run.ended else 'not finished'
         facts['state'] = '%s at step %d' % (state, run.last_step) + (' of %d' % total) * bool(total)
-    for key, label, form in (
+    for key, label, template in (
         ('parameters', 'parameters', '{:,}'),
         ('global_batch', 'global batch', '{:,} images'),
         ('steps_per_epoch', 'epoch', '{:,} steps'),
     ):
         if key in session:
-            facts[label] = form.format(session[key])
+            facts[label] = template.format(session[key])
     if session.get('warnings'):
         facts['warnings'] = '; '.join(map(str, session['warnings']))
     seconds = [number(end['seconds']) for end in run.rows['end'] if 'seconds' in end]
@@ -60,8 +60,8 @@ def offline(result: Row) -> Dict[str, str]:
     latency = result.get('latency_ms', {})
     if latency:
         label = 'latency of a batch of %s' % result.get('batch_size', '?')
-        known = [key for key in ('mean', 'p50', 'p90', 'p99') if key in latency]
-        facts[label] = ', '.join('%s %.2f ms' % (key, number(latency[key])) for key in known)
+        keys = [key for key in ('mean', 'p50', 'p90', 'p99') if key in latency]
+        facts[label] = ', '.join('%s %.2f ms' % (key, number(latency[key])) for key in keys)
     for kind, size in result.get('size_bytes', {}).items():
         facts['size of the .%s' % kind] = '%.2f MB' % (number(size) / 1e6)
     if 'software' in result:
@@ -87,5 +87,5 @@ def origin(session: Row) -> str:
 
 
 def software(row: Row) -> str:
-    known = row.get('software', {}).items()
-    return ', '.join('%s %s' % item for item in known) or 'software unknown'
+    versions = row.get('software', {}).items()
+    return ', '.join('%s %s' % item for item in versions) or 'software unknown'

@@ -37,8 +37,10 @@ document.querySelectorAll('th').forEach(head => head.onclick = () => {
 """
 
 
-def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
-    """A section with a table; '' without rows. The first `left` columns are text, the others are
+def table(
+    heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]], text_columns: int = 1
+) -> str:
+    """A section with a table; '' without rows. The first `text_columns` hold text, the others are
     aligned to the right.
     """
     if not rows:
@@ -48,7 +50,7 @@ def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]], le
         [cell(item) for item in header],
         tablefmt='pipe',
         disable_numparse=True,
-        colalign=['left'] * left + ['right'] * (len(header) - left),
+        colalign=['left'] * text_columns + ['right'] * (len(header) - text_columns),
     )
     return '## %s\n\n%s' % (heading, text) if heading else text
 
@@ -57,7 +59,7 @@ def side_by_side(heading: str, columns: Dict[str, Dict[str, Any]]) -> str:
     """A section with a table of texts {column: {row: value}}, '' where a column has no such row."""
     labels = dict.fromkeys(label for column in columns.values() for label in column)
     rows = [[label, *(column.get(label, '') for column in columns.values())] for label in labels]
-    return table(heading, ['', *columns], rows, left=1 + len(columns))
+    return table(heading, ['', *columns], rows, text_columns=1 + len(columns))
 
 
 def cell(text: Any) -> str:

@@ -150,7 +150,7 @@ def count(graph: tf.Graph, cfg: Any) -> Dict[str, Any]:
     for op in ops:
         by_engine.setdefault(engine(op), []).append(op)
     core, collectives = by_engine['ai_core'], by_engine['hccl']
-    half = sum(flops(op) for op in core if _in_float16(op))
+    float16 = sum(flops(op) for op in core if _in_float16(op))
     total = sum(flops(op) for op in core)
     batch = next(op for op in ops if op.type == 'IteratorGetNext')
     images = cfg.batch_size * cfg.accumulate
@@ -159,15 +159,15 @@ def count(graph: tf.Graph, cfg: Any) -> Dict[str, Any]:
         feeds=sum(op.type.startswith('Placeholder') for op in ops),
         nodes=len(ops),
         op_types={
-            name: dict(collections.Counter(map(device_type, found)).most_common())
-            for name, found in sorted(by_engine.items())
-            if found
+            name: dict(collections.Counter(map(device_type, engine_ops)).most_common())
+            for name, engine_ops in sorted(by_engine.items())
+            if engine_ops
         },
         v1_loops=len({op.get_attr('frame_name') for op in ops if op.type.endswith('Enter')}),
         conditional_switches=sum(op.type.endswith('Switch') for op in ops),
         bytes_per_image=_bytes(batch.outputs) // images,
         gflops_per_image=round(total / images / 1e9, 3),
-        float16_share_of_flops=round(half / total, 4),
+        float16_share_of_flops=round(float16 / total, 4),
         activation_megabytes=round(_activations(ops, cfg) / 1e6, 1),
         collectives=dict(
             count=len(collectives),

@@ -64,9 +64,9 @@ def alternate(
     for name, values in rates.items():
         result[name + '_images_per_second'] = round(statistics.median(values), 1)
         result[name + '_spread'] = [round(min(values), 1), round(max(values), 1)]
-    for ours, other in pairs:
-        ratio = statistics.median(a / b for a, b in zip(rates[ours], rates[other]))
-        result['%s_to_%s' % (ours, other)] = round(ratio, 3)
+    for first, second in pairs:
+        ratio = statistics.median(a / b for a, b in zip(rates[first], rates[second]))
+        result['%s_to_%s' % (first, second)] = round(ratio, 3)
     return dict(result, peak_memory_mb=peaks)
 
 
@@ -157,8 +157,8 @@ def _figures(result: Dict[str, Any]) -> str:
 def _conditions(result: Dict[str, Any]) -> str:
     """What was measured, where, the limits and the memory."""
     facts = [(key, value) for key, value in result.items() if not isinstance(value, (dict, list))]
-    shown = [(key, value) for key, value in facts if 'images_per_second' not in key]
-    shown += list(result['host'].items())
+    rows = [(key, value) for key, value in facts if 'images_per_second' not in key]
+    rows += list(result['host'].items())
     peaks = ', '.join(map(str, result['peak_memory_mb']))
-    shown.append(('peak memory after each round, MB', peaks))
-    return table('', ['', ''], shown, left=2)
+    rows.append(('peak memory after each round, MB', peaks))
+    return table('', ['', ''], rows, text_columns=2)

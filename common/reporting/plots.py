@@ -94,9 +94,9 @@ def evaluation(run: RunFolder) -> Figure:
         best = int(np.nanargmax(score))
         at = (x[best], score[best])
         top.plot(*at, marker='o', markersize=7, markerfacecolor='none', color=ORANGE)
-        late = x[best] >= np.mean(np.concatenate([x, train_x]))
+        is_late = x[best] >= np.mean(np.concatenate([x, train_x]))
         text = 'best %.2f %%, %s %g' % (100 * score[best], run.unit, round(x[best], 2))
-        _note(top, text, at, (0, 9), color=ORANGE, ha='right' if late else 'left')
+        _note(top, text, at, (0, 9), color=ORANGE, ha='right' if is_late else 'left')
     _mark_if_empty(top, score)
     bottom.plot(train_x, train_loss, color=GREY)
     bottom.plot(x, loss, color=BLUE, marker=_marker(x, 40))
@@ -123,8 +123,8 @@ def throughput(run: RunFolder) -> Figure:
         _note_at_right(axes, text, middle, ORANGE)
     for moment in [row['minutes'] * scale for row in run.rows['run'][1:]]:
         axes.axvline(moment, color=GREY, linewidth=1)
-        foot = axes.get_xaxis_transform()
-        _note(axes, 'resumed', (moment, 0), (4, 5), xycoords=foot, color=GREY)
+        transform = axes.get_xaxis_transform()
+        _note(axes, 'resumed', (moment, 0), (4, 5), xycoords=transform, color=GREY)
     return figure
 
 
@@ -135,13 +135,13 @@ def comparison(runs: Dict[str, RunFolder]) -> Figure:
     scores = list(dict.fromkeys(run.score for run in runs.values() if run.rows['eval']))
     figure, panels = _panels(unit, *map(_score_panel, scores), LOSS, RATE)
     for (label, run), (color, line) in zip(runs.items(), itertools.cycle(LINES)):
-        x, how = run.column('train', unit), dict(color=color, linestyle=line, label=label)
+        x, style = run.column('train', unit), dict(color=color, linestyle=line, label=label)
         for axes, score in zip(panels, scores):
             if score == run.score:
                 evaluated = run.column('eval', unit)
-                axes.plot(evaluated, run.column('eval', score), marker=_marker(evaluated), **how)
-        panels[-2].plot(x, _smoothed(run.column('train', 'loss')), **how)
-        panels[-1].plot(x, run.column('train', 'learning_rate'), **how)
+                axes.plot(evaluated, run.column('eval', score), marker=_marker(evaluated), **style)
+        panels[-2].plot(x, _smoothed(run.column('train', 'loss')), **style)
+        panels[-1].plot(x, run.column('train', 'learning_rate'), **style)
     for axes in panels[:-2]:
         _percent_axis(axes)
     for axes in panels[-2:]:
@@ -156,19 +156,19 @@ def confusion(run: RunFolder) -> Figure:
     """Confusion matrix [C, C], row = true class, as shares of each row."""
     matrix = run.confusion
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    few = len(matrix) <= CELL_TEXT_LIMIT
-    side = max(4.0, 0.62 * len(matrix) + 1) if few else 11.0
+    few_classes = len(matrix) <= CELL_TEXT_LIMIT
+    side = max(4.0, 0.62 * len(matrix) + 1) if few_classes else 11.0
     figure = Figure(figsize=(side, side))
     axes = figure.subplots()
     axes.grid(False)
     # The square root shows the rare confusions that a linear scale would paint white.
     image = axes.imshow(np.sqrt(share), cmap='Blues', vmin=0, vmax=1, interpolation='nearest')
-    for row, column in np.argwhere(matrix) if few else ():
+    for row, column in np.argwhere(matrix) if few_classes else ():
         value = share[row, column]
         text = '<1' if value < 0.01 else '%.0f' % (100 * value)
         color = 'white' if value > 0.35 else DARK
         axes.text(column, row, text, ha='center', va='center', fontsize=8, color=color)
-    _class_ticks(axes, run.classes, few)
+    _class_ticks(axes, run.classes, few_classes)
     axes.set_xlabel('predicted class')
     axes.set_ylabel('true class')
     title = 'Confusion: %% of the %s of each true class (%s %s)'
@@ -180,11 +180,11 @@ def confusion(run: RunFolder) -> Figure:
     return figure
 
 
-def _class_ticks(axes: Axes, classes: List[str], few: bool) -> None:
+def _class_ticks(axes: Axes, classes: List[str], few_classes: bool) -> None:
     """Names at both axes; of many classes without names every tenth number."""
     named = classes != [str(index) for index in range(len(classes))]
-    ticks = np.arange(0, len(classes), 1 if few or named else 10)
-    small = named and not few
+    ticks = np.arange(0, len(classes), 1 if few_classes or named else 10)
+    small = named and not few_classes
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks)
         axis.set_ticklabels([classes[index] for index in ticks], fontsize=5.5 if small else 9)
@@ -203,9 +203,9 @@ def bars(run: RunFolder, key: str) -> Figure:
     axes.grid(axis='y', b=False)
     axes.barh(names, lengths, color=BLUE, height=0.66)
     for row, value in enumerate(lengths):
-        under = dict(facecolor='white', edgecolor='none', pad=0.5)
-        place = dict(va='center', fontsize=9, bbox=under)
-        _note(axes, '%.1f' % (100 * value), (value, row), (4, 0), **place)
+        background = dict(facecolor='white', edgecolor='none', pad=0.5)
+        style = dict(va='center', fontsize=9, bbox=background)
+        _note(axes, '%.1f' % (100 * value), (value, row), (4, 0), **style)
     if names:
         mean = lengths.mean()
         axes.axvline(mean, color=ORANGE, linewidth=1.2, linestyle=DASHES)
@@ -223,12 +223,12 @@ def _panels(x_label: str, *panels: Panel):
     heights = [height for height, _, _ in panels]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.6 * len(heights)))
     grid = {'height_ratios': heights, 'hspace': 0.22}
-    found = figure.subplots(len(heights), sharex=True, squeeze=False, gridspec_kw=grid)[:, 0]
-    for axes, (_, title, label) in zip(found, panels):
+    all_axes = figure.subplots(len(heights), sharex=True, squeeze=False, gridspec_kw=grid)[:, 0]
+    for axes, (_, title, label) in zip(all_axes, panels):
         axes.set_title(title)
         axes.set_ylabel(label)
-    found[-1].set_xlabel(x_label)
-    return figure, found
+    all_axes[-1].set_xlabel(x_label)
+    return figure, all_axes
 
 
 def _score_panel(score: str) -> Panel:
@@ -275,10 +275,10 @@ def _mark_if_empty(axes: Axes, values: np.ndarray) -> None:
         axes.text(0.5, 0.5, 'no finite value', transform=axes.transAxes, ha='center', color=GREY)
 
 
-def _note(axes: Axes, text: str, at, offset, **how) -> None:
+def _note(axes: Axes, text: str, at, offset, **style) -> None:
     """Writes text at a position in data coordinates (or `xycoords`), moved by points."""
-    how.setdefault('annotation_clip', False)
-    axes.annotate(text, at, offset, textcoords='offset points', **how)
+    style.setdefault('annotation_clip', False)
+    axes.annotate(text, at, offset, textcoords='offset points', **style)
 
 
 def _note_at_right(axes: Axes, text: str, y: float, color: str) -> None:
@@ -288,9 +288,9 @@ def _note_at_right(axes: Axes, text: str, y: float, color: str) -> None:
 
 def _label_ends(axes: Axes, lines: List[Tuple[np.ndarray, str, str]]) -> None:
     """Labels each line (y, label, colour) at its right end, the labels kept apart."""
-    ends = [(y[np.isfinite(y)][-1], *how) for y, *how in lines if np.isfinite(y).any()]
+    end_points = [(y[np.isfinite(y)][-1], *style) for y, *style in lines if np.isfinite(y).any()]
     low, high = axes.get_ylim()
     previous = -np.inf
-    for value, name, color in sorted(ends):
+    for value, name, color in sorted(end_points):
         previous = max(value, previous + 0.11 * (high - low))
         _note_at_right(axes, name, previous, color)

@@ -35,7 +35,7 @@ def write(run_folder: Union[str, os.PathLike]) -> pathlib.Path:
         note_lines(run.notes),
         _results(run),
         figure_table('Published, not measured here', sources),
-        table('Training', ['', ''], list(facts.training(run).items()), left=2),
+        table('Training', ['', ''], list(facts.training(run).items()), text_columns=2),
         _offline(run),
         *_pictures(run),
         _confused(run),
@@ -78,8 +78,8 @@ def _results(run: RunFolder) -> str:
     for result in run.offline:
         online, offline = result.get('online', {}), result.get('offline', {})
         if any(figures.text(key, online[key]) != _text(run.eval, key) for key in online):
-            same = dict(result, images_per_second=None, **online)
-            rows['online, on the images of the offline run'] = same
+            online_row = dict(result, images_per_second=None, **online)
+            rows['online, on the images of the offline run'] = online_row
         backend = result.get('backend', '?')
         if offline:
             label = 'offline, .%s, %s' % (backend, facts.checkpoint(result))
@@ -144,16 +144,16 @@ def _galleries(run: RunFolder) -> List[str]:
 
 def _confused(run: RunFolder) -> str:
     """The most frequent confusions and the classes of lowest recall."""
-    wrong = run.confusion - np.diag(np.diag(run.confusion))
-    if not wrong.any():
+    errors = run.confusion - np.diag(np.diag(run.confusion))
+    if not errors.any():
         return ''
     names, rows = run.classes, []
-    for index in np.argsort(-wrong, axis=None, kind='stable')[:MOST]:
-        true, taken = divmod(int(index), len(wrong))
-        count = wrong[true, taken]
+    for index in np.argsort(-errors, axis=None, kind='stable')[:MOST]:
+        true, predicted = divmod(int(index), len(errors))
+        count = errors[true, predicted]
         if count:
             share = _share(count / run.confusion[true].sum())
-            rows.append([names[true], names[taken], '%d' % count, share])
+            rows.append([names[true], names[predicted], '%d' % count, share])
     header = ['true class', 'taken for', run.counted, 'of the class']
     recall, precision = scores.recall(run.confusion), scores.precision(run.confusion)
     weakest = [
@@ -163,7 +163,7 @@ def _confused(run: RunFolder) -> str:
     ]
     return joined(
         [
-            table('Where it errs', header, rows, left=2),
+            table('Where it errs', header, rows, text_columns=2),
             table('', ['lowest recall', 'recall', 'precision'], weakest),
         ]
     )

@@ -59,23 +59,23 @@ def _section(runs: List[RunFolder], base: pathlib.Path) -> List[str]:
     """The table of a group of runs, and the conditions that they were measured under."""
     keys = [key for key in figures.NAMES if all(key in run.eval for run in runs)]
     keys = [key for key in keys if figures.is_fraction(key) and key not in runs[0].per_class]
-    found = [[100 * figures.number(run.eval[key]) for run in runs] for key in keys]
-    rows = [['measured', len(runs), *(spread(values) + ' %' for values in found)]]
+    percentages = [[100 * figures.number(run.eval[key]) for run in runs] for key in keys]
+    rows = [['measured', len(runs), *(spread(values) + ' %' for values in percentages)]]
     if len(runs) > 1:
-        limits = ['%.2f to %.2f %%' % (min(values), max(values)) for values in found]
+        limits = ['%.2f to %.2f %%' % (min(values), max(values)) for values in percentages]
         rows.append(['lowest to highest', '', *limits])
     for source, values in runs[0].published().items():
         rows.append(['published: %s' % source, '', *(figures.text(k, values.get(k)) for k in keys)])
     session = runs[0].session
-    ended = [run for run in runs if run.rows['end']]
-    minutes = [np.nansum(run.column('end', 'seconds')) / 60 for run in ended]
+    finished = [run for run in runs if run.rows['end']]
+    minutes = [np.nansum(run.column('end', 'seconds')) / 60 for run in finished]
     conditions = {
         'model': runs[0].model,
         'hardware': facts.devices(session),
         'software': facts.software(session),
         'minutes a run': spread(minutes),
         'device-hours a run': spread([session.get('ranks', 1) * time / 60 for time in minutes]),
-        'training images/s': spread([run.speed for run in ended]),
+        'training images/s': spread([run.speed for run in finished]),
         'seeds': ', '.join(_link(run, base) for run in runs),
         'pictures': next(filter(None, (_pictures(run, base) for run in runs)), ''),
     }

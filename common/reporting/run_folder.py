@@ -14,14 +14,14 @@ from common.metrics.figures import number
 Row = Dict[str, Any]
 
 # What a value in eval.json, offline.json or metrics.jsonl must be. Figures are read as numbers.
-FORMS = {
+KEYS_OF_TYPE = {
     str: ('kind', 'model', 'checkpoint', 'backend', 'device'),
     int: ('step', 'resumed_from', 'total_steps', 'steps_per_epoch', 'global_batch', 'parameters')
     + ('ranks', 'images', 'batch_size'),
     dict: ('online', 'offline', 'latency_ms', 'size_bytes', 'software', 'iou', 'start_seconds'),
     list: ('classes', 'warnings'),
 }
-FORM = {key: kind for kind, keys in FORMS.items() for key in keys}
+TYPES = {key: kind for kind, keys in KEYS_OF_TYPE.items() for key in keys}
 UNREADABLE = (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError)
 
 
@@ -51,7 +51,7 @@ class RunFolder:
                 if isinstance(result, dict):
                     self.offline.append(self._typed(name, dict(shared, **result)))
                 else:
-                    self._leave_out(name, 'does not hold results')
+                    self._note_left_out(name, 'does not hold results')
         self.confusion: np.ndarray = self._load('confusion.npy', _read_npy, np.zeros((0, 0)))
         self.galleries: Dict[str, List[Tuple[str, str]]] = {}
         for path in sorted(folder.glob('*/gallery.json')):
@@ -61,36 +61,36 @@ class RunFolder:
         self.ended = False
         self._read_rows()
 
-    def _leave_out(self, what: str, why: str) -> None:
-        note = '%s %s and is left out.' % (what, why)
+    def _note_left_out(self, name: str, why: str) -> None:
+        note = '%s %s and is left out.' % (name, why)
         if note not in self.notes:
             self.notes.append(note)
 
-    def _load(self, name: str, reader: Callable, empty: Any = None) -> Any:
-        """What `reader` makes of a file; `empty` ({}) if there is none or it cannot be used."""
-        path, empty = self.folder / name, {} if empty is None else empty
+    def _load(self, name: str, reader: Callable, default: Any = None) -> Any:
+        """What `reader` makes of a file; `default` ({}) if there is none or it cannot be used."""
+        path, default = self.folder / name, {} if default is None else default
         if not path.exists():
-            return empty
+            return default
         try:
             value = reader(path)
         except UNREADABLE as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
-            self._leave_out(name, 'cannot be read (%s)' % why)
-            return empty
-        if isinstance(empty, dict):
-            good, form = isinstance(value, dict), 'mapping'
+            self._note_left_out(name, 'cannot be read (%s)' % why)
+            return default
+        if isinstance(default, dict):
+            is_valid, expected = isinstance(value, dict), 'mapping'
         else:
-            good, form = _is_confusion(value), 'confusion matrix'
-        if not good:
-            self._leave_out(name, 'does not hold a ' + form)
-        return value if good else empty
+            is_valid, expected = _is_confusion(value), 'confusion matrix'
+        if not is_valid:
+            self._note_left_out(name, 'does not hold a ' + expected)
+        return value if is_valid else default
 
     def _typed(self, name: str, row: Row) -> Row:
         """The row without values of the wrong type."""
-        good = {key: value for key, value in row.items() if _fits(key, value)}
-        for key in sorted(set(row) - set(good)):
-            self._leave_out('%s: %s' % (name, key), 'is %.40r' % (row[key],))
-        return good
+        valid = {key: value for key, value in row.items() if _fits(key, value)}
+        for key in sorted(set(row) - set(valid)):
+            self._note_left_out('%s: %s' % (name, key), 'is %.40r' % (row[key],))
+        return valid
 
     def _read_gallery(self, subfolder: str) -> None:
         name = subfolder + '/gallery.json'
@@ -102,7 +102,7 @@ class RunFolder:
             ]
             title = str(content['title'])
         except (KeyError, TypeError):
-            self._leave_out(name, 'does not list pictures')
+            self._note_left_out(name, 'does not list pictures')
             return
         self.galleries[title] = [item for item in files if (self.folder / item[0]).is_file()]
 
@@ -112,7 +112,7 @@ class RunFolder:
             rows, broken = read_rows(self.folder / name)
         except OSError as error:
             rows, broken = [], 0
-            self._leave_out(name, 'cannot be read (%s)' % error.strerror)
+            self._note_left_out(name, 'cannot be read (%s)' % error.strerror)
         for row in rows:
             row = self._typed(name, row)
             kind, now = row['kind'], row.get('time', last)
@@ -135,8 +135,8 @@ class RunFolder:
 
     @property
     def is_empty(self) -> bool:
-        found = any(self.rows.values()) or self.eval or self.offline or self.confusion.size
-        return not (found or self.notes)
+        has_content = any(self.rows.values()) or self.eval or self.offline or self.confusion.size
+        return not (has_content or self.notes)
 
     @property
     def model(self) -> str:
@@ -207,7 +207,7 @@ class RunFolder:
         if isinstance(sources, dict) and all(isinstance(row, dict) for row in sources.values()):
             return sources
         why = 'is not of the form {source: {figure: value}}'
-        self._leave_out('published in config.yaml', why)
+        self._note_left_out('published in config.yaml', why)
         return {}
 
 
@@ -224,6 +224,6 @@ def _is_confusion(value: Any) -> bool:
 
 
 def _fits(key: str, value: Any) -> bool:
-    if key in FORM:
-        return isinstance(value, FORM[key]) and not isinstance(value, bool)
+    if key in TYPES:
+        return isinstance(value, TYPES[key]) and not isinstance(value, bool)
     return key not in ('time', 'seconds') or 0 <= number(value) < 1e11

@@ -67,10 +67,10 @@ def ring_seconds(size: float, ranks: int, link: Link) -> float:
 
 def exchange_seconds(size: float, devices: int, links: Sequence[Link]) -> float:
     """Seconds of an allreduce: summed within each server, then each device's share between them."""
-    within = min(devices, SERVER)
-    seconds = ring_seconds(size, within, links[0])
+    server_devices = min(devices, SERVER)
+    seconds = ring_seconds(size, server_devices, links[0])
     if devices > SERVER:
-        seconds += ring_seconds(size / within, devices // SERVER, links[1])
+        seconds += ring_seconds(size / server_devices, devices // SERVER, links[1])
     return seconds
 
 
@@ -103,20 +103,20 @@ def report(cfg: Any, variables: Mapping[str, Sequence[int]], args: argparse.Name
     rows: List[List[str]] = []
     for count in args.devices:
         speed, links = args.images_per_second, LINKS[args.links]
-        found = predict(size, batch, speed, count, links, messages)
-        fed = found.images_per_second * min(1, SERVER / count)
+        prediction = predict(size, batch, speed, count, links, messages)
+        fed = prediction.images_per_second * min(1, SERVER / count)
         rows.append(
             [
                 '%d' % count,
-                '%.2f ms' % (1e3 * found.exchange),
-                '%.2f ms' % (1e3 * found.exposed),
-                '%.0f' % found.images_per_second,
-                '%.1f %%' % (100 * found.efficiency),
+                '%.2f ms' % (1e3 * prediction.exchange),
+                '%.2f ms' % (1e3 * prediction.exposed),
+                '%.0f' % prediction.images_per_second,
+                '%.1f %%' % (100 * prediction.efficiency),
                 '%.0f images/s, %.2f GB/s' % (fed, fed * pixels / 1e9),
             ]
         )
     header = ['devices', 'exchange', 'not hidden', 'images/s', 'efficiency', 'each host feeds']
-    head = '%s: %.1f MB of gradients a step, %d images per device, %d messages of batch norm, %s.'
-    text = head % (cfg.model, size / 1e6, batch, messages, args.links)
+    title = '%s: %.1f MB of gradients a step, %d images per device, %d messages of batch norm, %s.'
+    text = title % (cfg.model, size / 1e6, batch, messages, args.links)
     bound = 'An upper bound: stragglers, the host and other traffic are left out.'
     return '%s\n\n%s\n\n%s' % (text, table('', header, rows), bound)
