@@ -57,7 +57,7 @@ def prepared(path: pathlib.Path, allow_partial: bool) -> bool:
         is_whole = allow_partial or folder.metadata.get('complete')
         return folder.metadata.get('classes') == cityscapes.CLASSES and is_whole
 
-    return preparation.earlier(path, fits, 'all of Cityscapes') is not None
+    return preparation.open_prepared(path, fits, 'all of Cityscapes') is not None
 
 
 def image_size(items: Sequence[Item], skip_corrupt: int) -> Tuple[int, int]:

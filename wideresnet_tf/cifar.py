@@ -119,7 +119,7 @@ def read_archive(
     contents: Dict[str, Dict[str, bytes]] = {}
     try:
         with tarfile.open(path) as archive:
-            for member in preparation.members(archive):
+            for member in preparation.archive_files(archive):
                 place = pathlib.PurePosixPath(member.name)
                 form = folders.get(place.parent.name)
                 if form and place.name in form.files:

@@ -85,7 +85,7 @@ def prepared(flags, split: str) -> bool:
         )
 
     expected = '%s of %s' % ('any number' if any_number else count, flags.dataset)
-    return preparation.earlier(flags.output / split, fits, expected) is not None
+    return preparation.open_prepared(flags.output / split, fits, expected) is not None
 
 
 def check_counts(flags, splits: Dict[str, List[Item]]) -> None:

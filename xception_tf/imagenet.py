@@ -36,7 +36,7 @@ def _members(path: pathlib.Path, start: int = 0) -> List[File]:
             with tarfile.open(fileobj=source, mode='r:') as archive:
                 return [
                     File(str(path), found.offset_data, found.size, pathlib.Path(found.name).name)
-                    for found in preparation.members(archive)
+                    for found in preparation.archive_files(archive)
                 ]
     except (tarfile.TarError, EOFError) as error:
         raise UserError(

@@ -31,7 +31,7 @@ def _texts(place: pathlib.Path) -> Dict[str, bytes]:
             with tarfile.open(place) as archive:
                 found = {
                     pathlib.PurePosixPath(member.name).name: member
-                    for member in preparation.members(archive)
+                    for member in preparation.archive_files(archive)
                 }
                 return {
                     name: archive.extractfile(found[name]).read()

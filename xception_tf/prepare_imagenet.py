@@ -178,7 +178,7 @@ def prepare(flags, source: pathlib.Path) -> None:
     """Writes the splits that the source has and the output has not."""
     before = {}
     for split in imagenet.COUNTS:
-        folder = preparation.earlier(
+        folder = preparation.open_prepared(
             flags.output / split,
             lambda folder: 'synsets' in folder.metadata,
             'images of classes with their synsets',

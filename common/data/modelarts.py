@@ -25,7 +25,7 @@ from common.files import ZIP_ERRORS, atomic
 CACHE = '/cache'  # the large local disk of a ModelArts server
 
 
-def _cache() -> pathlib.Path:
+def _cache_folder() -> pathlib.Path:
     """This user's own folder on the large local disk."""
     root = CACHE if os.path.isdir(CACHE) and os.access(CACHE, os.W_OK) else tempfile.gettempdir()
     path = pathlib.Path(root, 'modelarts-%d' % os.getuid())
@@ -105,7 +105,7 @@ def fetch(url: str) -> str:
     """Copies data to the local disk, once a server for all ranks, unpacks a .zip, and returns the
     local folder. A copy of an earlier job is used if sizes and times are the same.
     """
-    folder, key = _cache(), 'data-' + _digest(url)
+    folder, key = _cache_folder(), 'data-' + _digest(url)
     with open(str(folder / key) + '.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the first rank copies, the others wait here
         target = folder / ('%s-%s' % (key, _digest(repr(sorted(_versions(url).items())))))
@@ -119,10 +119,10 @@ def fetch(url: str) -> str:
                     _fetch_zip(url, temporary)
                 else:
                     copy(url, str(temporary))
-    inside = [path for path in target.iterdir() if not path.name.startswith('.')]
-    if url.endswith('.zip') and len(inside) == 1 and inside[0].is_dir():
-        if inside[0].name not in ('train', 'test', 'val'):
-            return str(inside[0])  # a zip of one folder, which holds the records
+    entries = [path for path in target.iterdir() if not path.name.startswith('.')]
+    if url.endswith('.zip') and len(entries) == 1 and entries[0].is_dir():
+        if entries[0].name not in ('train', 'test', 'val'):
+            return str(entries[0])  # a zip of one folder, which holds the records
     return str(target)
 
 
@@ -148,11 +148,11 @@ def _step(url: str) -> int:
 def _copy_in(url: str, output: str) -> None:
     """Brings the run's local folder to the state of `url`, if that is further."""
     if os.path.exists(output):
-        ours, theirs = _step(output), _step(url)
-        if ours >= theirs:
+        local_step, remote_step = _step(output), _step(url)
+        if local_step >= remote_step:
             return
         # It went on elsewhere.
-        os.replace(output, '%s.step-%d.%d' % (output, ours, time.time()))
+        os.replace(output, '%s.step-%d.%d' % (output, local_step, time.time()))
     if exists(url):
         with atomic(output) as temporary:
             temporary.mkdir()
@@ -161,12 +161,12 @@ def _copy_in(url: str, output: str) -> None:
 
 def _copy_out(output: str, url: str) -> None:
     """Merges the run's folder into `url`; a run that is further there stays as it is."""
-    ours, theirs = _step(output), _step(url)
-    if theirs > ours:
-        kept = '%s-step-%d' % (url.rstrip('/'), max(ours, 0))
+    local_step, remote_step = _step(output), _step(url)
+    if remote_step > local_step:
+        kept = '%s-step-%d' % (url.rstrip('/'), max(local_step, 0))
         warn(
             '%s is at step %d, this run ended at step %d; its results go to %s'
-            % (url, theirs, ours, kept)
+            % (url, remote_step, local_step, kept)
         )
         url = kept
     copy(output, url)
@@ -185,7 +185,7 @@ def transfer(cfg, rank: int) -> Iterator[Any]:
     if not cfg.train_url:
         yield cfg
         return
-    output = str(_cache() / ('run-' + _digest(cfg.train_url)))
+    output = str(_cache_folder() / ('run-' + _digest(cfg.train_url)))
     try:
         if rank == 0:
             _copy_in(cfg.train_url, output)

@@ -20,14 +20,14 @@ def open_split(task: Task, cfg: Any, split: str) -> records.Folder:
         raise UserError(
             '--num_classes %d: %s has %d classes' % (cfg.num_classes, folder.path, len(names))
         )
-    wanted = cfg.image_num
-    if wanted is not None and not (cfg.do_train and split == task.eval_split):
-        if wanted > folder.count:
+    limit = cfg.image_num
+    if limit is not None and not (cfg.do_train and split == task.eval_split):
+        if limit > folder.count:
             raise UserError(
                 '--image_num %d: %s holds %d records; give at most that, or leave the flag out'
-                % (wanted, folder.path, folder.count)
+                % (limit, folder.path, folder.count)
             )
-        folder.count = wanted
+        folder.count = limit
     return folder
 
 

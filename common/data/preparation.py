@@ -29,7 +29,7 @@ class Parser(errors.Parser):
         )
 
 
-def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def archive_files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yields the files in a tar archive. ReadError if it does not end with an empty block, as
     tarfile takes a damaged header for the end. A packed one is read to its end, to its checksum.
     """
@@ -43,7 +43,7 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         pass
 
 
-def earlier(
+def open_prepared(
     path: pathlib.Path, fits: Callable[[records.Folder], bool], expected: str
 ) -> Optional[records.Folder]:
     """Returns the records that an earlier run wrote to `path`, None without any; UserError if they

@@ -49,12 +49,14 @@ def write(
     """
     path = pathlib.Path(path)
     _check(path, len(items), shards)
-    began = time.monotonic()
+    start = time.monotonic()
     content = dict(format_version=FORMAT_VERSION, name=name, split=split, classes=list(classes))
     content.update(metadata or {}, schema=schema)
     workers = min(workers or host.cores(), shards)
     try:
-        with _kept(path, content, shards, items) if restartable else files.atomic(path) as folder:
+        with (
+            _restartable_folder(path, content, shards, items) if restartable else files.atomic(path)
+        ) as folder:
             folder.mkdir(exist_ok=True)
             jobs = _jobs(folder, items, encode, content, shards, skip_corrupt)
             _run(jobs, workers, split)
@@ -67,7 +69,7 @@ def write(
         )
     except OSError as error:
         raise UserError('%s could not be written: %s' % (path, error))
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start
     count, size = (sum(note[key] for note in notes.values()) for key in ('records', 'bytes'))
     sys.stderr.write(
         '%s: %d records in %d files, %.1f s, %.1f MB/s\n'
@@ -94,7 +96,7 @@ def _check(path: pathlib.Path, count: int, shards: int) -> None:
 
 
 @contextlib.contextmanager
-def _kept(
+def _restartable_folder(
     path: pathlib.Path, content: Dict, shards: int, items: Sequence
 ) -> Iterator[pathlib.Path]:
     """As files.atomic, but after an error what is there stays, for the next time with this plan."""
@@ -202,13 +204,13 @@ def _jobs(
 
 def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     """Does what is left of the jobs, in processes; a failure or Ctrl-C stops all of them."""
-    left = [job for job in jobs if not job.is_done]
+    remaining = [job for job in jobs if not job.is_done]
     total = sum(len(job.items) for job in jobs)
-    finished = total - sum(len(job.items) for job in left)
+    finished = total - sum(len(job.items) for job in remaining)
     context = multiprocessing.get_context('spawn')  # a fork would copy the parent's threads' locks
     written: Any = context.Value('q', finished)
     stop = context.Event()
-    workers = min(workers, len(left)) or 1
+    workers = min(workers, len(remaining)) or 1
     if workers == 1:
         shared: Any = (written, stop, None)
         pool: futures.Executor = futures.ThreadPoolExecutor(1, '', _start_worker, shared)
@@ -219,7 +221,7 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     with bar, pool:
         try:
             with signals.deferred():
-                pending = {pool.submit(_write_shard, job) for job in left}
+                pending = {pool.submit(_write_shard, job) for job in remaining}
             while pending:
                 done, pending = futures.wait(pending, 0.2, futures.FIRST_EXCEPTION)
                 bar.update(written.value - bar.n)

@@ -112,8 +112,8 @@ class Folder:
         count = sum(map(len, frames))
         # A scan that meets a damaged length cannot tell how many records are lost with it.
         if metadata and not 0 <= metadata['count'] - count <= skip_corrupt:
-            found = 'found %d records, dataset.json says %d' % (count, metadata['count'])
-            raise UserError('%s: %s, --skip_corrupt %d; %s' % (path, found, skip_corrupt, _REDO))
+            problem = 'found %d records, dataset.json says %d' % (count, metadata['count'])
+            raise UserError('%s: %s, --skip_corrupt %d; %s' % (path, problem, skip_corrupt, _REDO))
         if not count:
             raise UserError('%s: holds no readable record' % path)
         return cls(path, metadata, files, frames)
@@ -141,8 +141,8 @@ class Folder:
         size = tfrecord.HEADER + length + tfrecord.FOOTER
         frame = os.pread(descriptor, size, start)
         payload = frame[tfrecord.HEADER : -tfrecord.FOOTER]
-        ends = frame[: tfrecord.HEADER], frame[-tfrecord.FOOTER :]
-        if ends != (tfrecord.header(length), tfrecord.checksum(payload)):
+        stored = frame[: tfrecord.HEADER], frame[-tfrecord.FOOTER :]
+        if stored != (tfrecord.header(length), tfrecord.checksum(payload)):
             file = self.files[self._file[id]]
             raise UserError(
                 tfrecord.corrupt(file, start, size, tfrecord.BAD_CONTENT) + scanning.SKIP
@@ -151,24 +151,24 @@ class Folder:
 
     def content(self) -> str:
         """Returns a digest of the records' stored checksums, which change with any byte of them."""
-        digest, ends = hashlib.sha256(), self._start + tfrecord.HEADER + self._length
+        digest, footers = hashlib.sha256(), self._start + tfrecord.HEADER + self._length
         for number, ids in itertools.groupby(range(self.count), key=self._file.__getitem__):
             with open(self.files[number], 'rb', buffering=0) as source:
                 for id in ids:
-                    digest.update(os.pread(source.fileno(), tfrecord.FOOTER, int(ends[id])))
+                    digest.update(os.pread(source.fileno(), tfrecord.FOOTER, int(footers[id])))
         return digest.hexdigest()
 
     def examples(self, ids: Sequence[int], kinds: Dict[str, type]) -> List[Dict[str, Any]]:
         """Returns the features `kinds` of the records `ids`, see tfrecord.parse_example. UserError
         names a record that is corrupt or has other features.
         """
-        found = []
+        examples = []
         for id, payload in zip(ids, self.read(ids)):
             try:
-                found.append(tfrecord.parse_example(payload, kinds))
+                examples.append(tfrecord.parse_example(payload, kinds))
             except ValueError as error:
                 raise self.record_error(id, error)
-        return found
+        return examples
 
     def location(self, id: int) -> Tuple[pathlib.Path, int]:
         """Returns the file of a record and the byte at which it starts."""
@@ -203,31 +203,31 @@ def _metadata(path: pathlib.Path) -> Dict:
         metadata = read_json(file)
         version, count = metadata['format_version'], metadata['count']
         shards = {
-            _plain(shard, 'file', str): (_plain(shard, 'bytes', int), _plain(shard, 'records', int))
-            for shard in _plain(metadata, 'shards', list)
+            _typed(shard, 'file', str): (_typed(shard, 'bytes', int), _typed(shard, 'records', int))
+            for shard in _typed(metadata, 'shards', list)
         }
         for key, kind in _OPTIONAL.items():
             if key in metadata:
-                _plain(metadata, key, kind)
+                _typed(metadata, key, kind)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             '%s: not a description of a dataset (%s: %s); restore it, or remove it to read the'
             ' records as they are' % (file, type(error).__name__, error)
         )
-    found = ''
+    problem = ''
     if version != FORMAT_VERSION:
-        found = 'format_version %r, legal is %d' % (version, FORMAT_VERSION)
+        problem = 'format_version %r, legal is %d' % (version, FORMAT_VERSION)
     elif len(shards) < len(metadata['shards']):
-        found = 'a shard that is listed twice'
+        problem = 'a shard that is listed twice'
     elif not shards or count != sum(records for _, records in shards.values()):
-        found = 'count %r, which is not the sum of its shards' % count
-    if found:
-        raise UserError('%s: found %s; %s' % (file, found, _REDO))
+        problem = 'count %r, which is not the sum of its shards' % count
+    if problem:
+        raise UserError('%s: found %s; %s' % (file, problem, _REDO))
     _check_shards(path, {name: size for name, (size, _) in shards.items()})
     return metadata
 
 
-def _plain(content: Dict, key: str, kind: Any) -> Any:
+def _typed(content: Dict, key: str, kind: Any) -> Any:
     """content[key]. TypeError or ValueError if it is not what the writer gives."""
     value = content[key]
     if type(value) is not kind:
@@ -249,11 +249,11 @@ def _check_shards(path: pathlib.Path, sizes: Dict[str, int]) -> None:
             % (path / 'dataset.json', len(missing), first_few(missing), _REDO)
         )
     for name, expected in sizes.items():
-        found = (path / name).stat().st_size
-        if found != expected:
+        size = (path / name).stat().st_size
+        if size != expected:
             raise UserError(
                 '%s: found %d bytes, dataset.json says %d (an incomplete copy?); copy it again,'
-                ' or %s' % (path / name, found, expected, _REDO)
+                ' or %s' % (path / name, size, expected, _REDO)
             )
 
 

@@ -18,7 +18,7 @@ from common.files import atomic
 
 SKIP = '; restore the file, or leave out up to N corrupt records with --skip_corrupt N'
 
-Found = Tuple[List[np.ndarray], List[str]]  # frames of each file, problems
+ScanResult = Tuple[List[np.ndarray], List[str]]  # frames of each file, problems
 
 
 def scan(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[np.ndarray]:
@@ -41,25 +41,25 @@ def scan(files: List[pathlib.Path], skip_corrupt: int, distinct: bool) -> List[n
     return frames
 
 
-def _scan_all(files: List[pathlib.Path], payloads: bool, distinct: bool) -> Found:
+def _scan_all(files: List[pathlib.Path], payloads: bool, distinct: bool) -> ScanResult:
     frames, problems = [], []
     seen: Dict[str, pathlib.Path] = {}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         scans = pool.map(functools.partial(tfrecord.scan, payloads=payloads), files)
         bar = tqdm.tqdm(scans, 'checking', len(files), unit=' files', disable=None, delay=2)
-        for file, found in zip(files, bar):
-            if distinct and len(found.frames) and found.identity in seen:
+        for file, file_scan in zip(files, bar):
+            if distinct and len(file_scan.frames) and file_scan.fingerprint in seen:
                 raise UserError(
                     '%s and %s hold the same %d records; remove one of them'
-                    % (seen[found.identity], file, len(found.frames))
+                    % (seen[file_scan.fingerprint], file, len(file_scan.frames))
                 )
-            seen[found.identity] = file
-            frames.append(found.frames)
-            problems += found.problems
+            seen[file_scan.fingerprint] = file
+            frames.append(file_scan.frames)
+            problems += file_scan.problems
     return frames, problems
 
 
-def _cached(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
+def _cached(paths: List[pathlib.Path], scan_all: Callable[[], ScanResult]) -> ScanResult:
     """scan_all(), or what it returned before for these files, by size and time.
 
     Of the processes of a machine one scans and the others wait for it. The results are in the
@@ -74,8 +74,8 @@ def _cached(paths: List[pathlib.Path], scan_all: Callable[[], Found]) -> Found:
     with _locked(cache_file) as writable:
         try:
             with np.load(cache_file) as stored:
-                ends = np.cumsum(stored['counts'])[:-1]
-                return np.split(stored['frames'], ends), stored['problems'].tolist()
+                bounds = np.cumsum(stored['counts'])[:-1]
+                return np.split(stored['frames'], bounds), stored['problems'].tolist()
         except Exception:  # not there, or damaged
             frames, problems = scan_all()
         if writable:

@@ -52,25 +52,25 @@ def find(path: pathlib.Path) -> List[pathlib.Path]:
     """Returns the TFRecord files of a folder, by name or else by content, in the natural order of
     their names. UserError if there is none, or if they are several data sets.
     """
-    found = []
+    files = []
     for file in path.iterdir():
         if file.is_file() and not file.name.startswith('.') and file.stat().st_size:
             named = _RECORD_NAME.search(file.name) and file.suffix.lower() not in _NOTE_SUFFIXES
             if named or is_record_file(file):
-                found.append(file)
+                files.append(file)
                 with open(file, 'rb') as source:
                     is_packed = source.read(2) == b'\x1f\x8b'
                 if is_packed:
                     raise UserError(
                         '%s: is gzip-compressed and cannot be read at random; gunzip it' % file
                     )
-    if not found:
-        inside = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
+    if not files:
+        entries = [entry.name + '/' * entry.is_dir() for entry in path.iterdir()]
         raise UserError(
             '%s: holds no TFRecord (%s); name the folder that holds them'
-            % (path, 'found ' + first_few(inside) if inside else 'it is empty')
+            % (path, 'found ' + first_few(entries) if entries else 'it is empty')
         )
-    sharded = [file.name for file in found if re.search(r'-\d{5}-of-\d{5}', file.name)]
+    sharded = [file.name for file in files if re.search(r'-\d{5}-of-\d{5}', file.name)]
     sets = {re.sub(r'-\d{5}(-of-\d{5}).*', r'-*\1', name) for name in sharded}
     if len(sets) > 1:
         raise UserError(
@@ -82,7 +82,7 @@ def find(path: pathlib.Path) -> List[pathlib.Path]:
         parts = re.split(r'(\d+)', file.name)
         return [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
 
-    return sorted(found, key=natural)
+    return sorted(files, key=natural)
 
 
 def corrupt(file: pathlib.Path, offset: int, lost: int, why: str) -> str:
@@ -92,17 +92,17 @@ def corrupt(file: pathlib.Path, offset: int, lost: int, why: str) -> str:
 
 class Scan(NamedTuple):
     """frames: int64 [n, 2], offset of each good record and length of its payload; problems: a
-    message each; identity: what tells the file from another.
+    message each; fingerprint: what tells the file from another.
     """
 
     frames: np.ndarray
     problems: List[str]
-    identity: Tuple
+    fingerprint: Tuple
 
 
 def scan(path: pathlib.Path, payloads: bool) -> Scan:
     """Walks through a file and checks the length fields, and the payloads if asked to."""
-    size, offset, frames, problems, ends = path.stat().st_size, 0, [], [], []
+    size, offset, frames, problems, checksums = path.stat().st_size, 0, [], [], []
     with open(path, 'rb', buffering=0) as source:
         while offset < size:
             head = os.pread(source.fileno(), HEADER, offset)
@@ -123,9 +123,9 @@ def scan(path: pathlib.Path, payloads: bool) -> Scan:
                 frames.append((offset, length))
             offset = end
         for start, length in frames[:1] + frames[-1:]:
-            ends.append(os.pread(source.fileno(), FOOTER, start + HEADER + length))
-    found = np.array(frames, np.int64).reshape(-1, 2)
-    return Scan(found, problems, (size, len(frames), *ends))
+            checksums.append(os.pread(source.fileno(), FOOTER, start + HEADER + length))
+    fingerprint = (size, len(frames), *checksums)
+    return Scan(np.array(frames, np.int64).reshape(-1, 2), problems, fingerprint)
 
 
 def make_example(features: Dict[str, Any]) -> bytes:
@@ -157,22 +157,22 @@ def parse_example(payload: bytes, kinds: Dict[str, type]) -> Dict[str, Any]:
 
     example = example_pb2.Example()
     try:
-        whole = example.ParseFromString(payload) == len(payload)
+        is_complete = example.ParseFromString(payload) == len(payload)
     except DecodeError:
-        whole = False
-    if not whole:
+        is_complete = False
+    if not is_complete:
         raise ValueError('it is not a tf.train.Example; another program wrote it')
     features = example.features.feature
     values: Dict[str, Any] = dict.fromkeys(kinds)
     for name, kind in kinds.items():
         if name in features and features[name].WhichOneof('kind'):
-            found = getattr(features[name], _LISTS[kind]).value
-            if len(found) != 1:
+            items = getattr(features[name], _LISTS[kind]).value
+            if len(items) != 1:
                 raise ValueError(
                     'its feature %s is not one %s value; the record was written for another model,'
                     ' or by another program' % (name, kind.__name__)
                 )
-            values[name] = found[0]
+            values[name] = items[0]
     return values
 
 

@@ -18,16 +18,16 @@ def translated(task: Task, cfg: Any, path: Optional[str] = None) -> Iterator[Non
     try:
         yield
     except tf.errors.OpError as error:
-        known = records.user_error(error)
+        mistake = records.user_error(error)
         text = str(error)
-        if known or not path or not re.search('RestoreV2|Restoring from checkpoint failed', text):
-            raise known or error
+        if mistake or not path or not re.search('RestoreV2|Restoring from checkpoint failed', text):
+            raise mistake or error
         if isinstance(error, (tf.errors.NotFoundError, tf.errors.InvalidArgumentError)):
             restore.plan_restore(task, cfg, path)  # says so if the network is another one
-            found = re.search(r'Key \S+ not found', text)
+            match = re.search(r'Key \S+ not found', text)
             raise UserError(
                 '%s was written with another --optimizer or --ema_decay (%s); give that one, or'
                 ' another --output_path'
-                % (path, found.group() if found else 'a variable has another shape')
+                % (path, match.group() if match else 'a variable has another shape')
             )
         raise UserError('%s is damaged: %s' % (path, text.splitlines()[0]))

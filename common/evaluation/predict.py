@@ -65,16 +65,16 @@ def run(
     with temporary_folder('prediction') as scratch, tqdm.tqdm(
         total=len(files), unit=' images', disable=None, leave=False, dynamic_ncols=True
     ) as bar:
-        found = _Predictions('' if is_dense(cfg) else task.offline.output_name + ':0', bar)
+        predictions = _Predictions('' if is_dense(cfg) else task.offline.output_name + ':0', bar)
         estimator = device.estimator(evaluate.model_fn(task, cfg, plan.names), cfg, str(scratch))
-        estimator.evaluate(input_fn, hooks=[found], checkpoint_path=plan.checkpoint.path)
-    for file, finite in zip(read, found.finite):
+        estimator.evaluate(input_fn, hooks=[predictions], checkpoint_path=plan.checkpoint.path)
+    for file, finite in zip(read, predictions.finite):
         if not finite:
             raise UserError(
                 "%s: the network's output is not finite; %s is damaged or diverged, use another"
                 % (file, plan.checkpoint.path)
             )
-    return list(zip(read, found.rows))  # the rows that fill the last batch up have no file
+    return list(zip(read, predictions.rows))  # the rows that fill the last batch up have no file
 
 
 def _decoded(
@@ -118,8 +118,8 @@ def _batches(
         return dict(image=image, label=label, mask=tf.zeros([size]), id=tf.zeros([size], tf.int32))
 
     def dataset():
-        found = tf.data.Dataset.from_generator(pixels, tf.uint8, cfg.input_shape)
-        return found.batch(size, drop_remainder=True).map(features).prefetch(2)
+        decoded = tf.data.Dataset.from_generator(pixels, tf.uint8, cfg.input_shape)
+        return decoded.batch(size, drop_remainder=True).map(features).prefetch(2)
 
     return dataset
 

@@ -27,11 +27,11 @@ def run(task: Task, cfg: Any, paths: Sequence[str], names_file: Optional[str]) -
     files = find(paths)
     skipped: Dict[str, str] = {}
     names = [] if predict.is_dense(cfg) else predict.class_names(task, cfg, names_file)
-    found = predict.run(task, cfg, files, skipped)
+    predictions = predict.run(task, cfg, files, skipped)
     if predict.is_dense(cfg):
-        results, written = _write_labels(cfg, found, output), output / 'contact_sheet.png'
+        results, written = _write_labels(cfg, predictions, output), output / 'contact_sheet.png'
     else:
-        results, written = _write_classes(found, names, output), output / 'predictions.csv'
+        results, written = _write_classes(predictions, names, output), output / 'predictions.csv'
     content = dict(model=task.name, checkpoint=checkpoint, predictions=results, skipped=skipped)
     write_json(output / 'predictions.json', content)
     summary = '%d of %d images: %s, %s'
@@ -49,22 +49,22 @@ def find(paths: Sequence[str]) -> List[pathlib.Path]:
     """
     files = []
     for path in map(pathlib.Path, paths):
-        found = sorted(path.rglob('[!.]*')) if path.is_dir() else [path]
+        matches = sorted(path.rglob('[!.]*')) if path.is_dir() else [path]
         if path.is_dir():
-            found = [file for file in found if file.suffix.lower() in images.SUFFIXES]
-        if not found:
+            matches = [file for file in matches if file.suffix.lower() in images.SUFFIXES]
+        if not matches:
             suffixes = ', '.join(images.SUFFIXES)
             raise UserError('--predict %s: the folder holds no image (%s)' % (path, suffixes))
-        files += found
+        files += matches
     return files
 
 
 def _write_classes(
-    found: Sequence[predict.Result], names: Sequence[str], output: pathlib.Path
+    predictions: Sequence[predict.Result], names: Sequence[str], output: pathlib.Path
 ) -> List[Dict[str, Any]]:
     """Prints the likeliest classes and writes predictions.csv, a line for each image and rank."""
     results: List[Dict[str, Any]] = [
-        {'file': str(file), 'top': predict.ranking(logits, names)} for file, logits in found
+        {'file': str(file), 'top': predict.ranking(logits, names)} for file, logits in predictions
     ]
     with atomic(output / 'predictions.csv') as temporary, open(
         str(temporary), 'w', newline='', encoding='utf-8'
@@ -81,12 +81,12 @@ def _write_classes(
 
 
 def _write_labels(
-    cfg: Any, found: Sequence[predict.Result], output: pathlib.Path
+    cfg: Any, predictions: Sequence[predict.Result], output: pathlib.Path
 ) -> List[Dict[str, Any]]:
     """Writes the pictures of each image; returns the share of the pixels of each class."""
     results, taken = [], set()
     cells: List[np.ndarray] = []
-    for file, prediction in found:
+    for file, prediction in predictions:
         image = images.decode(file.read_bytes())
         size = image.shape[1::-1]
         prediction = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST)

@@ -31,11 +31,11 @@ def draw(task: Task, cfg: Any, folder: records.Folder, count: int) -> np.ndarray
         features = tf.data.make_one_shot_iterator(batch).get_next()
         image = tf.cast(features['image'], tf.float32)
         features = task.data.augment(dict(features, image=image), cfg)
-        found = session.run({key: features[key] for key in ('image', 'label')})
-    pixels = np.clip(np.rint(found['image']), 0, 255).astype(np.uint8)
+        arrays = session.run({key: features[key] for key in ('image', 'label')})
+    pixels = np.clip(np.rint(arrays['image']), 0, 255).astype(np.uint8)
     pixels = pixels[..., ::-1] if getattr(cfg, 'bgr', False) else pixels
     names = task.data.class_names(folder.metadata, cfg)
-    return sheet(_cells(pixels, found['label'], names, cfg), width=480)
+    return sheet(_cells(pixels, arrays['label'], names, cfg), width=480)
 
 
 def _cells(

@@ -72,7 +72,7 @@ class Pictures:
         return bool(cfg.save_predictions or cfg.output_path)
 
     def write(self, record: Dict[str, np.ndarray]) -> None:
-        """record: 'image' uint8 [H,W,3] in the network's order of channels, 'label' and 'prediction'
+        """record: 'image' uint8 [H,W,3] in the network's order of channels, 'label', 'prediction'
         uint8 [H,W], 'id' the record's number.
         """
         if not self._saved and not self._galleries:
