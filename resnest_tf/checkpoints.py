@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from common.checkpoints.description import Description
-from common.checkpoints.importers import account
-from common.checkpoints.importers.torch import LEAVES, to_tensorflow, torch_shape
+from common.checkpoints.importers import select_tensors
+from common.checkpoints.importers.torch import TORCH_NAMES, to_tensorflow, torch_shape
 from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, first_few
 from resnest_tf import backbone
@@ -90,7 +90,7 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         wanted[theirs] = shape if half is None else (2 * shape[0],) + shape[1:]
     ignored = re.compile(r'fc\.(weight|bias)|.*\.num_batches_tracked')
     state = {name: value for name, value in state.items() if not ignored.fullmatch(name)}
-    arrays = account(state, wanted, 'the PyTorch weights do not make a ResNeSt-%d' % depth)
+    arrays = select_tensors(state, wanted, 'the PyTorch weights do not make a ResNeSt-%d' % depth)
     return {
         ours: to_tensorflow(arrays[theirs] if half is None else np.split(arrays[theirs], 2)[half])
         for ours, (theirs, half) in sources.items()
@@ -141,10 +141,10 @@ def _torch_name(ours: str) -> Tuple[str, Optional[int]]:
     """(their name, which half of that tensor or None for all of it) of our backbone's variable."""
     layer, leaf = ours.rsplit('/', 1)
     if layer.startswith('stem/'):
-        return '%s.%s' % (_STEM[layer[len('stem/') :]], LEAVES[leaf]), None
+        return '%s.%s' % (_STEM[layer[len('stem/') :]], TORCH_NAMES[leaf]), None
     stage, block, layer = re.fullmatch(r'stage(\d)/block(\d+)/(.+)', layer).groups()
     half = re.match(r'split/conv(\d)', layer)
     return (
-        'layer%s.%d.%s.%s' % (stage, int(block) - 1, _BLOCK[layer], LEAVES[leaf]),
+        'layer%s.%d.%s.%s' % (stage, int(block) - 1, _BLOCK[layer], TORCH_NAMES[leaf]),
         half and int(half.group(1)) - 1,
     )

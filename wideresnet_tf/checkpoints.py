@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from common.checkpoints.description import Description
-from common.checkpoints.importers import account
-from common.checkpoints.importers.torch import LEAVES, to_tensorflow, torch_shape
+from common.checkpoints.importers import select_tensors
+from common.checkpoints.importers.torch import TORCH_NAMES, to_tensorflow, torch_shape
 from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, first_few
 from wideresnet_tf import model
@@ -88,7 +88,7 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         depth=6 * (last + 1) + 4, widen_factor=kernel.shape[0] // 16, num_classes=len(classifier)
     )
     wanted = variable_shapes(lambda: model.build(tf.placeholder(tf.float32, [1, 32, 32, 3]), cfg))
-    arrays = account(
+    arrays = select_tensors(
         state,
         {_torch_name(ours): torch_shape(shape) for ours, shape in wanted.items()},
         'the PyTorch weights do not make a WRN-%d-%d' % (cfg.depth, cfg.widen_factor),
@@ -105,7 +105,7 @@ def _torch_name(ours: str) -> str:
     if ours in _OTHERS:
         return _OTHERS[ours]
     layer, leaf = ours.rsplit('/', 1)
-    suffix = '' if leaf == 'kernel' else '.' + LEAVES[leaf]  # a conv is its kernel alone
+    suffix = '' if leaf == 'kernel' else '.' + TORCH_NAMES[leaf]  # a conv is its kernel alone
     if layer == 'head/bn':
         return 'bn' + suffix
     group, block, layer = re.fullmatch(r'group(\d)/block(\d+)/(\w+)', layer).groups()

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.checkpoints.description import Description
-from common.checkpoints.importers import account
+from common.checkpoints.importers import select_tensors
 from common.checkpoints.restore import variable_shapes
 from common.errors import UserError, first_few
 from xception_tf import model
@@ -89,7 +89,7 @@ def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.
     matching = _matching(wanted, weights)
     shapes = _flat({matching[layer]: leaves for layer, leaves in wanted.items()})
     what = 'the Keras weights do not make an Xception of width %g' % width
-    arrays = account(_flat(weights), shapes, what)  # in the order of `wanted`
+    arrays = select_tensors(_flat(weights), shapes, what)  # in the order of `wanted`
     return dict(zip(_flat(wanted), arrays.values()))
 
 

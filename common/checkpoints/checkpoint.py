@@ -43,9 +43,9 @@ class Checkpoint:
         """The global step; None without one, as in the published ports' checkpoints."""
         return int(self.read('global_step')) if 'global_step' in self.shapes else None
 
-    def _damaged(self, error: Exception, what: str = '') -> UserError:
+    def _damaged(self, error: Exception, part: str = '') -> UserError:
         reason = str(error).splitlines()[0]
-        return UserError('%s%s is damaged: %s; use an older checkpoint' % (self.path, what, reason))
+        return UserError('%s%s is damaged: %s; use an older checkpoint' % (self.path, part, reason))
 
 
 def _prefix(path: str) -> str:
@@ -62,14 +62,14 @@ def _prefix(path: str) -> str:
         return newest
     if not is_complete(prefix):
         file = pathlib.Path(prefix)
-        known = sorted(index.stem for index in file.parent.glob('*.index'))
-        near = suggest(file.name, [name for name in known if name != file.name])
-        if not near and known:
-            near = '; the folder holds %s' % ', '.join(known[-3:])
+        present = sorted(index.stem for index in file.parent.glob('*.index'))
+        suggestion = suggest(file.name, [name for name in present if name != file.name])
+        if not suggestion and present:
+            suggestion = '; the folder holds %s' % ', '.join(present[-3:])
         missing = '.data' if file.with_name(file.name + '.index').exists() else '.index'
         raise UserError(
             '--model_path %s: no such checkpoint (%s%s is missing)%s'
-            % (path, prefix, missing, near)
+            % (path, prefix, missing, suggestion)
         )
     return prefix
 
@@ -98,12 +98,12 @@ def is_readable(prefix: PathLike) -> bool:
 
 def training_checkpoints(folder: PathLike) -> List[Tuple[int, str]]:
     """Returns (step, prefix) of each complete model.ckpt-STEP of a folder, oldest first."""
-    found = []
+    checkpoints = []
     for index in pathlib.Path(folder).glob('model.ckpt-*.index'):
         step = index.name[len('model.ckpt-') : -len('.index')]
         if step.isdigit() and is_complete(index.with_suffix('')):
-            found.append((int(step), str(index.with_suffix(''))))
-    return sorted(found)
+            checkpoints.append((int(step), str(index.with_suffix(''))))
+    return sorted(checkpoints)
 
 
 def latest(folder: PathLike) -> Optional[str]:
@@ -112,9 +112,9 @@ def latest(folder: PathLike) -> Optional[str]:
     A run's are found by their files, others in TensorFlow's `checkpoint` file; a path in it that is
     gone, as after a move, is looked for beside that file.
     """
-    own = training_checkpoints(folder)
-    if own:
-        return own[-1][1]
+    run_checkpoints = training_checkpoints(folder)
+    if run_checkpoints:
+        return run_checkpoints[-1][1]
     state = tf.train.get_checkpoint_state(str(folder))
     for listed in reversed(state.all_model_checkpoint_paths if state else []):
         for prefix in (pathlib.Path(listed), pathlib.Path(folder, pathlib.Path(listed).name)):

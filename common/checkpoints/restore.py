@@ -82,25 +82,25 @@ def match(
     initialised, missing, wrong_shape = [], [], []
     for name, shape in variables.items():
         source = name + AVERAGE if name + AVERAGE in checkpoint.shapes else name
-        found = checkpoint.shapes.get(source)
-        if found is not None and list(found) == list(shape):
+        stored_shape = checkpoint.shapes.get(source)
+        if stored_shape is not None and list(stored_shape) == list(shape):
             names[name] = source
         elif name.startswith(tuple(scope + '/' for scope in optional)):
             initialised.append(name)
-        elif found is not None:
-            wrong_shape.append('%s is %s instead of %s' % (name, found, list(shape)))
+        elif stored_shape is not None:
+            wrong_shape.append('%s is %s instead of %s' % (name, stored_shape, list(shape)))
         else:
             missing.append(name)
     if missing or wrong_shape:
         raise _mismatch(checkpoint.path, len(variables), missing, wrong_shape, hint)
-    rest = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(unused)
+    others = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(unused)
     averaged = sum(source.endswith(AVERAGE) for source in names.values())
     report = '%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))
     report += ' (%d of them averaged)' % averaged if averaged else ''
     report += '; newly initialised: %s' % _first(initialised, 4) if initialised else ''
     report += '; dropped: %d unused (%s)' % (len(unused), _first(unused, 4)) if unused else ''
-    others = '; ignored: %d other%s (optimizer, step)' % (len(rest), 's' * (len(rest) > 1))
-    report += others if rest else ''
+    text = '; ignored: %d other%s (optimizer, step)' % (len(others), 's' * (len(others) > 1))
+    report += text if others else ''
     return RestorePlan(checkpoint, names, report)
 
 

@@ -44,9 +44,9 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
             raise UserError(explanation(error))
 
 
-def diverged(what: str, model_dir: str) -> UserError:
+def diverged(problem: str, model_dir: str) -> UserError:
     """Returns the error for a run whose loss or weights are not finite."""
     return UserError(
         '%s; the last good checkpoint is %s. Lower --learning_rate, lengthen --warmup_epochs or'
-        ' give --clip_norm' % (what, checkpoint.latest(model_dir) or 'none yet')
+        ' give --clip_norm' % (problem, checkpoint.latest(model_dir) or 'none yet')
     )

@@ -56,7 +56,7 @@ class Device(abc.ABC):
         """Sums a tensor over ranks inside the graph; `name` is the same on every rank."""
 
     @abc.abstractmethod
-    def all_gather(self, words: tf.Tensor, name: str) -> tf.Tensor:
+    def all_gather(self, values: tf.Tensor, name: str) -> tf.Tensor:
         """Returns int32 [size, n] of all ranks' int32 [n], inside the graph."""
 
     @abc.abstractmethod
@@ -95,9 +95,9 @@ class Device(abc.ABC):
         # 16 bits for each value: a CPU draws numbers for half as long as it would floats.
         seed = tf.stack([tf.cast(value, tf.int32) for value in seed])
         count, lowest, highest = tf.size(x), -(2**31), 2**31 - 1
-        words = tf.random.stateless_uniform(
+        integers = tf.random.stateless_uniform(
             [(count + 1) // 2], seed, lowest, highest, dtype=tf.int32
         )
-        bits = tf.reshape(tf.bitcast(words, tf.int16), [-1])[:count]
+        bits = tf.reshape(tf.bitcast(integers, tf.int16), [-1])[:count]
         keep = tf.reshape(bits, tf.shape(x)) >= min(round(rate * 65536), 65535) - 32768
         return x * (tf.cast(keep, x.dtype) / (1.0 - rate))

@@ -40,9 +40,9 @@ def _to_kernel(x: tf.Tensor, kernel: tf.Tensor, gradient: tf.Tensor, rate: int) 
             if abs(down) >= height or abs(right) >= width:  # this tap saw nothing but padding
                 taps.append(tf.zeros([channels, filters], x.dtype))
                 continue
-            seen = tf.reshape(_shifted(x, down, right), [-1, channels])
-            made = tf.reshape(_shifted(gradient, -down, -right), [-1, filters])
-            taps.append(tf.matmul(seen, made, transpose_a=True))
+            inputs = tf.reshape(_shifted(x, down, right), [-1, channels])
+            gradients = tf.reshape(_shifted(gradient, -down, -right), [-1, filters])
+            taps.append(tf.matmul(inputs, gradients, transpose_a=True))
     return tf.reshape(tf.stack(taps), kernel.shape)
 
 

@@ -23,21 +23,21 @@ class Exchange:
 
     def __init__(self, device: Device, capacity: int):
         """capacity: the longest message in bytes, the same on every rank."""
-        self._size, self._words = device.size, -(-(capacity + HEADER) // 4)
+        self._size, self._length = device.size, -(-(capacity + HEADER) // 4)
         if device.size > 1:
-            self._sent = tf.placeholder(tf.int32, [self._words], 'exchange/sent')
+            self._sent = tf.placeholder(tf.int32, [self._length], 'exchange/sent')
             self._received = device.all_gather(self._sent, 'exchange/received')
 
     def gather(self, session: tf.Session, message: bytes) -> List[bytes]:
         """Returns the messages of all ranks, in order of rank."""
         if self._size == 1:
             return [message]
-        if len(message) + HEADER > 4 * self._words:
+        if len(message) + HEADER > 4 * self._length:
             raise ValueError('a message of %d bytes is too long' % len(message))
         framed = len(message).to_bytes(HEADER, 'little') + message
-        words = np.frombuffer(framed.ljust(4 * self._words, b'\0'), np.int32)
-        received = session.run(self._received, {self._sent: words})
-        parts = [row.tobytes() for row in np.reshape(received, [self._size, self._words])]
+        values = np.frombuffer(framed.ljust(4 * self._length, b'\0'), np.int32)
+        received = session.run(self._received, {self._sent: values})
+        parts = [row.tobytes() for row in np.reshape(received, [self._size, self._length])]
         lengths = [int.from_bytes(part[:HEADER], 'little') for part in parts]
         return [part[HEADER : HEADER + length] for part, length in zip(parts, lengths)]
 
@@ -46,12 +46,12 @@ class Exchange:
 
         Their names, shapes and types must be the same on every rank.
         """
-        own = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
-        parts = self.gather(session, b''.join(array.tobytes() for array in own.values()))
+        local = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
+        parts = self.gather(session, b''.join(array.tobytes() for array in local.values()))
         sums, start = {}, 0
-        for name, array in own.items():
-            found = [np.frombuffer(part, array.dtype, array.size, start) for part in parts]
-            sums[name] = np.sum(found, axis=0, dtype=array.dtype).reshape(array.shape)
+        for name, array in local.items():
+            rank_arrays = [np.frombuffer(part, array.dtype, array.size, start) for part in parts]
+            sums[name] = np.sum(rank_arrays, axis=0, dtype=array.dtype).reshape(array.shape)
             start += array.nbytes
         return sums
 

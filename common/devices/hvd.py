@@ -108,8 +108,8 @@ class HorovodDevice(Device):
             re.search('Horovod has been shut down|Connection (closed|reset) by peer', str(error))
         )
 
-    def all_gather(self, words: tf.Tensor, name: str) -> tf.Tensor:
-        return self._hvd.allgather(tf.expand_dims(words, 0), name=name)
+    def all_gather(self, values: tf.Tensor, name: str) -> tf.Tensor:
+        return self._hvd.allgather(tf.expand_dims(values, 0), name=name)
 
     @contextlib.contextmanager
     def session(self, cfg=None) -> Iterator[tf.Session]:

@@ -191,10 +191,10 @@ class NPU(Device):
 
         return npu_scope.keep_dtype_scope()
 
-    def all_gather(self, words: tf.Tensor, name: str) -> tf.Tensor:
+    def all_gather(self, values: tf.Tensor, name: str) -> tf.Tensor:
         from npu_bridge.hccl import hccl_ops
 
-        return tf.reshape(hccl_ops.allgather(words, self.size), [self.size, -1])
+        return tf.reshape(hccl_ops.allgather(values, self.size), [self.size, -1])
 
     def dropout(self, x: tf.Tensor, rate: float, seed) -> tf.Tensor:
         """The device's own generator: its mask follows the graph's seed, not the step, so a resumed

@@ -76,21 +76,21 @@ def supported(function, arguments: Dict[str, Any]) -> Dict[str, Any]:
     """The arguments that the installed adapter's signature has; a one-line warning names the
     others. What an older adapter calls differently is translated.
     """
-    known = inspect.signature(function).parameters
-    arguments = _translated(arguments, known)
-    missing = sorted(set(arguments) - set(known))
+    parameters = inspect.signature(function).parameters
+    arguments = _translated(arguments, parameters)
+    missing = sorted(set(arguments) - set(parameters))
     if missing:
         warn('this adapter has no %s; left out' % ', '.join(missing))
-    return {name: value for name, value in arguments.items() if name in known}
+    return {name: value for name, value in arguments.items() if name in parameters}
 
 
-def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str, Any]:
-    """Options in the words of the installed adapter, whose NPURunConfig has the parameters `known`.
+def _translated(arguments: Dict[str, Any], parameters: Mapping[str, Any]) -> Dict[str, Any]:
+    """Options as the installed adapter names them, whose NPURunConfig has `parameters`.
 
     UserError for a precision mode that it lacks: without it, precision would silently be another.
     """
     arguments = dict(arguments)
-    if 'precision_mode_v2' in arguments and 'precision_mode_v2' not in known:
+    if 'precision_mode_v2' in arguments and 'precision_mode_v2' not in parameters:
         mode = arguments.pop('precision_mode_v2')
         if mode not in OLD_MODES:
             raise UserError(
@@ -100,9 +100,9 @@ def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str
         old = arguments['precision_mode'] = OLD_MODES[mode]
         text = 'precision_mode_v2 %s is precision_mode %s on this adapter\n'
         sys.stderr.write(text % (mode, old))
-    if 'precision_mode' in known:  # NPURunConfig, not DumpConfig
-        _check_combinations(arguments, known)
-    jit = known.get('jit_compile')
+    if 'precision_mode' in parameters:  # NPURunConfig, not DumpConfig
+        _check_combinations(arguments, parameters)
+    jit = parameters.get('jit_compile')
     if 'jit_compile' in arguments and jit and isinstance(jit.default, bool):  # r1.10.0, r1.11.0
         compiled = arguments.pop('jit_compile')
         if compiled != 'auto':
@@ -110,15 +110,15 @@ def _translated(arguments: Dict[str, Any], known: Mapping[str, Any]) -> Dict[str
     return arguments
 
 
-def _check_combinations(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _check_combinations(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     """UserError for what the C++ of an older adapter refuses although its Python takes it."""
-    mode, is_old = arguments.get('precision_mode'), 'precision_mode_v2' not in known
+    mode, is_old = arguments.get('precision_mode'), 'precision_mode_v2' not in parameters
     if 'modify_mixlist' in arguments and is_old and mode != 'allow_mix_precision':
         raise UserError(
             'modify_mixlist: before r1.13.0 the adapter takes it with --precision_mode'
             ' allow_mix_precision alone, found %s' % mode
         )
-    if arguments.get('aoe_mode') == 'mdat' and 'topo_sorting_mode' not in known:
+    if arguments.get('aoe_mode') == 'mdat' and 'topo_sorting_mode' not in parameters:
         raise UserError('aoe_mode mdat: this adapter is older than r1.10.0; give 1, 2 or 4')
 
 

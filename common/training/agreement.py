@@ -26,19 +26,19 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     facts.update({'data: ' + split: digest for split, digest in data.items()})
     facts.update({key: software[key] for key in ('python', 'tensorflow', 'numpy')})
     facts.update(code=code_digest(), opencv=cv2.getVersionString())
-    everyone = gather_objects(device, {'facts': facts, 'start': start})
-    if everyone[0]['start'].get('error'):
+    reports = gather_objects(device, {'facts': facts, 'start': start})
+    if reports[0]['start'].get('error'):
         if device.is_chief:
-            raise UserError(everyone[0]['start']['error'])
+            raise UserError(reports[0]['start']['error'])
         sys.exit(2)  # rank 0 says it
-    for rank, other in enumerate(everyone):
-        for key, value in everyone[0]['facts'].items():
-            if other['facts'].get(key) != value:
+    for rank, report in enumerate(reports):
+        for key, value in reports[0]['facts'].items():
+            if report['facts'].get(key) != value:
                 raise UserError(
                     'rank %d has %s %s, rank 0 has %s; start every rank with the same command,'
-                    ' recipe, data and code' % (rank, key, other['facts'].get(key), value)
+                    ' recipe, data and code' % (rank, key, report['facts'].get(key), value)
                 )
-    return everyone[0]['start']
+    return reports[0]['start']
 
 
 def code_digest() -> str:

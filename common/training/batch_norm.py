@@ -97,9 +97,9 @@ def _normalise(device: Device, allreduce_sum: Callable, x, gamma, beta, count, e
             # Each rank's two-pass moments travel in a row of their own and are combined as Chan et
             # al. (1979) do. One sum of x and x^2 would lose the variance of channels that are far
             # from 0.
-            own = tf.stack([tf.concat(tf.nn.moments(tf.cast(x, tf.float32), [0, 1, 2]), 0)])
-            others = [[device.rank, device.size - 1 - device.rank], [0, 0]]
-            rows = allreduce_sum(tf.pad(own, others), 'moments')
+            moments = tf.stack([tf.concat(tf.nn.moments(tf.cast(x, tf.float32), [0, 1, 2]), 0)])
+            paddings = [[device.rank, device.size - 1 - device.rank], [0, 0]]
+            rows = allreduce_sum(tf.pad(moments, paddings), 'moments')
             means, variances = tf.split(rows, 2, axis=1)
             mean = tf.reduce_mean(means, 0)
             variance = tf.reduce_mean(variances + tf.squared_difference(means, mean), 0)

@@ -15,12 +15,12 @@ from common.files import read_rows, write_text
 from common.metrics.pictures import png
 
 
-def current_steps(rows: List[Dict[str, Any]], kind: str, until: int) -> List[int]:
-    """Returns the steps up to `until` of the rows of a kind that were not superseded."""
+def current_steps(rows: List[Dict[str, Any]], kind: str, last_step: int) -> List[int]:
+    """Returns the steps up to `last_step` of the rows of a kind that were not superseded."""
     return [
         row['step']
         for row in rows
-        if row['kind'] == kind and not row.get('superseded') and row.get('step', 0) <= until
+        if row['kind'] == kind and not row.get('superseded') and row.get('step', 0) <= last_step
     ]
 
 

@@ -40,10 +40,10 @@ class FirstStep(tf.train.SessionRunHook):
 
     PARTS = ('imports', 'checks', 'graph', 'session', 'step')
 
-    def __init__(self, began: float, report: Callable[[int, Dict[str, float]], None]):
-        """began: when the imports were done, in seconds since 1970; the checks are done now."""
+    def __init__(self, imports_done: float, report: Callable[[int, Dict[str, float]], None]):
+        """imports_done: in seconds since 1970; the checks are done now."""
         self._report, self._parameters = report, 0
-        self._times = [psutil.Process().create_time(), began, time.time()]
+        self._times = [psutil.Process().create_time(), imports_done, time.time()]
 
     def begin(self):
         self._parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
@@ -121,8 +121,8 @@ class Progress(tf.train.SessionRunHook):
             self._recent.add(seconds, self._loop)
         self._warm = True
         if not math.isfinite(loss):
-            what = 'loss is %s at step %d (learning rate %.6g)' % (loss, self.step, rate)
-            raise diverged(what, self._model_dir)
+            problem = 'loss is %s at step %d (learning rate %.6g)' % (loss, self.step, rate)
+            raise diverged(problem, self._model_dir)
         self._bar.update(self.step - self._bar.n)
         crossed = self.step // self._interval > before // self._interval
         if crossed or self.step >= self._plan.total:
@@ -130,9 +130,9 @@ class Progress(tf.train.SessionRunHook):
 
     def _log(self, loss: float, learning_rate: float) -> None:
         plan, speed = self._plan, self._recent.steps_per_second
-        left = max(0, plan.total - self.step)  # a device that loops may end a few steps late
+        remaining = max(0, plan.total - self.step)  # a device that loops may end a few steps late
         images = round(speed * plan.global_batch, 2) if speed else None
-        eta = left / speed if speed else 0.0
+        eta = remaining / speed if speed else 0.0
         text = 'epoch: %d step: %d, loss is %.7f, %s img/s, lr %.6g, ETA %s' % (
             (self.step - 1) // plan.steps_per_epoch + 1,
             (self.step - 1) % plan.steps_per_epoch + 1,

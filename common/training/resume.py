@@ -17,7 +17,7 @@ from common.task import Task
 from common.training import metrics_logger
 
 
-class Start(NamedTuple):
+class ResumePoint(NamedTuple):
     """step: where training goes on; evaluated: the last step that has an evaluation; done: nothing
     is left to do; notes: what to tell the user.
     """
@@ -29,14 +29,14 @@ class Start(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def find_start(task: Task, cfg: Any, total: int, data: Dict[str, str]) -> Start:
+def find_start(task: Task, cfg: Any, total: int, data: Dict[str, str]) -> ResumePoint:
     """Looks at the folder of a run, and writes nothing. UserError if it must not be gone on with.
 
     data: the fingerprint of each split, to compare with that of the session before.
     """
     output = cfg.output_path
     if cfg.restart:
-        return Start()
+        return ResumePoint()
     notes, prefix, step = [], None, 0
     for saved, candidate in reversed(checkpoint.training_checkpoints(output)):
         if checkpoint.is_readable(candidate):
@@ -47,13 +47,13 @@ def find_start(task: Task, cfg: Any, total: int, data: Dict[str, str]) -> Start:
     final = pathlib.Path(output, task.final_checkpoint)
     if prefix is None:
         _refuse_leftovers(output, final, rows)
-        return Start()
+        return ResumePoint()
     notes.append('resuming at step %d of %s' % (step, output))
     notes += _changes(cfg, output, rows, data)
-    ended = metrics_logger.current_steps(rows, 'end', step)
-    done = step >= total and max(ended, default=-1) >= total and _step_of(final) >= total
+    finished_steps = metrics_logger.current_steps(rows, 'end', step)
+    done = step >= total and max(finished_steps, default=-1) >= total and _step_of(final) >= total
     evaluated = max(metrics_logger.current_steps(rows, 'eval', step), default=0)
-    return Start(step, prefix, evaluated, done, notes)
+    return ResumePoint(step, prefix, evaluated, done, notes)
 
 
 def _refuse_leftovers(output: str, final: pathlib.Path, rows: List[Dict[str, Any]]) -> None:
@@ -77,11 +77,11 @@ def _changes(cfg: Any, output: str, rows: List[Dict], data: Dict[str, str]) -> L
         for key, (old, new) in config.changes(cfg, before).items()
         if key not in config.LOCAL
     ]
-    known = [
+    recorded = [
         row['data'] for row in rows if row['kind'] == 'run' and isinstance(row.get('data'), dict)
     ]
     for split, digest in data.items():
-        if known and known[-1].get(split, digest) != digest:
+        if recorded and recorded[-1].get(split, digest) != digest:
             notes.append(
                 'warning: the %s records are not those of the session before; shuffling and'
                 ' augmentation go on with other images' % split
@@ -107,7 +107,7 @@ def fingerprint(folder: records.Folder) -> str:
     return digest.hexdigest()[:16]
 
 
-def prepare_folder(cfg: Any, start: Start) -> None:
+def prepare_folder(cfg: Any, start: ResumePoint) -> None:
     """Makes the run's folder ready: --restart moves an earlier run aside, leftovers are removed.
 
     TensorFlow takes the checkpoint that the file `checkpoint` names, so that is written anew.

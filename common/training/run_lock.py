@@ -26,8 +26,8 @@ def locked(folder: str) -> Iterator[None]:
     path = pathlib.Path(folder, NAME)
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = _identity(os.getpid())
-    file = _acquire(path, own)
+    entry = _new_entry(os.getpid())
+    file = _acquire(path, entry)
     while file is None:
         holder = _read(path)
         if not holder:  # its maker may be about to write it
@@ -43,19 +43,19 @@ def locked(folder: str) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             path.rename(stale)
             stale.unlink()
-        file = _acquire(path, own)
+        file = _acquire(path, entry)
     try:
         yield
     finally:
         file.close()
         with contextlib.suppress(OSError):  # a disk that is gone has its own error
-            if _read(path) == own:
+            if _read(path) == entry:
                 path.unlink()
             if is_new:  # a run that was refused leaves no trace
                 path.parent.rmdir()
 
 
-def _identity(pid: int) -> Dict[str, Any]:
+def _new_entry(pid: int) -> Dict[str, Any]:
     since = time.strftime('%Y-%m-%d %H:%M:%S')
     return {'host': socket.gethostname(), 'pid': pid, 'started': _started(pid), 'since': since}
 
@@ -72,7 +72,7 @@ def _started(pid: int) -> str:
     return '%s %s' % (boot, fields[19])
 
 
-def _acquire(path: pathlib.Path, own: Dict[str, Any]) -> Optional[TextIO]:
+def _acquire(path: pathlib.Path, entry: Dict[str, Any]) -> Optional[TextIO]:
     """Returns the new file, open; None if there is one."""
     try:
         file = open(str(path), 'x')
@@ -80,7 +80,7 @@ def _acquire(path: pathlib.Path, own: Dict[str, Any]) -> Optional[TextIO]:
         return None
     with contextlib.suppress(OSError):  # not every file system can
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    file.write(json.dumps(own))
+    file.write(json.dumps(entry))
     file.flush()
     os.fsync(file.fileno())
     return file

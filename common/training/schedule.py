@@ -36,9 +36,9 @@ def learning_rate(
     step = tf.cast(tf.cast(step, tf.int32), tf.float32) if ops is tf else np.asarray(step, float)
     warmup = _steps(cfg.warmup_epochs, steps_per_epoch)
     # 1 - p is taken directly: in float32 the subtraction would cost the last rates their digits.
-    remains = (total_steps - step) / max(total_steps - warmup, 1)
-    remains = ops.minimum(ops.maximum(remains, 0.0), 1.0)
-    rate = _decayed(cfg, ops, step, remains, steps_per_epoch)
+    remaining = (total_steps - step) / max(total_steps - warmup, 1)
+    remaining = ops.minimum(ops.maximum(remaining, 0.0), 1.0)
+    rate = _decayed(cfg, ops, step, remaining, steps_per_epoch)
     if warmup:
         start = cfg.learning_rate * cfg.warmup_factor
         rising = start + (cfg.learning_rate - start) * (step / warmup)
@@ -46,8 +46,8 @@ def learning_rate(
     return rate if ops is tf else rate[()]
 
 
-def _decayed(cfg: Any, ops, step, remains, steps_per_epoch: int):
-    """Returns the rate without warm-up; ops is tf or np, remains is 1 - p."""
+def _decayed(cfg: Any, ops, step, remaining, steps_per_epoch: int):
+    """Returns the rate without warm-up; ops is tf or np, remaining is 1 - p."""
     base = cfg.learning_rate
     ones = ops.ones_like(step)
     if cfg.schedule == 'constant':
@@ -64,11 +64,11 @@ def _decayed(cfg: Any, ops, step, remains, steps_per_epoch: int):
         exponent = ops.floor((step + 0.5) / decay_steps) if cfg.staircase else step / decay_steps
         return base * cfg.decay_rate**exponent
     if cfg.schedule == 'cosine':
-        remains = ops.sin(0.5 * math.pi * remains) ** 2  # (1 + cos(pi p)) / 2, more exactly
+        remaining = ops.sin(0.5 * math.pi * remaining) ** 2  # (1 + cos(pi p)) / 2, more exactly
     elif cfg.schedule == 'polynomial':
-        remains = remains**cfg.power
+        remaining = remaining**cfg.power
     end = base * cfg.end_factor
-    return end + (base - end) * remains
+    return end + (base - end) * remaining
 
 
 def _steps(epochs: float, steps_per_epoch: int) -> int:

@@ -50,11 +50,11 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
 
     Returns False if the run was complete already.
     """
-    began = time.time()
+    start_time = time.time()
     cfg, notes = global_batch.share(cfg, device.size)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopOnSignal(device))
-        run, step = _start(task, cfg, device, notes, stack, began)
+        run, step = _start(task, cfg, device, notes, stack, start_time)
         if run is None:
             return False
         plan = run.plan
@@ -65,11 +65,11 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
             if plan.evaluation_due(step, run.logger.evaluated):
                 _evaluate(run, step)
             step = _train_until(run, stop, step, plan.next_stop(step), loop)
-        _finish(run, step, began)
+        _finish(run, step, start_time)
     return True
 
 
-def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, began: float):
+def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, start_time: float):
     """Checks everything that can be refused, then writes the first line. Returns (Run, step).
 
     The Run is None if the run in the folder is complete. `stack` keeps the folder's lock.
@@ -82,7 +82,7 @@ def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, beg
     data = {task.train_split: resume.fingerprint(folder)}
     if eval_folder:
         data[task.eval_split] = resume.fingerprint(eval_folder)
-    start, warm_start = resume.Start(), None
+    start, warm_start = resume.ResumePoint(), None
     agreed: Dict[str, Any] = {}
     if device.is_chief:
         try:
@@ -104,9 +104,9 @@ def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, beg
         )
         return None, agreed['step']
     if device.is_chief:
-        again = dataclasses.replace(cfg, restart=False)  # whoever starts from it resumes
-        config.save(again, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
-    first = FirstStep(began, functools.partial(log_first_step, logger))
+        saved_cfg = dataclasses.replace(cfg, restart=False)  # whoever starts from it resumes
+        config.save(saved_cfg, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
+    first = FirstStep(start_time, functools.partial(log_first_step, logger))
     meter = ThroughputMeter()
     run = Run(task, cfg, device, plan, folder, eval_folder, logger, meter, first, warm_start)
     if device.is_chief:
@@ -235,8 +235,8 @@ def _keep_best(run: Run, result: Dict[str, Any]) -> None:
         return
     name = pathlib.Path(result['checkpoint']).name
     checkpoint.move(result['checkpoint'], best / name, keep=True)
-    shown = {k: value for k, value in result.items() if k not in ('counts', 'checkpoint')}
-    write_json(note, shown)
+    figures = {k: value for k, value in result.items() if k not in ('counts', 'checkpoint')}
+    write_json(note, figures)
     for old in best.glob('model.ckpt-*'):
         if not old.name.startswith(name + '.'):
             old.unlink()
@@ -251,7 +251,7 @@ def _best_so_far(note: pathlib.Path, key: str) -> float:
         )
 
 
-def _finish(run: Run, step: int, began: float) -> None:
+def _finish(run: Run, step: int, start_time: float) -> None:
     """Evaluates where there is a split for it, writes the final weights and the last row."""
     final = os.path.join(run.cfg.output_path, run.task.final_checkpoint)
     if run.eval_folder:
@@ -266,6 +266,6 @@ def _finish(run: Run, step: int, began: float) -> None:
     run.logger.record(
         'end',
         step=step,
-        seconds=round(time.time() - began, 2),
+        seconds=round(time.time() - start_time, 2),
         images_per_second=round(speed * run.plan.global_batch, 2) if speed else None,
     )

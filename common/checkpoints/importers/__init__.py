@@ -9,21 +9,21 @@ import numpy as np
 from common.errors import UserError, first_few
 
 
-def account(
-    state: Mapping[str, np.ndarray], wanted: Mapping[str, Sequence[int]], what: str
+def select_tensors(
+    state: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int]], error_prefix: str
 ) -> Dict[str, np.ndarray]:
-    """Returns the tensors `wanted` {name: shape} of `state` as float32, in that order; UserError,
-    which begins with `what`, names those that are missing, left over or of another shape.
+    """Returns the tensors `shapes` {name: shape} of `state` as float32, in that order; UserError,
+    which begins with `error_prefix`, names those that are missing, left over or of another shape.
     """
-    missing, left = set(wanted) - set(state), set(state) - set(wanted)
+    missing, surplus = set(shapes) - set(state), set(state) - set(shapes)
     wrong_shape = [
         '%s is %s instead of %s' % (name, list(state[name].shape), list(shape))
-        for name, shape in wanted.items()
+        for name, shape in shapes.items()
         if name in state and state[name].shape != tuple(shape)
     ]
     faults = ['missing ' + first_few(missing)] if missing else []
-    faults += ['left over ' + first_few(left)] if left else []
+    faults += ['left over ' + first_few(surplus)] if surplus else []
     faults += wrong_shape[:5]
     if faults:
-        raise UserError('%s: %s' % (what, '; '.join(faults)))
-    return {name: np.asarray(state[name], np.float32) for name in wanted}
+        raise UserError('%s: %s' % (error_prefix, '; '.join(faults)))
+    return {name: np.asarray(state[name], np.float32) for name in shapes}

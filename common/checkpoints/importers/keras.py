@@ -40,26 +40,26 @@ def read(path: Union[str, os.PathLike]) -> Dict[str, Dict[str, np.ndarray]]:
     context.Process(target=_send, args=(sender, path), daemon=True).start()
     sender.close()
     try:
-        found = receiver.recv()
+        result = receiver.recv()
     except EOFError:
-        found = UserError('%s is damaged: the HDF5 library crashes on it' % path)
-    if isinstance(found, UserError):
-        raise found
-    return found
+        result = UserError('%s is damaged: the HDF5 library crashes on it' % path)
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
 def _send(sender: multiprocessing.connection.Connection, path: pathlib.Path) -> None:
     """Sends what a file holds, or the UserError."""
-    found: Any
+    content: Any
     try:
         with h5py.File(str(path), 'r') as file:
-            found = _layers(path, file['model_weights'] if 'model_weights' in file else file)
+            content = _layers(path, file['model_weights'] if 'model_weights' in file else file)
     except UserError as error:
-        found = error
+        content = error
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # HDF5 raises any
         text = '%s is not an HDF5 file, or is damaged: %s'
-        found = UserError(text % (path, ' '.join(str(error).split())))
-    sender.send(found)
+        content = UserError(text % (path, ' '.join(str(error).split())))
+    sender.send(content)
 
 
 def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.ndarray]]:
@@ -80,7 +80,7 @@ def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.nda
         for name in weights:
             # More than one scope: a model as a layer, whose own layers the scopes name.
             owner = name.rpartition('/')[0].split('/')[-1] if len(scopes) > 1 else layer
-            layers.setdefault(owner, {})[_leaf(name, owner)] = _array(group[layer][name])
+            layers.setdefault(owner, {})[_weight_name(name, owner)] = _array(group[layer][name])
     return layers
 
 
@@ -94,13 +94,13 @@ def _texts(group: h5py.Group, key: str) -> List[str]:
     ]
 
 
-def _leaf(name: str, layer: str) -> str:
+def _weight_name(name: str, layer: str) -> str:
     """'block1_conv1/kernel:0' -> 'kernel'; Keras 1's 'convolution2d_1_W:0' -> 'kernel'."""
-    leaf = re.sub(r':\d+$', '', name.rpartition('/')[2])
-    if leaf.startswith(layer + '_'):
-        leaf = leaf[len(layer) + 1 :]
-        return _KERAS_1.get(leaf, leaf)
-    return leaf
+    weight = re.sub(r':\d+$', '', name.rpartition('/')[2])
+    if weight.startswith(layer + '_'):
+        weight = weight[len(layer) + 1 :]
+        return _KERAS_1.get(weight, weight)
+    return weight
 
 
 def _array(data: h5py.Dataset) -> np.ndarray:

@@ -11,7 +11,7 @@ from common.errors import UserError
 
 SUFFIXES = ('.pth', '.pt', '.pt7', '.pth.tar', '.npz')
 # Our names of a layer's variables -> theirs.
-LEAVES = {
+TORCH_NAMES = {
     'kernel': 'weight',
     'bias': 'bias',
     'gamma': 'weight',

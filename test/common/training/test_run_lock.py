@@ -58,7 +58,7 @@ def test_a_folder_that_disappears_takes_its_lock_along(tmp_path, monkeypatch):
 
 def test_a_process_number_that_was_given_out_again_holds_nothing(tmp_path):
     lock = tmp_path / run_lock.NAME
-    own = run_lock._identity(os.getpid())
+    own = run_lock._new_entry(os.getpid())
     lock.write_text(json.dumps(dict(own, started=own['started'] + '0')))
     with run_lock.locked(str(tmp_path)):
         pass

@@ -35,8 +35,8 @@ class TwoProcesses:
         )
         return tensor + self.other
 
-    def all_gather(self, words, name):
-        return tf.stack([words, words])
+    def all_gather(self, values, name):
+        return tf.stack([values, values])
 
 
 class At(tf.train.SessionRunHook):
