@@ -31,14 +31,14 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     missing, unused = [], []
     if {'conv1_1/weights', 'resnest1_0/Conv/weights', 'Conv_71/weights'} <= set(shapes):
         splits = [name for name in shapes if re.fullmatch(r'resnest\d_\d/Conv_3/weights', name)]
-        variant, whose = 'port', "the published port's graph"
+        variant, graph = 'port', "the published port's graph"
         depth = 50 if len(splits) == 16 else None
         last, classifier = shapes.get('Conv_63/weights', ()), shapes['Conv_71/weights']
         unused = [name for name in shapes if name.split('/')[0] in _UNUSED]
     elif {'stem/conv1/kernel', 'stage1/block1/split/conv1/kernel'} <= set(shapes):
-        variant, whose = 'paper', "the paper's graph"
+        variant, graph = 'paper', "the paper's graph"
         if 'head/bottleneck/kernel' in shapes:
-            variant, whose = 'mmsegmentation', "mmsegmentation's graph"
+            variant, graph = 'mmsegmentation', "mmsegmentation's graph"
         depth = _depth(shapes, r'stage%d/block(\d+)/conv3/kernel')
         last = shapes.get('stage4/block1/conv3/kernel', ())
         classifier = shapes.get('head/logits/kernel', ())
@@ -52,10 +52,10 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     if last[3] != 2048:
         flags['width'] = last[3] / 2048
     if len(classifier) != 4:
-        what = 'a ResNeSt-%d backbone of %s, without a head, to train one on' % (depth, whose)
-        return Description(what, dict(flags, do_train=True), missing, unused)
-    what = 'a DeepLabV3-ResNeSt-%d with %d classes of %s' % (depth, classifier[3], whose)
-    return Description(what, dict(flags, num_classes=classifier[3]), missing, unused)
+        summary = 'a ResNeSt-%d backbone of %s, without a head, to train one on' % (depth, graph)
+        return Description(summary, dict(flags, do_train=True), missing, unused)
+    summary = 'a DeepLabV3-ResNeSt-%d with %d classes of %s' % (depth, classifier[3], graph)
+    return Description(summary, dict(flags, num_classes=classifier[3]), missing, unused)
 
 
 def classifier_scopes(cfg) -> Sequence[str]:
@@ -83,25 +83,27 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
             ' conv1.0.weight, layer1.0.conv2.conv.weight and layer4.0.conv3.weight, found %s'
             % (' or '.join(map(str, sorted(backbone.BLOCKS))), first_few(state))
         )
-    wanted, sources = {}, {}
-    for ours, shape in _backbone_shapes(depth, last.shape[0] / 2048).items():
-        theirs, half = sources[ours] = _torch_name(ours)
+    shapes, sources = {}, {}
+    for name, shape in _backbone_shapes(depth, last.shape[0] / 2048).items():
+        torch_name, half = sources[name] = _torch_name(name)
         shape = torch_shape(shape)
-        wanted[theirs] = shape if half is None else (2 * shape[0],) + shape[1:]
+        shapes[torch_name] = shape if half is None else (2 * shape[0],) + shape[1:]
     ignored = re.compile(r'fc\.(weight|bias)|.*\.num_batches_tracked')
     state = {name: value for name, value in state.items() if not ignored.fullmatch(name)}
-    arrays = select_tensors(state, wanted, 'the PyTorch weights do not make a ResNeSt-%d' % depth)
+    arrays = select_tensors(state, shapes, 'the PyTorch weights do not make a ResNeSt-%d' % depth)
     return {
-        ours: to_tensorflow(arrays[theirs] if half is None else np.split(arrays[theirs], 2)[half])
-        for ours, (theirs, half) in sources.items()
+        name: to_tensorflow(
+            arrays[torch_name] if half is None else np.split(arrays[torch_name], 2)[half]
+        )
+        for name, (torch_name, half) in sources.items()
     }
 
 
 def _depth(names: Collection[str], block: str) -> Optional[int]:
     """The depth with as many blocks in each stage as names fit `block` with the stage's number."""
     patterns = [re.compile(block % stage) for stage in (1, 2, 3, 4)]
-    found = tuple(len(list(filter(pattern.fullmatch, names))) for pattern in patterns)
-    return next((depth for depth, blocks in backbone.BLOCKS.items() if blocks == found), None)
+    counts = tuple(len(list(filter(pattern.fullmatch, names))) for pattern in patterns)
+    return next((depth for depth, blocks in backbone.BLOCKS.items() if blocks == counts), None)
 
 
 def _backbone_shapes(depth: int, width: float) -> Dict[str, List[int]]:
@@ -137,14 +139,14 @@ _BLOCK = {
 }
 
 
-def _torch_name(ours: str) -> Tuple[str, Optional[int]]:
+def _torch_name(name: str) -> Tuple[str, Optional[int]]:
     """(their name, which half of that tensor or None for all of it) of our backbone's variable."""
-    layer, leaf = ours.rsplit('/', 1)
+    layer, tensor = name.rsplit('/', 1)
     if layer.startswith('stem/'):
-        return '%s.%s' % (_STEM[layer[len('stem/') :]], TORCH_NAMES[leaf]), None
+        return '%s.%s' % (_STEM[layer[len('stem/') :]], TORCH_NAMES[tensor]), None
     stage, block, layer = re.fullmatch(r'stage(\d)/block(\d+)/(.+)', layer).groups()
     half = re.match(r'split/conv(\d)', layer)
     return (
-        'layer%s.%d.%s.%s' % (stage, int(block) - 1, _BLOCK[layer], TORCH_NAMES[leaf]),
+        'layer%s.%d.%s.%s' % (stage, int(block) - 1, _BLOCK[layer], TORCH_NAMES[tensor]),
         half and int(half.group(1)) - 1,
     )

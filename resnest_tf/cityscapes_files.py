@@ -36,25 +36,25 @@ class File(NamedTuple):
 
 
 Item = Tuple[str, File, Optional[File]]  # name, image, label
-Found = Dict[Tuple[str, str], Dict[str, File]]  # (leftImg8bit or gtFine, split) -> {name: file}
+FileIndex = Dict[Tuple[str, str], Dict[str, File]]  # (leftImg8bit or gtFine, split) -> {name: file}
 
 
-def listed(place: pathlib.Path) -> List[File]:
+def list_files(path: pathlib.Path) -> List[File]:
     """Returns all files in a zip file, or the PNGs in a folder leftImg8bit/ or gtFine/."""
-    if place.is_dir():
-        return [File(None, str(path)) for path in sorted(place.glob('*/*/*.png'))]
+    if path.is_dir():
+        return [File(None, str(file)) for file in sorted(path.glob('*/*/*.png'))]
     try:
-        with zipfile.ZipFile(place) as archive:
-            return [File(str(place), name) for name in archive.namelist() if not name.endswith('/')]
+        with zipfile.ZipFile(path) as archive:
+            return [File(str(path), name) for name in archive.namelist() if not name.endswith('/')]
     except ZIP_ERRORS as error:
-        what = 'not a whole zip archive (%s)' % error
-        with open(place, 'rb') as source:
+        problem = 'not a whole zip archive (%s)' % error
+        with open(path, 'rb') as source:
             if source.read(100).lstrip()[:1] == b'<':
-                what = 'a web page, not a zip archive: the download needs a login'
-        raise UserError('%s: %s; download it again' % (place, what))
+                problem = 'a web page, not a zip archive: the download needs a login'
+        raise UserError('%s: %s; download it again' % (path, problem))
 
 
-def places(source: pathlib.Path) -> List[pathlib.Path]:
+def archives_and_folders(source: pathlib.Path) -> List[pathlib.Path]:
     """Returns the zip files and extracted folders of a --source; a zip goes before its folder."""
     if source.is_file() or source.name in ARCHIVES and source.is_dir():
         return [source]
@@ -63,73 +63,72 @@ def places(source: pathlib.Path) -> List[pathlib.Path]:
             '--source %s: no such file or folder; name the zip files, or the folder that holds them'
             % source
         )
-    found = [
+    paths = [
         source / archive if (source / archive).is_file() else source / kind
         for kind, archive in ARCHIVES.items()
     ]
-    found = [place for place in found if place.exists()]
-    if not found:
-        inside = first_few(entry.name for entry in source.iterdir())
+    paths = [path for path in paths if path.exists()]
+    if not paths:
+        entries = first_few(entry.name for entry in source.iterdir())
         raise UserError(
             '--source %s: holds neither %s nor %s nor %s/ nor %s/ (found: %s); name the folder that'
-            ' does, or the zip files' % (source, *ARCHIVES.values(), *ARCHIVES, inside)
+            ' does, or the zip files' % (source, *ARCHIVES.values(), *ARCHIVES, entries)
         )
-    return found
+    return paths
 
 
-def find(sources: Sequence[pathlib.Path]) -> Found:
+def find(sources: Sequence[pathlib.Path]) -> FileIndex:
     """Returns every image and every label file. UserError for a source of something else."""
-    found: Found = {(kind, split): {} for kind in ARCHIVES for split in cityscapes.COUNTS}
-    for place in [place for source in sources for place in places(source)]:
-        files = {file: FILE.fullmatch(file.path) for file in listed(place)}
+    index: FileIndex = {(kind, split): {} for kind in ARCHIVES for split in cityscapes.COUNTS}
+    for path in [path for source in sources for path in archives_and_folders(source)]:
+        files = {file: FILE.fullmatch(file.path) for file in list_files(path)}
         if not any(files.values()):
-            inside = '%d other images' % len(files)
-            if files and place.is_file():
-                inside = first_few({'/'.join(file.path.split('/')[:2]) for file in files})
+            content = '%d other images' % len(files)
+            if files and path.is_file():
+                content = first_few({'/'.join(file.path.split('/')[:2]) for file in files})
             raise UserError(
                 '%s: holds no SPLIT/CITY/*_leftImg8bit.png or *_gtFine_labelIds.png (found: %s); of'
                 ' the downloads of Cityscapes give %s'
-                % (place, inside, ' and '.join(ARCHIVES.values()))
+                % (path, content, ' and '.join(ARCHIVES.values()))
             )
         for file, match in files.items():
             if match:
                 kind, split, _, name = match.groups()
-                other = found[kind, split].setdefault(name, file)
+                other = index[kind, split].setdefault(name, file)
                 if other is not file:
                     raise UserError('%s: is also in %s; name one of them' % (file, other))
-    return found
+    return index
 
 
-def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, List[Item]]:
+def pair(index: FileIndex, splits: Sequence[str], allow_partial: bool) -> Dict[str, List[Item]]:
     """Returns the images of each split with their labels, sorted by name. UserError, or a warning,
     if Cityscapes has more or less.
     """
     for kind in [IMAGES] if set(splits) == {'test'} else ARCHIVES:
-        if not any(found[kind, split] for split in cityscapes.COUNTS):
+        if not any(index[kind, split] for split in cityscapes.COUNTS):
             raise UserError(
                 '--source: holds no %s/{train,val,test}; add %s' % (kind, ARCHIVES[kind])
             )
     items: Dict[str, List[Item]] = {}
     problems = []
     for split in splits:
-        images = found[IMAGES, split]
+        images = index[IMAGES, split]
         # The labels that gtFine has for test are dummies.
-        labels = dict.fromkeys(images) if split == 'test' else found[LABELS, split]
-        for alone, what in (
+        labels = dict.fromkeys(images) if split == 'test' else index[LABELS, split]
+        for names, problem in (
             (set(images) - set(labels), 'images have no label'),
             (set(labels) - set(images), 'labels have no image'),
         ):
-            problems += (
-                ['%d %s %s (%s)' % (len(alone), split, what, first_few(alone))] if alone else []
-            )
+            if names:
+                problems.append('%d %s %s (%s)' % (len(names), split, problem, first_few(names)))
         names = sorted(set(images) & set(labels))
         items[split] = [(name, images[name], labels[name]) for name in names]
-        more = len(names) - cityscapes.COUNTS[split]
-        if more:
-            what = 'images' if split == 'test' else 'images with labels'
-            which = 'too many' if more > 0 else 'missing'
+        surplus = len(names) - cityscapes.COUNTS[split]
+        if surplus:
+            kind = 'images' if split == 'test' else 'images with labels'
+            state = 'too many' if surplus > 0 else 'missing'
             problems.append(
-                'found %d %s %s, %d are %s' % (len(names), split, what, abs(more), which)
+                'found %d %s %s, %d are %s' % (len(names), split, kind, abs(surplus), state)
             )
     if problems and not (allow_partial and any(items.values())):
         hint = '' if allow_partial else ', or use what is there with --allow_partial'
@@ -140,7 +139,7 @@ def pair(found: Found, splits: Sequence[str], allow_partial: bool) -> Dict[str, 
 
 
 @functools.lru_cache(maxsize=None)
-def opened(archive: str) -> zipfile.ZipFile:
+def open_archive(archive: str) -> zipfile.ZipFile:
     """Opens an archive, once a process: reading the list of 20000 members takes a while."""
     return zipfile.ZipFile(archive)
 
@@ -159,7 +158,7 @@ def decode(file: File, is_label: bool) -> np.ndarray:
     """
     try:
         if file.archive:
-            data = opened(file.archive).read(file.path)
+            data = open_archive(file.archive).read(file.path)
         else:
             data = pathlib.Path(file.path).read_bytes()
     except (OSError, *ZIP_ERRORS) as error:
@@ -170,8 +169,8 @@ def decode(file: File, is_label: bool) -> np.ndarray:
         raise unusable(file, 'it is cut off')
     depth, kind = data[24], data[25]  # of the PNG header; OpenCV would scale 4 bits to 8
     if is_label and (depth, kind) != (8, 0):
-        found = depth, PNG_KINDS.get(kind, 'of an unknown kind')
-        raise unusable(file, 'it has %d bits %s, where label ids have 8 bits grey' % found)
+        properties = depth, PNG_KINDS.get(kind, 'of an unknown kind')
+        raise unusable(file, 'it has %d bits %s, where label ids have 8 bits grey' % properties)
     mode = cv2.IMREAD_UNCHANGED if is_label else cv2.IMREAD_COLOR
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
@@ -186,10 +185,10 @@ def train_ids(file: File) -> np.ndarray:
     """Returns a labelIds file as uint8 [H,W] train ids. UserError if it is something else."""
     label = decode(file, True)
     present = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
-    wrong = [int(id) for id in present if id >= cityscapes.LABELS and id != IGNORE]
-    if wrong:
+    illegal = [int(id) for id in present if id >= cityscapes.LABELS and id != IGNORE]
+    if illegal:
         why = 'it holds the ids %s, where label ids are 0 to %d'
-        raise unusable(file, why % (first_few(wrong), cityscapes.LABELS - 1))
+        raise unusable(file, why % (first_few(illegal), cityscapes.LABELS - 1))
     if IGNORE in present and all(present[:-1] < len(cityscapes.CLASSES)):
         # Label ids hardly ever include 255, and nearly always vegetation, sky or cars, above 20.
         why = 'it looks like train ids (255, and else nothing above 18), where label ids are needed'

@@ -171,10 +171,10 @@ class ResNeStConfig(Config):
 
     def resolve(self) -> 'ResNeStConfig':
         changes = {}
-        for theirs, side in (('img_H', 'height'), ('img_W', 'width')):
-            if getattr(self, theirs):
-                changes[('crop_' if self.do_train else 'image_') + side] = getattr(self, theirs)
-                changes[theirs] = None
+        for alias, dimension in (('img_H', 'height'), ('img_W', 'width')):
+            if getattr(self, alias):
+                changes[('crop_' if self.do_train else 'image_') + dimension] = getattr(self, alias)
+                changes[alias] = None
         # The port names the checkpoint, whose folder is the run's.
         if self.output_path and self.output_path.endswith('.ckpt'):
             changes['output_path'] = str(pathlib.Path(self.output_path).parent)

@@ -106,15 +106,15 @@ def window(length: int, crop: int, scale: float, draw: float) -> Tuple[int, int,
     return 0, length, max(1, int(round(length * scale)))
 
 
-def _place(raster: Raster, scale: float, draws: Draws, cfg) -> Tuple[Tuple, Tuple]:
+def _choose_window(raster: Raster, scale: float, draws: Draws, cfg) -> Tuple[Tuple, Tuple]:
     """A crop's windows of rows and of columns, drawn again up to 10 times while one class fills
     cfg.crop_max_share or more of it (mmsegmentation's cat_max_ratio).
     """
-    places = [[draws.top, draws.left]]
+    positions = [[draws.top, draws.left]]
     if cfg.crop_max_share < 1:
         seeds = int(draws.top * 2**24), int(draws.left * 2**24)
-        places += sampling.uniform(*seeds, np.arange(10), 2).tolist()
-    for top, left in places:
+        positions += sampling.uniform(*seeds, np.arange(10), 2).tolist()
+    for top, left in positions:
         rows = window(raster.height, cfg.crop_height, scale, top)
         columns = window(raster.width, cfg.crop_width, scale, left)
         if cfg.crop_max_share == 1:
@@ -140,7 +140,7 @@ def random_crop(raster: Raster, draws: Draws, cfg, pixels: np.ndarray, classes: 
     colour, which normalisation makes 0, and the label 255.
     """
     scale = cfg.min_scale + draws.scale * (cfg.max_scale - cfg.min_scale)
-    (y, height, filled_height), (x, width, filled_width) = _place(raster, scale, draws, cfg)
+    (y, height, filled_height), (x, width, filled_width) = _choose_window(raster, scale, draws, cfg)
     size = filled_width, filled_height
     image, label = raster.image(y, height), raster.label(y, height)
     crop = cv2.resize(image[:, x : x + width], size, interpolation=cv2.INTER_LINEAR)
@@ -225,17 +225,17 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
     }
 
     def one(record):
-        found = tf.io.parse_single_example(record, schema)
-        shape = tf.stack([found['height'], found['width'], found['channels']])
-        image = tf.reshape(tf.decode_raw(found['image'], tf.uint8), shape)
-        label = tf.reshape(tf.decode_raw(found['label'], tf.uint8), shape[:2])
-        both = tf.random_crop(
+        features = tf.io.parse_single_example(record, schema)
+        shape = tf.stack([features['height'], features['width'], features['channels']])
+        image = tf.reshape(tf.decode_raw(features['image'], tf.uint8), shape)
+        label = tf.reshape(tf.decode_raw(features['label'], tf.uint8), shape[:2])
+        stacked = tf.random_crop(
             tf.concat([image, label[..., None]], 2), [cfg.crop_height, cfg.crop_width, 4]
         )
-        both = tf.image.random_flip_left_right(tf.cast(both, tf.float32))
-        image = tf.image.random_brightness(both[..., :3] / 255.0, 32 / 255)
+        stacked = tf.image.random_flip_left_right(tf.cast(stacked, tf.float32))
+        image = tf.image.random_brightness(stacked[..., :3] / 255.0, 32 / 255)
         image = tf.image.random_contrast(tf.image.random_saturation(image, 0.5, 1.5), 0.5, 1.5)
         image = (image - np.float32(MEAN[::-1]) / 255) / (np.float32(STD[::-1]) / 255)
-        return {'image': image, 'label': tf.cast(both[..., 3], tf.int32)}
+        return {'image': image, 'label': tf.cast(stacked[..., 3], tf.int32)}
 
     return {'port': lambda: sampling.stream(folder, one, cfg.batch_size, 2)}

@@ -80,10 +80,10 @@ def check_space(output: pathlib.Path, counts: Dict[str, int], size: int) -> None
     unfinished = sum(  # record_writer.write goes on there
         file.stat().st_size for split in counts for file in output.glob('.%s.unfinished/*' % split)
     )
-    place = output.resolve()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    folder = output.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
     if needed > free + unfinished:
         raise UserError(
             '--output %s: %.3g GB are needed, %.3g GB are free; make room, choose another disk, or'
@@ -104,7 +104,7 @@ def schema(height: int, width: int) -> Dict[str, Dict]:
 def write(flags, split: str, items: Sequence[Item], height: int, width: int) -> None:
     """Writes the records of a split."""
     complete = len(items) == cityscapes.COUNTS[split]
-    place = flags.source[0].resolve()
+    source = flags.source[0].resolve()
     size = 4 * height * width  # bytes of a record
     record_writer.write(
         flags.output / split,
@@ -112,7 +112,7 @@ def write(flags, split: str, items: Sequence[Item], height: int, width: int) -> 
         functools.partial(encode, height=height, width=width),
         split=split,
         schema=schema(height, width),
-        name='cityscapes' if complete else (place.parent if place.is_file() else place).name,
+        name='cityscapes' if complete else (source.parent if source.is_file() else source).name,
         classes=cityscapes.CLASSES,
         metadata={'complete': complete, 'ignore': IGNORE, 'channel_order': 'BGR'},
         shards=min(len(items), int(len(items) * size / SHARD_BYTES) + 1),
@@ -123,18 +123,18 @@ def write(flags, split: str, items: Sequence[Item], height: int, width: int) -> 
 
 def prepare(flags) -> None:
     """Writes the splits that are asked for or that the source has, and that the output lacks."""
-    asked = [split for split in cityscapes.COUNTS if split in (flags.splits or cityscapes.COUNTS)]
-    todo = [split for split in asked if not prepared(flags.output / split, flags.allow_partial)]
+    chosen = [split for split in cityscapes.COUNTS if split in (flags.splits or cityscapes.COUNTS)]
+    todo = [split for split in chosen if not prepared(flags.output / split, flags.allow_partial)]
     if not todo:
         return
-    found = cityscapes_files.find(flags.source)
+    index = cityscapes_files.find(flags.source)
     required = flags.splits or ([] if flags.allow_partial else ['train', 'val'])
-    wanted = [split for split in todo if split in required or found[IMAGES, split]]
-    items = cityscapes_files.pair(found, wanted, flags.allow_partial)
+    present = [split for split in todo if split in required or index[IMAGES, split]]
+    items = cityscapes_files.pair(index, present, flags.allow_partial)
     if not items:
         return  # only test is not prepared, and not there
-    everything = [item for content in items.values() for item in content]
-    height, width = image_size(everything, flags.skip_corrupt)
+    all_items = [item for content in items.values() for item in content]
+    height, width = image_size(all_items, flags.skip_corrupt)
     counts = {split: len(content) for split, content in items.items()}
     check_space(flags.output, counts, 4 * height * width)
     for split, content in items.items():
@@ -160,7 +160,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         with naming('--source or --output'):
             prepare(flags)
     finally:
-        cityscapes_files.opened.cache_clear()  # closes the archives
+        cityscapes_files.open_archive.cache_clear()  # closes the archives
 
 
 if __name__ == '__main__':

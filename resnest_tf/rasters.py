@@ -53,26 +53,26 @@ class Rasters:
 
     def __init__(self, folder: Folder, num_classes: int, verify: bool):
         self.folder, self._num_classes, self._verify = folder, num_classes, verify
-        self._known: Dict[int, Raster] = {}
+        self._located: Dict[int, Raster] = {}
 
     def __getitem__(self, id: int) -> Raster:
         """UserError names a record that is corrupt or is not an image with its label."""
-        if id in self._known:
-            return self._known[id]
+        if id in self._located:
+            return self._located[id]
         (payload,) = self.folder.read([id])
         file, start = self.folder.location(id)
         name = b''
         try:
-            found = tfrecord.parse_example(payload, FEATURES)
-            name = found['filename'] or b''
-            image, label = _arrays(found, self._num_classes)
+            example = tfrecord.parse_example(payload, FEATURES)
+            name = example['filename'] or b''
+            image, label = _arrays(example, self._num_classes)
         except ValueError as error:
             raise self.folder.record_error(id, error, name.decode('utf-8', 'replace'))
         if not self._verify:
-            places = [tfrecord.locate(payload, key, found[key]) for key in ('image', 'label')]
-            if min(places) >= 0:
-                at = [start + tfrecord.HEADER + place for place in places]
-                self._known[id] = Raster(*label.shape, str(file), *at)
+            offsets = [tfrecord.locate(payload, key, example[key]) for key in ('image', 'label')]
+            if min(offsets) >= 0:
+                at = [start + tfrecord.HEADER + offset for offset in offsets]
+                self._located[id] = Raster(*label.shape, str(file), *at)
         return Raster(*label.shape, str(file), 0, 0, (image, label))
 
 
@@ -86,18 +86,18 @@ def _arrays(example: Dict, num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
             ' give Cityscapes records' % shape
         )
     for key, size in (('image', height * width * 3), ('label', height * width)):
-        found = len(example[key] or b'')
-        if found != size:
+        actual = len(example[key] or b'')
+        if actual != size:
             raise ValueError(
                 'its %s has %d bytes, %d x %d pixels are %d; prepare the records again'
-                % (key, found, height, width, size)
+                % (key, actual, height, width, size)
             )
     classes = np.frombuffer(example['label'], np.uint8).reshape(height, width)
-    wrong = cv2.inRange(classes, num_classes, IGNORE - 1)
-    if cv2.countNonZero(wrong):
+    illegal = cv2.inRange(classes, num_classes, IGNORE - 1)
+    if cv2.countNonZero(illegal):
         raise ValueError(
             'it has label %d; with --num_classes %d legal are 0 to %d, and %d for what is not'
             ' scored; are these trainIds?'
-            % (classes[wrong > 0][0], num_classes, num_classes - 1, IGNORE)
+            % (classes[illegal > 0][0], num_classes, num_classes - 1, IGNORE)
         )
     return np.frombuffer(example['image'], np.uint8).reshape(height, width, 3), classes

@@ -80,8 +80,8 @@ class Scene:
 
     def floor(self, x, z, colour, label: int) -> None:
         """Draws a rectangle on the ground."""
-        across, ahead = rectangle(x, z)
-        self.fill(self.project(across, 0, ahead), colour, label, z[0])
+        across, depth = rectangle(x, z)
+        self.fill(self.project(across, 0, depth), colour, label, z[0])
 
     def blob(self, x: float, y: float, z: float, radii: Sequence, colour, label: int) -> None:
         """Draws an ellipse that faces the camera."""
@@ -91,8 +91,8 @@ class Scene:
     def shade(self, x, z, factor: float) -> None:
         """Darkens a rectangle on the ground; labels stay."""
         mask = np.zeros_like(self.ids)
-        across, ahead = rectangle(x, z)
-        cv2.fillPoly(mask, [np.rint(self.project(across, 0, ahead)).astype(np.int32)], 1)
+        across, depth = rectangle(x, z)
+        cv2.fillPoly(mask, [np.rint(self.project(across, 0, depth)).astype(np.int32)], 1)
         self.image[mask > 0] = self.image[mask > 0] * factor
 
     # ---- the camera

@@ -39,8 +39,8 @@ def sky(scene: Scene) -> None:
     for _ in range(scene.random.randint(6)):  # clouds
         x, y, tone = scene.uniform(-40, 40), scene.uniform(5, 30), scene.tint(GREYS[3:], 25)
         for _ in range(4):
-            place = x + scene.uniform(-6, 6), y + scene.uniform(-1, 1), FAR
-            scene.blob(*place, (scene.uniform(2, 7), scene.uniform(1, 3)), tone, SKY)
+            centre = x + scene.uniform(-6, 6), y + scene.uniform(-1, 1), FAR
+            scene.blob(*centre, (scene.uniform(2, 7), scene.uniform(1, 3)), tone, SKY)
 
 
 def end(scene: Scene) -> None:
@@ -68,8 +68,8 @@ def ground(scene: Scene) -> None:
     scene.floor((left, right), (1, FAR), asphalt, ROAD)
     for _ in range(scene.random.randint(4)):  # patches of repair
         x, z = scene.uniform(left, right - 2), scene.uniform(4, 25)
-        across, ahead = (x, x + scene.uniform(0.5, 2)), (z, z + scene.uniform(1, 6))
-        scene.floor(across, ahead, asphalt * scene.uniform(0.8, 1.15), ROAD)
+        across, depth = (x, x + scene.uniform(0.5, 2)), (z, z + scene.uniform(1, 6))
+        scene.floor(across, depth, asphalt * scene.uniform(0.8, 1.15), ROAD)
     middle = (left + right) / 2 + scene.uniform(-0.5, 0.5)
     for z in np.arange(scene.uniform(2, 8), FAR - 3, 6):
         scene.floor((middle - 0.08, middle + 0.08), (z, z + 3), white, ROAD)
@@ -106,7 +106,7 @@ def houses(scene: Scene, side: int) -> None:
 
 
 def tree(scene: Scene, x: float, z: float) -> None:
-    leaf, size, trunk = scene.tint(LEAVES, 14), scene.uniform(1.1, 2.0), scene.uniform(1.6, 2.6)
+    foliage, size, trunk = scene.tint(LEAVES, 14), scene.uniform(1.1, 2.0), scene.uniform(1.6, 2.6)
     if scene.chance(0.25):  # a bush
         size, trunk = size * 0.6, 0.2
     top = trunk + size
@@ -114,7 +114,7 @@ def tree(scene: Scene, x: float, z: float) -> None:
     scene.front(across, (0, 0, top, top), z, scene.tint(BARKS, 10), VEGETATION)
     for i in range(16):
         radius, shift = size * scene.uniform(0.35, 0.6), size * scene.uniform(-0.6, 0.6)
-        rise, tone = size * scene.uniform(0.3, 1.4), leaf * (0.7 + 0.035 * i)
+        rise, tone = size * scene.uniform(0.3, 1.4), foliage * (0.7 + 0.035 * i)
         scene.blob(x + shift, trunk + rise, z, (radius, radius * 0.85), tone, VEGETATION)
 
 
@@ -190,16 +190,16 @@ def _flank(scene: Scene, x, z, half, long, waist, roof, paint, glass) -> None:
     edge, inner = x - np.sign(x) * half, x - np.sign(x) * half * 0.85
     body = paint * (0.7 if scene.sun == np.sign(x) else 0.87)
     scene.side(edge, (0.3, waist), (z, z + long), body, CAR)
-    ahead = z + long * np.array([0.05, 0.8, 0.6, 0.2])
-    scene.side([edge, edge, inner, inner], (waist, waist, roof, roof), ahead, body, CAR)
+    depth = z + long * np.array([0.05, 0.8, 0.6, 0.2])
+    scene.side([edge, edge, inner, inner], (waist, waist, roof, roof), depth, body, CAR)
     for first, last in ((0.17, 0.38), (0.42, 0.66)):
-        ahead = z + long * np.array([first - 0.02, last + 0.02, last - 0.05, first + 0.05])
-        scene.side(edge, (waist, waist, roof - 0.12, roof - 0.12), ahead, glass * 0.9, CAR)
+        depth = z + long * np.array([first - 0.02, last + 0.02, last - 0.05, first + 0.05])
+        scene.side(edge, (waist, waist, roof - 0.12, roof - 0.12), depth, glass * 0.9, CAR)
     angle = np.linspace(0, 2 * np.pi, 14)
     for axle in (0.2, 0.8):
         for radius, tone in ((0.36, BLACK), (0.2, GREY)):
-            up, ahead = 0.36 + radius * np.sin(angle), z + long * axle + radius * np.cos(angle)
-            scene.side(edge, up, ahead, tone, CAR)
+            up, depth = 0.36 + radius * np.sin(angle), z + long * axle + radius * np.cos(angle)
+            scene.side(edge, up, depth, tone, CAR)
 
 
 def bonnet(scene: Scene) -> None:
@@ -217,7 +217,7 @@ def draw(scene: Scene) -> None:
     sky(scene)
     end(scene)
     ground(scene)
-    things = []  # (z, what, x)
+    things = []  # (z, draw_object, x)
     for side, kerb in scene.kerbs.items():
         houses(scene, side)
         if scene.sun == side:
@@ -227,8 +227,8 @@ def draw(scene: Scene) -> None:
             places = np.arange(scene.uniform(8, 14), 28, scene.uniform(6, 9))
             things += [(z, car, kerb - side * 1.1) for z in places if scene.chance(0.6)]
         for z in np.arange(scene.uniform(8, 14), 36, scene.uniform(9, 14)):
-            what = tree if z > 25 or scene.chance(0.5) else pole
-            things.append((z, what, kerb + side * scene.uniform(0.6, 1.2)))
+            draw_object = tree if z > 25 or scene.chance(0.5) else pole
+            things.append((z, draw_object, kerb + side * scene.uniform(0.6, 1.2)))
         for _ in range(scene.random.randint(1, 4)):
             z = scene.uniform(9, 14)
             things.append((z, person, kerb + side * scene.uniform(0.4, 2)))
@@ -240,6 +240,6 @@ def draw(scene: Scene) -> None:
     if scene.chance(0.3):  # someone crosses, before the cars
         z, limits = scene.uniform(8, 10), (scene.kerbs[-1] + 1.5, scene.kerbs[1] - 1.5)
         things.append((z, person, scene.uniform(*limits)))
-    for z, what, x in sorted(things, key=lambda thing: -thing[0]):
-        what(scene, x, z)
+    for z, draw_object, x in sorted(things, key=lambda thing: -thing[0]):
+        draw_object(scene, x, z)
     bonnet(scene)

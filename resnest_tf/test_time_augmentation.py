@@ -90,24 +90,24 @@ def _slide(network: Network, image: tf.Tensor, cfg) -> tf.Tensor:
     return total / tf.multiply(rows[:, None, None], columns[:, None])
 
 
-def _place(x: tf.Tensor, axis: int, first: int, side: int) -> tf.Tensor:
-    """Pads an axis of x with zeros, so that x begins at `first` of a side."""
+def _place(x: tf.Tensor, axis: int, first: int, length: int) -> tf.Tensor:
+    """Pads an axis of x with zeros, so that x begins at `first` of `length`."""
     paddings = [[0, 0] for _ in x.shape]
-    paddings[axis] = [first, side - first - x.shape[axis].value]
+    paddings[axis] = [first, length - first - x.shape[axis].value]
     return tf.pad(x, paddings)
 
 
-def _windows(side: int, window: int, share: float) -> Tuple[int, List[int]]:
-    """(size of a window, where each starts) along a side: every share x window pixels; the last is
-    moved back to end with the side.
+def _windows(length: int, window: int, share: float) -> Tuple[int, List[int]]:
+    """(size of a window, where each starts) along an axis: every share x window pixels; the last is
+    moved back to end with the axis.
     """
-    window, step = min(window, side), max(1, int(round(share * window)))
-    last = side - window
+    window, step = min(window, length), max(1, int(round(share * window)))
+    last = length - window
     return window, [*range(0, last, step), last]
 
 
-def _covered(side: int, window: int, starts: List[int]) -> np.ndarray:
-    """How many windows cover each pixel of a side, float32."""
-    pixels = np.arange(side)
-    inside = [(pixels >= start) & (pixels < start + window) for start in starts]
-    return np.sum(inside, axis=0, dtype=np.float32)
+def _covered(length: int, window: int, starts: List[int]) -> np.ndarray:
+    """How many windows cover each pixel of an axis, float32."""
+    pixels = np.arange(length)
+    is_covered = [(pixels >= start) & (pixels < start + window) for start in starts]
+    return np.sum(is_covered, axis=0, dtype=np.float32)

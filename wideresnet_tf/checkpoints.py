@@ -31,24 +31,24 @@ def describe(shapes: Mapping[str, Sequence[int]]) -> Optional[Description]:
     if {'stem/conv/kernel', 'group1/block1/conv1/kernel', 'output/kernel'} <= set(shapes):
         variant = 'mindspore' if 'stem/bn/gamma' in shapes else 'paper'
         convs = _count(shapes, r'group\d+/block\d+/conv1/kernel')
-        blocks, rest = divmod(convs, 3)
+        blocks, remainder = divmod(convs, 3)
         kernel = shapes['group1/block1/conv1/kernel']
     # Other networks are numbered by tf.layers as well; biased convs and a classifier called
     # `output` are this one's.
     elif {'conv2d/bias', 'conv2d_1/kernel', 'output/kernel'} <= set(shapes):
         variant = 'port'
         norms = _count(shapes, r'batch_normalization(_\d+)?/gamma')
-        blocks, rest = divmod(norms - 1, 6)  # two a block of three groups; one in the head
+        blocks, remainder = divmod(norms - 1, 6)  # two a block of three groups; one in the head
         kernel = shapes['conv2d_1/kernel']
     else:
         return None
     classifier = shapes['output/kernel']
-    if rest or blocks < 1 or len(kernel) != 4 or kernel[3] % 16 or len(classifier) != 2:
+    if remainder or blocks < 1 or len(kernel) != 4 or kernel[3] % 16 or len(classifier) != 2:
         return None
     depth, widen_factor, num_classes = 6 * blocks + 4, kernel[3] // 16, classifier[1]
-    what = 'a WRN-%d-%d with %d classes of ' % (depth, widen_factor, num_classes)
+    summary = 'a WRN-%d-%d with %d classes of ' % (depth, widen_factor, num_classes)
     flags = dict(variant=variant, depth=depth, widen_factor=widen_factor, num_classes=num_classes)
-    return Description(what + _PUBLISHERS[variant], flags)
+    return Description(summary + _PUBLISHERS[variant], flags)
 
 
 def _count(names, pattern: str) -> int:
@@ -87,25 +87,25 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
     cfg = WideResNetConfig(
         depth=6 * (last + 1) + 4, widen_factor=kernel.shape[0] // 16, num_classes=len(classifier)
     )
-    wanted = variable_shapes(lambda: model.build(tf.placeholder(tf.float32, [1, 32, 32, 3]), cfg))
+    shapes = variable_shapes(lambda: model.build(tf.placeholder(tf.float32, [1, 32, 32, 3]), cfg))
     arrays = select_tensors(
         state,
-        {_torch_name(ours): torch_shape(shape) for ours, shape in wanted.items()},
+        {_torch_name(name): torch_shape(shape) for name, shape in shapes.items()},
         'the PyTorch weights do not make a WRN-%d-%d' % (cfg.depth, cfg.widen_factor),
     )
-    return {ours: to_tensorflow(arrays[_torch_name(ours)]) for ours in wanted}
+    return {name: to_tensorflow(arrays[_torch_name(name)]) for name in shapes}
 
 
 _LAYERS = {'bn1': 'bn0', 'conv1': 'conv0', 'bn2': 'bn1', 'conv2': 'conv1', 'shortcut': 'convdim'}
 _OTHERS = {'stem/conv/kernel': 'conv0', 'output/kernel': 'fc.weight', 'output/bias': 'fc.bias'}
 
 
-def _torch_name(ours: str) -> str:
+def _torch_name(name: str) -> str:
     """The authors' name of a variable."""
-    if ours in _OTHERS:
-        return _OTHERS[ours]
-    layer, leaf = ours.rsplit('/', 1)
-    suffix = '' if leaf == 'kernel' else '.' + TORCH_NAMES[leaf]  # a conv is its kernel alone
+    if name in _OTHERS:
+        return _OTHERS[name]
+    layer, tensor = name.rsplit('/', 1)
+    suffix = '' if tensor == 'kernel' else '.' + TORCH_NAMES[tensor]  # a conv is its kernel alone
     if layer == 'head/bn':
         return 'bn' + suffix
     group, block, layer = re.fullmatch(r'group(\d)/block(\d+)/(\w+)', layer).groups()

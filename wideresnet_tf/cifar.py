@@ -19,7 +19,7 @@ CLASSES = {'cifar10': 10, 'cifar100': 100}
 SUPERCLASSES = {'cifar10': 1, 'cifar100': 20}
 
 
-class Form(NamedTuple):
+class Layout(NamedTuple):
     """One official archive: its file name and MD5, the folder inside, and the files in that."""
 
     dataset: str
@@ -39,8 +39,8 @@ class Form(NamedTuple):
         return self.test.endswith('.bin')
 
 
-FORMS = [
-    Form(
+LAYOUTS = [
+    Layout(
         'cifar10',
         'cifar-10-python.tar.gz',
         'c58f30108f718f92721af3b95e74349a',
@@ -49,7 +49,7 @@ FORMS = [
         'test_batch',
         'batches.meta',
     ),
-    Form(
+    Layout(
         'cifar10',
         'cifar-10-binary.tar.gz',
         'c32a1d4ab5d03f1284b67883e8d87530',
@@ -58,7 +58,7 @@ FORMS = [
         'test_batch.bin',
         'batches.meta.txt',
     ),
-    Form(
+    Layout(
         'cifar100',
         'cifar-100-python.tar.gz',
         'eb9058c3a382ffc7106e4002c42a8d85',
@@ -67,7 +67,7 @@ FORMS = [
         'test',
         'meta',
     ),
-    Form(
+    Layout(
         'cifar100',
         'cifar-100-binary.tar.gz',
         '03b5dce01913d631647c71ecec9e9cb8',
@@ -82,8 +82,8 @@ FORMS = [
 # ---- finding and reading the archive -------------------------------------------------------------
 
 
-def read(source: pathlib.Path, dataset: str, verify: bool) -> Tuple[Form, str, Dict[str, bytes]]:
-    """Returns the form of the data set at `source` or in it, where it is, and {name: content} of
+def read(source: pathlib.Path, dataset: str, verify: bool) -> Tuple[Layout, str, Dict[str, bytes]]:
+    """Returns the layout of the data set at `source` or in it, where it is, and {name: content} of
     those of its files that are there. verify: checks an archive's MD5.
     """
     if source.is_file():
@@ -93,16 +93,16 @@ def read(source: pathlib.Path, dataset: str, verify: bool) -> Tuple[Form, str, D
             '--source %s: no such file or folder; name the archive, or the folder that holds it'
             % source
         )
-    forms = [form for form in FORMS if form.dataset == dataset]
-    for form in forms:
-        if (source / form.archive).is_file():
-            return read_archive(source / form.archive, dataset, verify)
-    for form in forms:
-        for folder in (source, source / form.folder):
-            present = [name for name in form.files if (folder / name).is_file()]
-            if set(present) & set(form.train):
-                return form, str(folder), {name: (folder / name).read_bytes() for name in present}
-    archives, folders = zip(*((form.archive, form.folder) for form in forms))
+    layouts = [layout for layout in LAYOUTS if layout.dataset == dataset]
+    for layout in layouts:
+        if (source / layout.archive).is_file():
+            return read_archive(source / layout.archive, dataset, verify)
+    for layout in layouts:
+        for folder in (source, source / layout.folder):
+            present = [name for name in layout.files if (folder / name).is_file()]
+            if set(present) & set(layout.train):
+                return layout, str(folder), {name: (folder / name).read_bytes() for name in present}
+    archives, folders = zip(*((layout.archive, layout.folder) for layout in layouts))
     raise UserError(
         '--source %s: holds no %s; put %s there, or the folder %s'
         % (source, dataset, ' or '.join(archives), ' or '.join(folders))
@@ -111,39 +111,43 @@ def read(source: pathlib.Path, dataset: str, verify: bool) -> Tuple[Form, str, D
 
 def read_archive(
     path: pathlib.Path, dataset: str, verify: bool
-) -> Tuple[Form, str, Dict[str, bytes]]:
+) -> Tuple[Layout, str, Dict[str, bytes]]:
     """As `read`, of a packed archive; UserError if it is damaged or another one."""
     if verify:
         _check_md5(path, dataset)
-    folders = {form.folder: form for form in FORMS}
+    folders = {layout.folder: layout for layout in LAYOUTS}
     contents: Dict[str, Dict[str, bytes]] = {}
     try:
         with tarfile.open(path) as archive:
             for member in preparation.archive_files(archive):
-                place = pathlib.PurePosixPath(member.name)
-                form = folders.get(place.parent.name)
-                if form and place.name in form.files:
+                member_path = pathlib.PurePosixPath(member.name)
+                layout = folders.get(member_path.parent.name)
+                if layout and member_path.name in layout.files:
                     content = archive.extractfile(member).read()
-                    contents.setdefault(form.archive, {})[place.name] = content
+                    contents.setdefault(layout.archive, {})[member_path.name] = content
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError('%s: not a readable tar archive (%s); download it again' % (path, error))
-    found = [form for form in FORMS if form.archive in contents]
-    if len(found) != 1 or found[0].dataset != dataset:
+    matches = [layout for layout in LAYOUTS if layout.archive in contents]
+    if len(matches) != 1 or matches[0].dataset != dataset:
         raise UserError(
             '%s: holds %s, --dataset says %s; name the archive of that data set alone'
-            % (path, ' and '.join(form.folder for form in found) or 'no CIFAR archive', dataset)
+            % (
+                path,
+                ' and '.join(layout.folder for layout in matches) or 'no CIFAR archive',
+                dataset,
+            )
         )
-    return found[0], str(path), contents[found[0].archive]
+    return matches[0], str(path), contents[matches[0].archive]
 
 
 def _check_md5(path: pathlib.Path, dataset: str) -> None:
-    found = checksum(path, 'md5')
-    if found not in {form.md5 for form in FORMS}:
-        named = [form.md5 for form in FORMS if form.archive == path.name]
-        named = named or [form.md5 for form in FORMS if form.dataset == dataset]
+    md5 = checksum(path, 'md5')
+    if md5 not in {layout.md5 for layout in LAYOUTS}:
+        expected = [layout.md5 for layout in LAYOUTS if layout.archive == path.name]
+        expected = expected or [layout.md5 for layout in LAYOUTS if layout.dataset == dataset]
         raise UserError(
             '%s: found MD5 %s (%d bytes), expected %s; download it again, or accept it with'
-            ' --no_verify' % (path, found, path.stat().st_size, ' or '.join(named))
+            ' --no_verify' % (path, md5, path.stat().st_size, ' or '.join(expected))
         )
 
 
@@ -178,12 +182,12 @@ class _Unpickler(pickle.Unpickler):
     """Builds arrays of numbers and plain containers only: an archive must not run code."""
 
     def find_class(self, module, name):
-        place = (module.replace('numpy._core', 'numpy.core'), name)
-        if place in (('numpy.core.multiarray', '_reconstruct'), ('numpy', 'ndarray')):
+        target = (module.replace('numpy._core', 'numpy.core'), name)
+        if target in (('numpy.core.multiarray', '_reconstruct'), ('numpy', 'ndarray')):
             return _Array
-        if place == ('numpy', 'dtype'):
+        if target == ('numpy', 'dtype'):
             return _Type
-        if place == ('_codecs', 'encode'):  # how Python 3 spells bytes in protocol 2
+        if target == ('_codecs', 'encode'):  # how Python 3 spells bytes in protocol 2
             return lambda text, encoding: text.encode('latin1')
         raise pickle.UnpicklingError('it asks for %s.%s' % (module, name))
 
@@ -204,44 +208,50 @@ def _unpickle(content: bytes, label: str) -> Dict[str, object]:
         )
 
 
-def decode(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def decode(content: bytes, layout: Layout, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns images uint8 [n,32,32,3], fine labels [n] and coarse labels [n] (zeros for CIFAR-10)
     of a data file, which errors call `label`.
     """
-    planes, fine, coarse = (_binary if form.is_binary else _python)(content, form, label)
-    for labels, count in ((fine, CLASSES[form.dataset]), (coarse, SUPERCLASSES[form.dataset])):
+    planes, fine, coarse = (_binary if layout.is_binary else _python)(content, layout, label)
+    for labels, count in ((fine, CLASSES[layout.dataset]), (coarse, SUPERCLASSES[layout.dataset])):
         is_number = labels.dtype.kind in 'iu'
-        wrong = labels[(labels < 0) | (labels >= count)] if is_number else labels
-        if len(wrong):
-            raise UserError('%s: found label %s, legal are 0 to %d' % (label, wrong[0], count - 1))
+        illegal = labels[(labels < 0) | (labels >= count)] if is_number else labels
+        if len(illegal):
+            raise UserError(
+                '%s: found label %s, legal are 0 to %d' % (label, illegal[0], count - 1)
+            )
     return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), fine, coarse
 
 
-def _binary(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    two = form.dataset == 'cifar100'  # coarse and fine label
-    width = 3074 if two else 3073
+def _binary(
+    content: bytes, layout: Layout, label: str
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    has_coarse = layout.dataset == 'cifar100'  # coarse and fine label
+    width = 3074 if has_coarse else 3073
     if len(content) % width or not content:
         raise UserError(
             '%s: found %d bytes, not a multiple of the %d of a record; download it again'
             % (label, len(content), width)
         )
     rows = np.frombuffer(content, np.uint8).reshape(-1, width)
-    return rows[:, -3072:], rows[:, -3073], rows[:, 0] * two
+    return rows[:, -3072:], rows[:, -3073], rows[:, 0] * has_coarse
 
 
-def _python(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    two = form.dataset == 'cifar100'
+def _python(
+    content: bytes, layout: Layout, label: str
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    has_coarse = layout.dataset == 'cifar100'
     loaded = _unpickle(content, label)
     try:
         planes = np.asarray(loaded['data'])
-        fine = np.asarray(loaded['fine_labels' if two else 'labels'])
-        coarse = np.asarray(loaded['coarse_labels']) if two else np.zeros_like(fine)
+        fine = np.asarray(loaded['fine_labels' if has_coarse else 'labels'])
+        coarse = np.asarray(loaded['coarse_labels']) if has_coarse else np.zeros_like(fine)
     except KeyError as error:
         raise UserError(
             '%s: lacks the key %s; found %s' % (label, error, first_few(map(str, loaded)))
         )
-    whole = planes.dtype == np.uint8 and fine.ndim == 1 and fine.shape == coarse.shape
-    if not whole or planes.shape != (len(fine), 3072):
+    is_valid = planes.dtype == np.uint8 and fine.ndim == 1 and fine.shape == coarse.shape
+    if not is_valid or planes.shape != (len(fine), 3072):
         raise UserError(
             '%s: found data %s %s and %d labels, expected uint8 (n, 3072) and n labels'
             % (label, planes.dtype, planes.shape, fine.size)
@@ -249,15 +259,15 @@ def _python(content: bytes, form: Form, label: str) -> Tuple[np.ndarray, np.ndar
     return planes, fine, coarse
 
 
-def class_names(content: bytes, form: Form, label: str) -> List[str]:
-    """Returns the names of the (fine) classes by the content of form.names."""
-    if form.is_binary:
+def class_names(content: bytes, layout: Layout, label: str) -> List[str]:
+    """Returns the names of the (fine) classes by the content of layout.names."""
+    if layout.is_binary:
         names = content.decode('utf-8', 'replace').split()
     else:
-        key = 'fine_label_names' if form.dataset == 'cifar100' else 'label_names'
+        key = 'fine_label_names' if layout.dataset == 'cifar100' else 'label_names'
         listed = _unpickle(content, label).get(key, [])
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in listed]
-    expected = CLASSES[form.dataset]
+    expected = CLASSES[layout.dataset]
     if len(names) != expected:
         raise UserError('%s: found %d class names, expected %d' % (label, len(names), expected))
     return names

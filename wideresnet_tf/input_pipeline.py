@@ -87,8 +87,8 @@ def _decoded(folder: Folder, label: str, num_classes: int) -> Tuple[np.ndarray, 
     size = images[0].size
     for start in range(0, folder.count, 1000):  # not all at once, to take the memory once
         ids = range(start, min(start + 1000, folder.count))
-        for id, found in zip(ids, folder.examples(ids, {'image': bytes, label: int})):
-            image, number = found['image'] or b'', found[label]
+        for id, example in zip(ids, folder.examples(ids, {'image': bytes, label: int})):
+            image, number = example['image'] or b'', example[label]
             if len(image) != size:
                 why = 'its image has %d bytes, not the %d of a 32x32 RGB image; give CIFAR records'
                 raise folder.record_error(id, why % (len(image), size))
@@ -157,12 +157,12 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
     }
 
     def one(record):
-        found = tf.io.parse_single_example(record, schema)
-        image = tf.reshape(tf.decode_raw(found['image'], tf.uint8), SHAPE)
+        features = tf.io.parse_single_example(record, schema)
+        image = tf.reshape(tf.decode_raw(features['image'], tf.uint8), SHAPE)
         side = SHAPE[0] + 2 * cfg.crop_pad
         image = tf.random_crop(tf.image.resize_image_with_crop_or_pad(image, side, side), SHAPE)
         image = tf.image.random_flip_left_right(image) if cfg.flip else image
-        return {'image': image, 'label': tf.cast(found[cfg.label], tf.int32)}
+        return {'image': image, 'label': tf.cast(features[cfg.label], tf.int32)}
 
     return {'port': lambda: sampling.stream(folder, one, cfg.batch_size, 2)}
 

@@ -55,24 +55,24 @@ def load_cifar(flags) -> Tuple[Dict[str, List[Item]], List[str]]:
     """Returns the items of both splits, and the class names. UserError if the archive is not
     complete, unless --allow_partial leaves out parts of the training images.
     """
-    form, place, contents = cifar.read(flags.source, flags.dataset, not flags.no_verify)
-    absent = [name for name in form.files if name not in contents]
+    layout, location, contents = cifar.read(flags.source, flags.dataset, not flags.no_verify)
+    absent = [name for name in layout.files if name not in contents]
     if absent:
-        problem = '%s: lacks %s' % (place, ', '.join(absent))
-        is_partial = set(absent) < set(form.train)
+        problem = '%s: lacks %s' % (location, ', '.join(absent))
+        is_partial = set(absent) < set(layout.train)
         if not (is_partial and flags.allow_partial):
             hint = ', or use what is there with --allow_partial' if is_partial else ''
             raise UserError('%s; unpack or download it again%s' % (problem, hint))
         warn(problem)
     splits: Dict[str, List[Item]] = {'train': [], 'test': []}
-    for name in [*form.train, form.test]:
+    for name in [*layout.train, layout.test]:
         if name in contents:
-            rows = cifar.decode(contents[name], form, '%s: %s' % (place, name))
-            splits['test' if name == form.test else 'train'] += [
+            rows = cifar.decode(contents[name], layout, '%s: %s' % (location, name))
+            splits['test' if name == layout.test else 'train'] += [
                 (image.tobytes(), int(fine), int(coarse)) for image, fine, coarse in zip(*rows)
             ]
-    label = '%s: %s' % (place, form.names)
-    return splits, cifar.class_names(contents[form.names], form, label)
+    label = '%s: %s' % (location, layout.names)
+    return splits, cifar.class_names(contents[layout.names], layout, label)
 
 
 def prepared(flags, split: str) -> bool:
@@ -91,10 +91,10 @@ def prepared(flags, split: str) -> bool:
 def check_counts(flags, splits: Dict[str, List[Item]]) -> None:
     """UserError for a split of another size, a warning if the user accepts any number."""
     for split, expected in COUNTS[flags.dataset].items():
-        found = len(splits[split])
-        if found != expected:
+        count = len(splits[split])
+        if count != expected:
             problem = '%s: found %d %s images, expected %d'
-            problem %= (flags.source, found, split, expected)
+            problem %= (flags.source, count, split, expected)
             if not (flags.no_verify or flags.allow_partial):
                 raise UserError(problem + '; use what is there with --no_verify')
             warn(problem)

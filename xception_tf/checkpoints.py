@@ -77,52 +77,54 @@ def from_keras(weights: Mapping[str, Mapping[str, np.ndarray]]) -> Dict[str, np.
       UserError: naming the tensors, if any is missing, left over or of another shape.
     """
     layers = weights.values()
-    separable = [leaves['pointwise_kernel'] for leaves in layers if 'pointwise_kernel' in leaves]
+    separable = [tensors['pointwise_kernel'] for tensors in layers if 'pointwise_kernel' in tensors]
     if not separable:
         raise UserError(
             'not an Xception: that would have 34 layers with a pointwise_kernel, found none among'
             ' the layers %s' % first_few(weights)
         )
-    matrices = [leaves['kernel'] for leaves in layers if np.ndim(leaves.get('kernel')) == 2]
+    matrices = [tensors['kernel'] for tensors in layers if np.ndim(tensors.get('kernel')) == 2]
     width = _width(max(kernel.shape[-1] for kernel in separable))
-    wanted = _layers(width, matrices[0].shape[1] if matrices else None)
-    matching = _matching(wanted, weights)
-    shapes = _flat({matching[layer]: leaves for layer, leaves in wanted.items()})
-    what = 'the Keras weights do not make an Xception of width %g' % width
-    arrays = select_tensors(_flat(weights), shapes, what)  # in the order of `wanted`
-    return dict(zip(_flat(wanted), arrays.values()))
+    expected = _layers(width, matrices[0].shape[1] if matrices else None)
+    matching = _matching(expected, weights)
+    shapes = _flat({matching[layer]: tensors for layer, tensors in expected.items()})
+    error_prefix = 'the Keras weights do not make an Xception of width %g' % width
+    arrays = select_tensors(_flat(weights), shapes, error_prefix)  # in the order of `expected`
+    return dict(zip(_flat(expected), arrays.values()))
 
 
 def _flat(layers: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
     return {
-        '%s/%s' % (layer, leaf): value
-        for layer, leaves in layers.items()
-        for leaf, value in leaves.items()
+        '%s/%s' % (layer, tensor): value
+        for layer, tensors in layers.items()
+        for tensor, value in tensors.items()
     }
 
 
-def _matching(wanted: Mapping[str, Mapping], weights: Mapping[str, Mapping]) -> Dict[str, str]:
+def _matching(expected: Mapping[str, Mapping], weights: Mapping[str, Mapping]) -> Dict[str, str]:
     """{our layer: their layer}; one that they lack keeps our name, to be reported as missing."""
     matching = {}
     for layer in weights:
         # TensorFlow appends a number when a model is built twice.
-        own = re.fullmatch(r'(block\d+_\w*?)(_\d+)?', layer)
-        if own and own.group(1) in wanted:
-            matching[own.group(1)] = layer
+        match = re.fullmatch(r'(block\d+_\w*?)(_\d+)?', layer)
+        if match and match.group(1) in expected:
+            matching[match.group(1)] = layer
     numbered = collections.defaultdict(list)
-    for layer, leaves in weights.items():
+    for layer, tensors in weights.items():
         if layer not in matching.values():
-            numbered[_kind(leaves)].append(layer)
+            numbered[_kind(tensors)].append(layer)
     for kind, layers in numbered.items():
         layers.sort(key=lambda name: int((re.findall(r'_(\d+)$', name) or ['0'])[0]))
-        rest = [name for name in wanted if name not in matching and _kind(wanted[name]) == kind]
-        matching.update(zip(rest, layers))
-    return {layer: matching.get(layer, layer) for layer in wanted}
+        missing = [
+            name for name in expected if name not in matching and _kind(expected[name]) == kind
+        ]
+        matching.update(zip(missing, layers))
+    return {layer: matching.get(layer, layer) for layer in expected}
 
 
-def _kind(leaves: Mapping) -> frozenset:
+def _kind(tensors: Mapping) -> frozenset:
     """What tells a conv from a batch norm or a classifier: names and ranks of their tensors."""
-    return frozenset((leaf, len(getattr(value, 'shape', value))) for leaf, value in leaves.items())
+    return frozenset((name, len(getattr(value, 'shape', value))) for name, value in tensors.items())
 
 
 def _width(filters: int) -> float:
@@ -136,14 +138,14 @@ def _width(filters: int) -> float:
 
 @functools.lru_cache()
 def _layers(width: float, num_classes: Optional[int]) -> Dict[str, Dict[str, Sequence[int]]]:
-    """{layer: {leaf: shape}} of the network in creation order, without classifier for None."""
+    """{layer: {tensor: shape}} of the network in creation order, without classifier for None."""
     cfg = XceptionConfig(width=width, num_classes=num_classes or 2)
     images = [1, SMALLEST, SMALLEST, 3]
     shapes = variable_shapes(lambda: model.build(tf.placeholder(tf.float32, images), cfg))
     layers: Dict[str, Dict[str, Sequence[int]]] = {}
     for name, shape in shapes.items():
-        layer, leaf = name.split('/')
-        layers.setdefault(layer, {})[leaf] = shape
+        layer, tensor = name.split('/')
+        layers.setdefault(layer, {})[tensor] = shape
     if num_classes is None:
         del layers['dense']
     return layers

@@ -35,8 +35,8 @@ def _members(path: pathlib.Path, start: int = 0) -> List[File]:
             source.seek(start)
             with tarfile.open(fileobj=source, mode='r:') as archive:
                 return [
-                    File(str(path), found.offset_data, found.size, pathlib.Path(found.name).name)
-                    for found in preparation.archive_files(archive)
+                    File(str(path), member.offset_data, member.size, pathlib.Path(member.name).name)
+                    for member in preparation.archive_files(archive)
                 ]
     except (tarfile.TarError, EOFError) as error:
         raise UserError(
@@ -54,8 +54,8 @@ def train_archive(path: pathlib.Path) -> Split:
             % path
         )
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda file: _members(path, file.offset), inner)
-        bar = tqdm.tqdm(found, 'reading ' + path.name, len(inner), unit=' classes', disable=None)
+        contents = pool.map(lambda file: _members(path, file.offset), inner)
+        bar = tqdm.tqdm(contents, 'reading ' + path.name, len(inner), unit=' classes', disable=None)
         return {pathlib.Path(outer.name).stem: files for outer, files in zip(inner, bar)}
 
 
@@ -68,35 +68,35 @@ def class_folders(folder: pathlib.Path) -> Split:
     it would get other numbers elsewhere.
     """
     suffixes = ' '.join(images.SUFFIXES)
-    found: Split = {place.name: [] for place in _visible(folder) if place.is_dir()}
-    others = []
-    for name, content in found.items():
+    by_class: Split = {entry.name: [] for entry in _visible(folder) if entry.is_dir()}
+    ignored = []
+    for name, content in by_class.items():
         for file in _visible(folder / name):
             if file.suffix.lower() in images.SUFFIXES:
                 content.append(File(str(file), 0, -1, file.name))
             else:
-                others.append(str(file))
-    if not found:
+                ignored.append(str(file))
+    if not by_class:
         raise UserError(
             '%s: holds no folder of a class; put images there in a folder for each class' % folder
         )
-    empty = [name for name, content in found.items() if not content]
+    empty = [name for name, content in by_class.items() if not content]
     if empty:
         raise UserError(
             '%s: no image (%s) in %s; put images there, or remove such folders'
             % (folder, suffixes, first_few(empty))
         )
-    if others:
+    if ignored:
         warn(
             '%d entries are not images (%s) and are left out, the first: %s'
-            % (len(others), suffixes, others[0])
+            % (len(ignored), suffixes, ignored[0])
         )
-    return found
+    return by_class
 
 
 def by_number(files: Iterable[File], synsets: Sequence[str]) -> Split:
     """Returns the official validation images; their numbers are those of lines in `synsets`."""
-    found: Split = {}
+    by_class: Split = {}
     for file in files:
         number = re.match(r'ILSVRC2012_val_(\d{8})\.', file.name)
         if not number or not 0 < int(number.group(1)) <= len(synsets):
@@ -104,8 +104,8 @@ def by_number(files: Iterable[File], synsets: Sequence[str]) -> Split:
                 '%s: %s is not one of ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_%08d.JPEG, for'
                 ' which there are labels' % (file.path, file.name, len(synsets))
             )
-        found.setdefault(synsets[int(number.group(1)) - 1], []).append(file)
-    return found
+        by_class.setdefault(synsets[int(number.group(1)) - 1], []).append(file)
+    return by_class
 
 
 def find(
@@ -128,23 +128,25 @@ def find(
     return class_folders(folder), False
 
 
-def is_imagenet(found: Split) -> bool:
+def is_imagenet(by_class: Split) -> bool:
     """Whether these are the classes of ImageNet."""
-    return len(found) == imagenet_labels.CLASSES and all(map(imagenet_labels.SYNSET.match, found))
+    return len(by_class) == imagenet_labels.CLASSES and all(
+        map(imagenet_labels.SYNSET.match, by_class)
+    )
 
 
-def check(found: Split, split: str, source: pathlib.Path, words: Dict[str, str]) -> None:
+def check(by_class: Split, split: str, source: pathlib.Path, names: Dict[str, str]) -> None:
     """UserError if the split is not all of ImageNet's."""
-    count, classes = sum(map(len, found.values())), imagenet_labels.CLASSES
-    if not is_imagenet(found) or count != COUNTS[split]:
-        missing = set(words) - set(found) if len(words) == classes else ()
+    count, classes = sum(map(len, by_class.values())), imagenet_labels.CLASSES
+    if not is_imagenet(by_class) or count != COUNTS[split]:
+        missing = set(names) - set(by_class) if len(names) == classes else ()
         raise UserError(
             '%s: found %d images of %d classes, ILSVRC2012 %s has %d of %d%s; complete it, or use'
             ' what is there with --no_verify'
             % (
                 source,
                 count,
-                len(found),
+                len(by_class),
                 split,
                 COUNTS[split],
                 classes,

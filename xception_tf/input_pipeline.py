@@ -76,12 +76,13 @@ def _label_offset(folder: Folder, cfg) -> Optional[int]:
 def _load(
     folder: Folder, cfg, training: bool, offset: Optional[int], ids: np.ndarray, draws: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray]:
-    found = folder.examples(ids, {**_SLIM, **_PORT})
+    examples = folder.examples(ids, {**_SLIM, **_PORT})
     pixels, labels = images.aligned((len(ids), *cfg.input_shape)), np.empty(len(ids), np.int32)
 
     def fill(i: int) -> None:
-        is_slim = any(found[i][key] is not None for key in ('image/encoded', 'image/class/label'))
-        jpeg, label, name = (found[i][key] for key in (_SLIM if is_slim else _PORT))
+        example = examples[i]
+        is_slim = any(example[key] is not None for key in ('image/encoded', 'image/class/label'))
+        jpeg, label, name = (example[key] for key in (_SLIM if is_slim else _PORT))
         jpeg, name = jpeg or b'', (name or b'').decode('utf-8', 'replace')
         first = int(is_slim) if offset is None else offset
         last = first + cfg.num_classes - 1
@@ -151,15 +152,15 @@ def augment(features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
         return features
     pixels = features['image']
     black = tf.zeros_like(pixels)
-    without = (
+    degenerate_functions = (
         lambda x: black,
         lambda x: tf.reduce_mean(_grey(x), axis=[1, 2], keepdims=True),
         _grey,
     )
     factors = 1.0 + cfg.color_jitter * (2.0 * features['draws'][:, :, None, None, None] - 1.0)
-    for factor, pale in zip(tf.unstack(factors, axis=1), without):
-        other = pale(pixels)
-        pixels = tf.clip_by_value(other + factor * (pixels - other), 0.0, 255.0)
+    for factor, degenerate_of in zip(tf.unstack(factors, axis=1), degenerate_functions):
+        degenerate = degenerate_of(pixels)
+        pixels = tf.clip_by_value(degenerate + factor * (pixels - degenerate), 0.0, 255.0)
     return dict(features, image=pixels)
 
 
@@ -216,12 +217,12 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
     on all cores.
     """
 
-    def pipeline(finish: Callable[[tf.Tensor], tf.Tensor], calls: int) -> tf.data.Dataset:
+    def pipeline(postprocess: Callable[[tf.Tensor], tf.Tensor], calls: int) -> tf.data.Dataset:
         def one(record):
             text = tf.io.FixedLenFeature([], tf.string, '')
-            found = tf.io.parse_single_example(record, {'image/encoded': text, 'image': text})
-            pixels = tf.image.decode_jpeg(found['image/encoded'] + found['image'], channels=3)
-            return {'label': finish(pixels)}
+            features = tf.io.parse_single_example(record, {'image/encoded': text, 'image': text})
+            pixels = tf.image.decode_jpeg(features['image/encoded'] + features['image'], channels=3)
+            return {'label': postprocess(pixels)}
 
         return sampling.stream(folder, one, cfg.batch_size, calls)
 

@@ -82,10 +82,10 @@ def encode(
             raise ValueError('the archive ends within it')
         data, height, width = as_jpeg(data)
     except Exception as error:
-        place = file.path if file.size < 0 else '%s: %s' % (file.path, file.name)
+        location = file.path if file.size < 0 else '%s: %s' % (file.path, file.name)
         raise UserError(
             '%s is not a usable image (%s); replace it, or leave out up to N such images with'
-            ' --skip_corrupt N' % (place, error)
+            ' --skip_corrupt N' % (location, error)
         )
     return {
         'image/encoded': data,
@@ -109,9 +109,9 @@ def write_digits(folder: pathlib.Path) -> None:
     content = digits.load(DIGITS_SIZE)
     for split, part in (('train', 'train'), ('val', 'test')):
         for i, (image, label) in enumerate(zip(*content[part])):
-            place = folder / split / str(label)
-            place.mkdir(parents=True, exist_ok=True)
-            (place / ('%04d.jpg' % i)).write_bytes(cv2.imencode('.jpg', image)[1].tobytes())
+            class_folder = folder / split / str(label)
+            class_folder.mkdir(parents=True, exist_ok=True)
+            (class_folder / ('%04d.jpg' % i)).write_bytes(cv2.imencode('.jpg', image)[1].tobytes())
 
 
 def gather(
@@ -121,24 +121,24 @@ def gather(
     if none, unless the rest was prepared before, or if ImageNet is not complete.
     """
     labels = flags.val_labels or source
-    found = {split: imagenet.find(source, split, labels) for split in splits}
-    if not any(found.values()) and flags.split:
-        found = {flags.split: (imagenet.class_folders(source), False)}
-    if not any(found.values()):
-        what = '--source %s: holds neither %s nor %s' % (
+    available = {split: imagenet.find(source, split, labels) for split in splits}
+    if not any(available.values()) and flags.split:
+        available = {flags.split: (imagenet.class_folders(source), False)}
+    if not any(available.values()):
+        problem = '--source %s: holds neither %s nor %s' % (
             source,
             ' nor '.join(imagenet.ARCHIVES[split] for split in splits),
             ' nor '.join(split + '/' for split in splits),
         )
         if len(splits) == 1 and not flags.split:  # the same command, a second time
-            warn(what)
+            warn(problem)
             return {}
         raise UserError(
-            what + '; name the folder that does, or, if it holds a folder for each class, give'
+            problem + '; name the folder that does, or, if it holds a folder for each class, give'
             ' --split train or --split val'
         )
     result = {}
-    for split, entry in found.items():
+    for split, entry in available.items():
         if entry:
             content, official = entry[0], entry[1] or imagenet.is_imagenet(entry[0])
             if official and not flags.no_verify:
@@ -148,7 +148,7 @@ def gather(
 
 
 def common_classes(
-    flags, source: pathlib.Path, found: Dict[str, imagenet.Split], earlier: Optional[Dict]
+    flags, source: pathlib.Path, splits: Dict[str, imagenet.Split], earlier: Optional[Dict]
 ) -> List[str]:
     """Returns the classes, which both splits number alike, whichever was prepared first. UserError
     if they do not fit together, a warning for classes that a split lacks.
@@ -158,8 +158,8 @@ def common_classes(
             '--label_offset %d: the other split in %s was prepared with %d; use the same'
             % (flags.label_offset, flags.output, earlier['label_offset'])
         )
-    classes = earlier['synsets'] if earlier else sorted(found.get('train', found.get('val')))
-    for split, content in found.items():
+    classes = earlier['synsets'] if earlier else sorted(splits.get('train', splits.get('val')))
+    for split, content in splits.items():
         unknown, absent = set(content) - set(classes), set(classes) - set(content)
         if unknown:
             raise UserError(
@@ -176,23 +176,23 @@ def common_classes(
 
 def prepare(flags, source: pathlib.Path) -> None:
     """Writes the splits that the source has and the output has not."""
-    before = {}
+    prepared = {}
     for split in imagenet.COUNTS:
         folder = preparation.open_prepared(
             flags.output / split,
             lambda folder: 'synsets' in folder.metadata,
             'images of classes with their synsets',
         )
-        before[split] = folder and folder.metadata
-    todo = [split for split in before if flags.split in (None, split) and not before[split]]
+        prepared[split] = folder and folder.metadata
+    todo = [split for split in prepared if flags.split in (None, split) and not prepared[split]]
     if not todo:
         return
-    found = gather(flags, source, todo)
-    content = {split: images_of for split, (images_of, _) in found.items()}
-    classes = common_classes(flags, source, content, before['train'] or before['val'])
-    words = imagenet_labels.read_words(source)
-    names = [words.get(name, name) for name in classes]
-    for split, (images_of, official) in found.items():
+    available = gather(flags, source, todo)
+    content = {split: images_of for split, (images_of, _) in available.items()}
+    classes = common_classes(flags, source, content, prepared['train'] or prepared['val'])
+    readable_names = imagenet_labels.read_words(source)
+    names = [readable_names.get(name, name) for name in classes]
+    for split, (images_of, official) in available.items():
         items = []
         for index, name in enumerate(classes):
             files = sorted(images_of.get(name, []), key=lambda file: file.name)

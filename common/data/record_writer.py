@@ -54,9 +54,7 @@ def write(
     content.update(metadata or {}, schema=schema)
     workers = min(workers or host.cores(), shards)
     try:
-        with (
-            _restartable_folder(path, content, shards, items) if restartable else files.atomic(path)
-        ) as folder:
+        with _resume(path, content, shards, items) if restartable else files.atomic(path) as folder:
             folder.mkdir(exist_ok=True)
             jobs = _jobs(folder, items, encode, content, shards, skip_corrupt)
             _run(jobs, workers, split)
@@ -96,10 +94,10 @@ def _check(path: pathlib.Path, count: int, shards: int) -> None:
 
 
 @contextlib.contextmanager
-def _restartable_folder(
+def _resume(
     path: pathlib.Path, content: Dict, shards: int, items: Sequence
 ) -> Iterator[pathlib.Path]:
-    """As files.atomic, but after an error what is there stays, for the next time with this plan."""
+    """As files.atomic, but what an error leaves stays, for the next call with equal arguments."""
     digest = hashlib.sha256()
     for part in (content, shards, *items):
         digest.update(repr(part).encode())

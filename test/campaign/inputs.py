@@ -45,7 +45,7 @@ def archives(sources):
     def case(random, place):
         from resnest_tf import cityscapes_files
 
-        cityscapes_files.opened.cache_clear()
+        cityscapes_files.open_archive.cache_clear()
         archive = random.choice(sorted(commands))
         main, flags, name = commands[archive]
         source, output = fresh(sources / 'archives', place / 'source'), place / 'output'

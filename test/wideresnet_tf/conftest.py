@@ -17,9 +17,10 @@ def small_is_official(monkeypatch, tmp_path):
     """The small cifar10 python archive passes as the official one."""
     archive = packed(tmp_path, 'cifar10', 'python')
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    forms = [
-        form._replace(md5=md5) if form.archive == archive.name else form for form in cifar.FORMS
+    layouts = [
+        layout._replace(md5=md5) if layout.archive == archive.name else layout
+        for layout in cifar.LAYOUTS
     ]
-    monkeypatch.setattr(cifar, 'FORMS', forms)
+    monkeypatch.setattr(cifar, 'LAYOUTS', layouts)
     monkeypatch.setitem(prepare_cifar.COUNTS, 'cifar10', {'train': TRAIN, 'test': TEST})
     return archive
