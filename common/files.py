@@ -32,7 +32,7 @@ _HOST = hashlib.sha1(platform.node().encode()).hexdigest()[:6]
 
 
 @contextlib.contextmanager
-def naming(path: Union[str, os.PathLike]) -> Iterator[None]:
+def name_in_errors(path: Union[str, os.PathLike]) -> Iterator[None]:
     """Names `path` in an error of the operating system that names no file, as of a full disk."""
     try:
         yield
@@ -59,7 +59,7 @@ def atomic(path: Union[str, os.PathLike]) -> Iterator[pathlib.Path]:
     name = '.%s.%s-%d.tmp%s' % (_short(path.stem), _HOST, os.getpid(), path.suffix)
     temporary = path.with_name(name)
     try:
-        with naming(path):
+        with name_in_errors(path):
             yield temporary
         for file in [temporary, *temporary.rglob('*')]:
             _sync(file)

@@ -63,7 +63,7 @@ def run(
     guard = _Guard()
     running: List[_Process] = []
     try:
-        for rank, cores in zip(ranks, _shares(len(ranks))):
+        for rank, cores in zip(ranks, _core_sets(len(ranks))):
             running.append(_Process(command, rank, cores, log_dir, mask))
             guard.add(running[-1].pid)
         return _Supervisor(running, grace).wait(watched)
@@ -74,7 +74,7 @@ def run(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _shares(count: int) -> List[Optional[Set[int]]]:
+def _core_sets(count: int) -> List[Optional[Set[int]]]:
     """This machine's cores, divided; with fewer cores than processes all use all."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < count:

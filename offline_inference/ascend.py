@@ -18,7 +18,7 @@ from common.files import checksum, read_json, write_json
 from offline_inference import atc, bins, manifest, msame
 from offline_inference.agreement import Agreement
 from offline_inference.reference import Batch, Reference
-from offline_inference.score import Scored, score_files
+from offline_inference.score import ScoreSums, score_files
 
 CHUNK_BYTES = 4e9  # on the disk; 500 street scenes of 1024x2048 and their logits take 170 GB
 
@@ -46,7 +46,7 @@ class Chunks:
         self._batches: Iterator[Batch] = iter(())
         self._position = -1  # of the next of these
 
-    def run(self, chunk: Optional[int] = None) -> Tuple[Scored, List[float]]:
+    def run(self, chunk: Optional[int] = None) -> Tuple[ScoreSums, List[float]]:
         """Returns the sums over the split and the execution times of batches in ms.
 
         chunk: batches on the disk at a time; None: what CHUNK_BYTES hold.
@@ -64,7 +64,7 @@ class Chunks:
                     '' if chunk else ' (--chunk N takes another number)',
                 )
             )
-        scored, milliseconds = Scored(), []
+        scored, milliseconds = ScoreSums(), []
         for start in range(0, total, size):
             folder = self._work / ('%06d-%06d' % (start, min(start + size, total)))
             part, times = self._run_chunk(folder, start, min(size, total - start))
@@ -76,7 +76,7 @@ class Chunks:
 
     def _run_chunk(
         self, folder: pathlib.Path, start: int, count: int
-    ) -> Tuple[Scored, List[float]]:
+    ) -> Tuple[ScoreSums, List[float]]:
         """Writes, runs and scores some batches, as far as an earlier run did not."""
         description = dict(self._description, first_batch=start, batches=count)
         sources = dict(om=checksum(self._om), batches=description, device_id=self._device_id)
@@ -103,7 +103,7 @@ class Chunks:
         return itertools.islice(self._batches, count)
 
 
-def _save(path: pathlib.Path, scored: Scored, milliseconds: List[float]) -> None:
+def _save(path: pathlib.Path, scored: ScoreSums, milliseconds: List[float]) -> None:
     content: Dict[str, Any] = dict(agreement=scored.agreement, milliseconds=milliseconds)
     for network in ('online', 'offline'):
         counts = getattr(scored, network).items()
@@ -111,7 +111,7 @@ def _save(path: pathlib.Path, scored: Scored, milliseconds: List[float]) -> None
     write_json(path, content)
 
 
-def _load(path: pathlib.Path) -> Tuple[Scored, List[float]]:
+def _load(path: pathlib.Path) -> Tuple[ScoreSums, List[float]]:
     saved = read_json(path)
-    scored = Scored(saved['online'], saved['offline'], Agreement(*saved['agreement']))
+    scored = ScoreSums(saved['online'], saved['offline'], Agreement(*saved['agreement']))
     return scored, saved['milliseconds']

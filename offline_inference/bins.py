@@ -49,7 +49,7 @@ def describe(reference: Reference, input_dtype: str) -> Dict[str, Any]:
     with tf.Graph().as_default():
         dataset = reference.dataset()
         types, shapes = tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
-    return manifest.plain(
+    return manifest.as_json(
         dict(
             model=reference.name,
             records=str(reference.split.path.resolve()),
@@ -144,7 +144,7 @@ def write(
     """Writes `total` batches and what is known of them in place of what an earlier run left.
     UserError, before anything is written, if they do not fit or `output` holds something else.
     """
-    manifest.make_way(output)
+    manifest.remove_earlier(output)
     with atomic(output) as folder:
         _check_space(output, description, total)
         (folder / 'batches').mkdir(parents=True)

@@ -14,7 +14,7 @@ import tqdm
 from common.ascend import npu_smi
 from offline_inference import aipp, ascend, atc, msame, openvino_engine, pb, to_onnx
 from offline_inference.reference import Infer, Reference
-from offline_inference.score import Scored, score_batch
+from offline_inference.score import ScoreSums, score_batch
 
 LEAST_EQUAL = 0.999  # of the predictions
 # float16 rounds by 1/2048 and bfloat16 by 1/256, which swaps classes of almost equal logits.
@@ -40,7 +40,7 @@ def suffix(input_dtype: str) -> str:
 class Outcome(NamedTuple):
     """What an engine made of the split."""
 
-    scored: Scored
+    scored: ScoreSums
     milliseconds: List[float]  # of each batch
     files: List[pathlib.Path]  # the frozen graph and what was made of it
     software: Dict[str, str]  # versions beside TensorFlow's
@@ -100,12 +100,12 @@ class OnDevice(NamedTuple):
         )
 
 
-def compare(reference: Reference, infer: Infer, input_dtype: str) -> Tuple[Scored, List[float]]:
+def compare(reference: Reference, infer: Infer, input_dtype: str) -> Tuple[ScoreSums, List[float]]:
     """Runs every record through the checkpoint's own network and through `infer`, and scores both.
 
     Returns the sums and the ms that infer() took for each batch.
     """
-    scored, milliseconds = Scored(), []
+    scored, milliseconds = ScoreSums(), []
     with tqdm.tqdm(
         total=reference.split.count,
         desc='offline inference',

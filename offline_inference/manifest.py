@@ -22,7 +22,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def plain(content: Any) -> Any:
+def as_json(content: Any) -> Any:
     """Returns the same as JSON has it, with lists instead of tuples."""
     return json.loads(json.dumps(content))
 
@@ -51,7 +51,7 @@ def seal(folder: pathlib.Path, sources: Dict[str, Any], **notes: Any) -> None:
     """Notes what a folder was made from, and the content of every file in it."""
     paths = [path for path in folder.rglob('*') if path.is_file()]
     files = {str(path.relative_to(folder)): checksum(path) for path in paths}
-    content = plain(dict(sources=sources, files=files, **notes))
+    content = as_json(dict(sources=sources, files=files, **notes))
     write_json(folder / NAME, dict(content, checksum=digest(content)))
 
 
@@ -80,10 +80,10 @@ def current(folder: pathlib.Path, sources: Dict[str, Any]) -> Optional[Dict[str,
         content = sealed(folder)
     except UserError:
         return None
-    return content if content and content['sources'] == plain(sources) else None
+    return content if content and content['sources'] == as_json(sources) else None
 
 
-def make_way(folder: pathlib.Path) -> None:
+def remove_earlier(folder: pathlib.Path) -> None:
     """Removes what an earlier run wrote to `folder`; UserError if it holds anything else."""
     if not folder.exists():
         return
@@ -126,14 +126,14 @@ def sources(path: pathlib.Path) -> Optional[Dict[str, Any]]:
 def is_current(path: pathlib.Path, **sources: Any) -> bool:
     """Whether the file exists, is unchanged, and was made from exactly this."""
     entry = _entry(path)
-    has_same_sources = bool(entry) and entry['sources'] == plain(sources)
+    has_same_sources = bool(entry) and entry['sources'] == as_json(sources)
     return has_same_sources and path.is_file() and checksum(path) == entry['sha256']
 
 
 def require_same(name: str, description: Dict[str, Any], expected: Dict[str, Any]) -> None:
     """Raises UserError if two descriptions differ in a key that both have."""
     for key in expected:
-        if key in description and description[key] != plain(expected[key]):
+        if key in description and description[key] != as_json(expected[key]):
             raise UserError(
                 '%s does not belong to the other files: its %s is %s, theirs is %s; make it again'
                 ' from the same model and settings' % (name, key, description[key], expected[key])

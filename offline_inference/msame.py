@@ -104,7 +104,7 @@ def run(
     if earlier:
         return _results(output, names, earlier['milliseconds'])
     TOOLS[tool].require()
-    manifest.make_way(output)
+    manifest.remove_earlier(output)
     # A fresh folder: no acl.json that msame would obey, one stamped folder in the end, and no path
     # with ".bin" or a comma in it.
     with temporary_folder(tool, output.parent) as scratch:

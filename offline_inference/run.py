@@ -69,7 +69,7 @@ from common.metrics import scores
 from offline_inference import freeze, manifest
 from offline_inference.engines import ENGINES, Options, suffix
 from offline_inference.reference import Reference
-from offline_inference.score import Scored, published_line
+from offline_inference.score import ScoreSums, published_line
 
 
 def run(
@@ -108,7 +108,7 @@ def _frozen(reference: Reference, output: pathlib.Path, input_dtype: str) -> pat
     return path
 
 
-def _figures(reference: Reference, scored: Scored, milliseconds: List[float]) -> Dict[str, Any]:
+def _figures(reference: Reference, scored: ScoreSums, milliseconds: List[float]) -> Dict[str, Any]:
     """What offline.json says about the sums over a split and the times that batches took.
 
     The images that pad the last batch count in images_per_second.

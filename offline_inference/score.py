@@ -36,15 +36,15 @@ from offline_inference.bins import Bins
 from offline_inference.reference import Reference
 
 
-class Scored(NamedTuple):
+class ScoreSums(NamedTuple):
     """Sums over some batches; `add` joins those of several."""
 
     online: scores.Counts = {}  # of the checkpoint; {} without its logits
     offline: scores.Counts = {}
     agreement: Agreement = Agreement()
 
-    def add(self, other: 'Scored') -> 'Scored':
-        return Scored(
+    def add(self, other: 'ScoreSums') -> 'ScoreSums':
+        return ScoreSums(
             scores.add(self.online, other.online),
             scores.add(self.offline, other.offline),
             self.agreement.add(other.agreement),
@@ -56,7 +56,7 @@ def score_batch(
     features: Dict[str, np.ndarray],
     online: Optional[np.ndarray],
     offline: np.ndarray,
-) -> Scored:
+) -> ScoreSums:
     """Scores an engine's logits, and the checkpoint's if there are any, on one batch. UserError if
     they are not finite.
     """
@@ -66,13 +66,13 @@ def score_batch(
     except UserError as error:
         raise UserError('offline model: %s' % error)
     if online is None:
-        return Scored(counts, offline_counts)
-    return Scored(counts, offline_counts, compare_logits(online, offline, features['mask']))
+        return ScoreSums(counts, offline_counts)
+    return ScoreSums(counts, offline_counts, compare_logits(online, offline, features['mask']))
 
 
-def score_files(reference: Reference, batches: Bins, files: Sequence[pathlib.Path]) -> Scored:
+def score_files(reference: Reference, batches: Bins, files: Sequence[pathlib.Path]) -> ScoreSums:
     """Scores files of logits, one for each batch in order."""
-    total = Scored()
+    total = ScoreSums()
     size = batches.description['input_shape'][0]
     first = batches.description.get('first_batch', 0)
     for number, (path, rows) in enumerate(zip(files, batches.rows()), first):

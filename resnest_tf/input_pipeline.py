@@ -224,7 +224,7 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
         if key != 'filename'
     }
 
-    def one(record):
+    def parse_record(record):
         features = tf.io.parse_single_example(record, schema)
         shape = tf.stack([features['height'], features['width'], features['channels']])
         image = tf.reshape(tf.decode_raw(features['image'], tf.uint8), shape)
@@ -238,4 +238,4 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
         image = (image - np.float32(MEAN[::-1]) / 255) / (np.float32(STD[::-1]) / 255)
         return {'image': image, 'label': tf.cast(stacked[..., 3], tf.int32)}
 
-    return {'port': lambda: sampling.stream(folder, one, cfg.batch_size, 2)}
+    return {'port': lambda: sampling.stream(folder, parse_record, cfg.batch_size, 2)}

@@ -23,7 +23,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import preparation, record_writer, records
 from common.errors import UserError, at_least, entry_point
-from common.files import naming
+from common.files import name_in_errors
 from resnest_tf import cityscapes, cityscapes_files
 from resnest_tf.cityscapes import IGNORE
 from resnest_tf.cityscapes_files import IMAGES, Item, decode, train_ids, unusable
@@ -157,7 +157,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
     add('--skip_corrupt', type=at_least(0), default=0, help=corrupt)
     flags = parser.parse_args(arguments)
     try:
-        with naming('--source or --output'):
+        with name_in_errors('--source or --output'):
             prepare(flags)
     finally:
         cityscapes_files.open_archive.cache_clear()  # closes the archives

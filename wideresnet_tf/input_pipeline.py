@@ -156,7 +156,7 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
         cfg.label: tf.io.FixedLenFeature([], tf.int64),
     }
 
-    def one(record):
+    def parse_record(record):
         features = tf.io.parse_single_example(record, schema)
         image = tf.reshape(tf.decode_raw(features['image'], tf.uint8), SHAPE)
         side = SHAPE[0] + 2 * cfg.crop_pad
@@ -164,7 +164,7 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
         image = tf.image.random_flip_left_right(image) if cfg.flip else image
         return {'image': image, 'label': tf.cast(features[cfg.label], tf.int32)}
 
-    return {'port': lambda: sampling.stream(folder, one, cfg.batch_size, 2)}
+    return {'port': lambda: sampling.stream(folder, parse_record, cfg.batch_size, 2)}
 
 
 def class_names(metadata: Dict, cfg) -> List[str]:

@@ -21,7 +21,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, preparation, record_writer, records
 from common.errors import UserError, at_least, entry_point, warn
-from common.files import naming
+from common.files import name_in_errors
 from wideresnet_tf import cifar
 
 COUNTS = {
@@ -113,7 +113,7 @@ def prepare(flags) -> None:
         )
     else:
         sys.stderr.write('reading %s\n' % flags.source)
-        with naming(flags.source):
+        with name_in_errors(flags.source):
             splits, classes = load_cifar(flags)
         check_counts(flags, splits)
     for split in todo:

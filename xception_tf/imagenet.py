@@ -59,7 +59,7 @@ def train_archive(path: pathlib.Path) -> Split:
         return {pathlib.Path(outer.name).stem: files for outer, files in zip(inner, bar)}
 
 
-def _visible(folder: pathlib.Path) -> List[pathlib.Path]:
+def _visible_entries(folder: pathlib.Path) -> List[pathlib.Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith('.'))
 
 
@@ -68,10 +68,10 @@ def class_folders(folder: pathlib.Path) -> Split:
     it would get other numbers elsewhere.
     """
     suffixes = ' '.join(images.SUFFIXES)
-    by_class: Split = {entry.name: [] for entry in _visible(folder) if entry.is_dir()}
+    by_class: Split = {entry.name: [] for entry in _visible_entries(folder) if entry.is_dir()}
     ignored = []
     for name, content in by_class.items():
-        for file in _visible(folder / name):
+        for file in _visible_entries(folder / name):
             if file.suffix.lower() in images.SUFFIXES:
                 content.append(File(str(file), 0, -1, file.name))
             else:
@@ -94,7 +94,7 @@ def class_folders(folder: pathlib.Path) -> Split:
     return by_class
 
 
-def by_number(files: Iterable[File], synsets: Sequence[str]) -> Split:
+def by_synset(files: Iterable[File], synsets: Sequence[str]) -> Split:
     """Returns the official validation images; their numbers are those of lines in `synsets`."""
     by_class: Split = {}
     for file in files:
@@ -118,13 +118,13 @@ def find(
     if archive.is_file() and split == 'train':
         return train_archive(archive), True
     if archive.is_file():
-        return by_number(_members(archive), imagenet_labels.validation_synsets(val_labels)), True
+        return by_synset(_members(archive), imagenet_labels.validation_synsets(val_labels)), True
     if not folder.is_dir():
         return None
     flat = sorted(file for file in folder.iterdir() if file.name.startswith('ILSVRC2012_val_'))
     if split == 'val' and flat:
         files = [File(str(file), 0, -1, file.name) for file in flat]
-        return by_number(files, imagenet_labels.validation_synsets(val_labels)), True
+        return by_synset(files, imagenet_labels.validation_synsets(val_labels)), True
     return class_folders(folder), False
 
 

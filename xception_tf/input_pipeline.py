@@ -218,13 +218,13 @@ def baselines(folder: Folder, cfg) -> Dict[str, Callable[[], tf.data.Dataset]]:
     """
 
     def pipeline(postprocess: Callable[[tf.Tensor], tf.Tensor], calls: int) -> tf.data.Dataset:
-        def one(record):
+        def parse_record(record):
             text = tf.io.FixedLenFeature([], tf.string, '')
             features = tf.io.parse_single_example(record, {'image/encoded': text, 'image': text})
             pixels = tf.image.decode_jpeg(features['image/encoded'] + features['image'], channels=3)
             return {'label': postprocess(pixels)}
 
-        return sampling.stream(folder, one, cfg.batch_size, calls)
+        return sampling.stream(folder, parse_record, cfg.batch_size, calls)
 
     def resized(pixels: tf.Tensor) -> tf.Tensor:
         pixels = tf.cast(pixels, tf.float32)

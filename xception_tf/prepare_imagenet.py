@@ -34,7 +34,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common.data import digits, images, preparation, record_writer
 from common.errors import UserError, at_least, entry_point, first_few, warn
-from common.files import naming, temporary_folder
+from common.files import name_in_errors, temporary_folder
 from xception_tf import imagenet, imagenet_labels
 
 SHARDS = {'train': 1024, 'val': 128}
@@ -248,7 +248,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
             % flags.source
         )
     else:
-        with naming(flags.source):
+        with name_in_errors(flags.source):
             prepare(flags, flags.source)
 
 

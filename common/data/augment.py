@@ -56,12 +56,12 @@ def cutout(
     """
     height, width = images.shape.as_list()[1:3]
 
-    def inside(draw: tf.Tensor, length: int) -> tf.Tensor:
+    def covered(draw: tf.Tensor, length: int) -> tf.Tensor:
         start = tf.floor(draw * length)[:, None] - size // 2
         position = tf.range(length, dtype=tf.float32)[None]
         return tf.cast(tf.logical_and(position >= start, position < start + size), tf.float32)
 
-    hole = (inside(draw_y, height)[:, :, None] * inside(draw_x, width)[:, None, :])[..., None]
+    hole = (covered(draw_y, height)[:, :, None] * covered(draw_x, width)[:, None, :])[..., None]
     return images * (1.0 - hole) + fill * hole
 
 

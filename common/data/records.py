@@ -145,7 +145,7 @@ class Folder:
         if stored != (tfrecord.header(length), tfrecord.checksum(payload)):
             file = self.files[self._file[id]]
             raise UserError(
-                tfrecord.corrupt(file, start, size, tfrecord.BAD_CONTENT) + scanning.SKIP
+                tfrecord.describe_corrupt(file, start, size, tfrecord.BAD_CONTENT) + scanning.SKIP
             )
         return payload
 

@@ -85,7 +85,7 @@ def find(path: pathlib.Path) -> List[pathlib.Path]:
     return sorted(files, key=natural)
 
 
-def corrupt(file: pathlib.Path, offset: int, lost: int, why: str) -> str:
+def describe_corrupt(file: pathlib.Path, offset: int, lost: int, why: str) -> str:
     """Describes a corrupt record."""
     return '%s: the record at byte %d %s (%d bytes lost)' % (file, offset, why, lost)
 
@@ -114,11 +114,11 @@ def scan(path: pathlib.Path, payloads: bool) -> Scan:
             elif len(head) < HEADER or end > size:
                 why = 'is cut off by the end of the file'
             if why:
-                problems.append(corrupt(path, offset, size - offset, why))
+                problems.append(describe_corrupt(path, offset, size - offset, why))
                 break
             body = os.pread(source.fileno(), length + FOOTER, offset + HEADER) if payloads else b''
             if payloads and body[-FOOTER:] != checksum(body[:-FOOTER]):
-                problems.append(corrupt(path, offset, end - offset, BAD_CONTENT))
+                problems.append(describe_corrupt(path, offset, end - offset, BAD_CONTENT))
             else:
                 frames.append((offset, length))
             offset = end

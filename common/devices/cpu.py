@@ -40,7 +40,7 @@ def _threads() -> Set[int]:
     return {int(task.name) for task in tasks.iterdir()} if tasks.is_dir() else set()
 
 
-def _give_way(threads: Iterable[int]) -> None:
+def _lower_priority(threads: Iterable[int]) -> None:
     """Gives threads the lowest priority: they take only time that nobody else wants."""
     for thread in threads:
         with contextlib.suppress(OSError):  # it has ended
@@ -73,7 +73,7 @@ class CPU(HorovodDevice):
         # without a pause for as long as another rank's message waits that this rank does not want
         # yet, and takes a fifth of a core from the step. Two ranks of ResNeSt-14 with synchronised
         # batch norm train 1.3 times as fast when it gives way.
-        _give_way(sorted(_threads() - before)[1:])
+        _lower_priority(sorted(_threads() - before)[1:])
         if host.is_mkl():
             for name, value in _mkl_settings(self._threads).items():
                 os.environ.setdefault(name, value)

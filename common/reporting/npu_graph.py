@@ -208,7 +208,7 @@ def measure(task: Task, cfg: Any, ranks: int) -> Dict[str, Any]:
     """Returns the counts of a recipe's step on one of `ranks` devices, with its share of the global
     batch, and why AI CPU runs.
     """
-    cfg, _ = global_batch.share(cfg, ranks)
+    cfg, _ = global_batch.divide(cfg, ranks)
     result = count(training_graph(task, cfg, ranks), cfg)
     why = dict(ENGINES['ai_cpu'], **ENGINES['ai_cpu_if'])
     used = result['op_types'].get('ai_cpu', {})

@@ -8,7 +8,7 @@ from common.errors import UserError
 _OVERRIDES = 'or give --allow_other_batch True, or --scale_learning_rate linear'
 
 
-def share(cfg: Any, ranks: int) -> Tuple[Any, List[str]]:
+def divide(cfg: Any, ranks: int) -> Tuple[Any, List[str]]:
     """Returns (configuration, warnings) such that batch_size x accumulate x ranks is global_batch;
     UserError with the legal numbers if they do not multiply out.
 

@@ -51,7 +51,7 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
     Returns False if the run was complete already.
     """
     start_time = time.time()
-    cfg, notes = global_batch.share(cfg, device.size)
+    cfg, notes = global_batch.divide(cfg, device.size)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopOnSignal(device))
         run, step = _start(task, cfg, device, notes, stack, start_time)

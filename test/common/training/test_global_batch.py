@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from common.errors import UserError
-from common.training.global_batch import share
+from common.training.global_batch import divide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Settings:
     ],
 )
 def test_batch_and_accumulation_follow_from_the_devices(ranks, changes, batch_size, accumulate):
-    cfg, warnings = share(Settings(**changes), ranks)
+    cfg, warnings = divide(Settings(**changes), ranks)
     assert (cfg.batch_size, cfg.accumulate, warnings) == (batch_size, accumulate, [])
     assert (cfg.learning_rate, cfg.global_batch) == (0.1, 128)
 
 
 def test_a_recipe_without_global_batch_is_left_as_it_is():
     cfg = Settings(global_batch=None, batch_size=10, accumulate=3)
-    assert share(cfg, 7) == (cfg, [])
+    assert divide(cfg, 7) == (cfg, [])
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,19 @@ def test_a_recipe_without_global_batch_is_left_as_it_is():
 )
 def test_what_does_not_multiply_out_is_refused_with_the_legal_values(ranks, changes, message):
     with pytest.raises(UserError, match=message):
-        share(Settings(**changes), ranks)
+        divide(Settings(**changes), ranks)
 
 
 def test_another_batch_has_to_be_allowed_and_is_told():
-    cfg, warnings = share(Settings(allow_other_batch=True), 8)
+    cfg, warnings = divide(Settings(allow_other_batch=True), 8)
     assert (cfg.batch_size, cfg.accumulate, cfg.learning_rate) == (128, 1, 0.1)
     assert warnings == ["global batch 1024 instead of the recipe's 128; learning_rate stays 0.1"]
 
 
 def test_linear_scaling_scales_the_rate_once():
-    cfg, warnings = share(Settings(scale_learning_rate='linear', batch_size=64), 8)
+    cfg, warnings = divide(Settings(scale_learning_rate='linear', batch_size=64), 8)
     assert cfg.learning_rate == pytest.approx(0.4) and cfg.batch_size == 64
     assert warnings == [
         "global batch 512 instead of the recipe's 128; learning_rate scaled from 0.1 to 0.4"
     ]
-    assert share(cfg, 8) == (cfg, [])  # a configuration that a run has saved
+    assert divide(cfg, 8) == (cfg, [])  # a configuration that a run has saved
