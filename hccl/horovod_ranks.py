@@ -1,5 +1,5 @@
-"""Ranks on CPU and GPU: horovodrun assigns their places and serves their meeting point, the
-launcher runs them.
+"""Ranks on CPU and GPU: horovodrun assigns them and runs their rendezvous server, the launcher runs
+their processes.
 
 horovodrun starts a placeholder for each rank, which hands its HOROVOD_* variables over and waits
 for the launcher's end. The ranks are not children of horovodrun because it ends them with SIGSTOP
@@ -19,7 +19,7 @@ import tempfile
 import time
 from typing import Dict, Iterator, List
 
-WAIT = 120  # seconds until all placeholders have spoken; a few are enough
+WAIT = 120  # seconds until all placeholders have reported; usually a few
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ class Fields:
         return None
 
     def number(self, key: str, rule: str = 'HCCL') -> Optional[int]:
-        """rule: HCCL's code and words for what is no number."""
+        """rule: HCCL's code and words for a value that is not a number."""
         text = self.text(key)
         if text is None:
             return None

@@ -1,7 +1,7 @@
 """Frozen graph -> .om -> batches on disk -> msame or ais_bench -> figures, for
 offline_inference.run.
 
-What was done is not done again: each step's product has a manifest. OUT/MODEL.om,
+A step whose result is current by its manifest is not repeated. Writes OUT/MODEL.om,
 OUT/MODEL.aipp.cfg and OUT/TOOL/ with a folder for each chunk of batches: bins/, results/ and
 score.json. If there are several chunks, or --chunk is given, the first two are deleted once the
 third is written.

@@ -130,7 +130,7 @@ class Bins:
 
 
 def existing(output: pathlib.Path, description: Dict[str, Any]) -> Optional[Bins]:
-    """Returns the folder if it holds exactly this, undamaged."""
+    """Returns the folder if it is undamaged and has this description, else None."""
     try:
         bins = Bins.open(output)
     except UserError:

@@ -22,7 +22,7 @@ LEAST_EQUAL_HALF = 0.99
 
 
 class Options(NamedTuple):
-    """What an engine is asked for; see the flags of offline_inference.run."""
+    """The settings of an engine; see the flags of offline_inference.run."""
 
     input_dtype: str  # of the images that the exported model takes: 'float32' or 'uint8'
     precision: Optional[str]  # OpenVINO's: 'f32' or 'bf16'; None: 'f32'
@@ -33,12 +33,12 @@ class Options(NamedTuple):
 
 
 def suffix(input_dtype: str) -> str:
-    """What the names of a model for such images and of its results have after the others'."""
+    """The suffix in the names of a model for such images and of its results."""
     return '_uint8' if input_dtype == 'uint8' else ''
 
 
 class Outcome(NamedTuple):
-    """What an engine made of the split."""
+    """The results of an engine on the split."""
 
     scored: ScoreSums
     milliseconds: List[float]  # of each batch
@@ -52,7 +52,7 @@ class InProcess(NamedTuple):
     """An engine inside this process. Normalisation of uint8 images is part of the frozen graph."""
 
     software: Callable[[Options], Dict[str, str]]  # UserError if something is missing
-    # What it runs of a frozen graph, and its files
+    # Prepares a frozen graph: returns infer, and the files that it runs
     load: Callable[[Reference, pathlib.Path, Options], Tuple[Infer, List[pathlib.Path]]]
 
     def check(self, reference: Reference, options: Options) -> None:

@@ -1,4 +1,4 @@
-"""The same inference graph computed in float64, where float32 rounding hides whether two agree."""
+"""Inference graphs in float64: compares two whose difference float32 rounding would hide."""
 
 from typing import Mapping
 

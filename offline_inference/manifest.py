@@ -23,7 +23,7 @@ def digest(content: Any) -> str:
 
 
 def as_json(content: Any) -> Any:
-    """Returns the same as JSON has it, with lists instead of tuples."""
+    """Returns the content as JSON gives it back, with lists instead of tuples."""
     return json.loads(json.dumps(content))
 
 

@@ -32,7 +32,7 @@ def software(precision: Optional[str] = None) -> Dict[str, str]:
 def engine(path: pathlib.Path, precision: str, throughput: bool = False) -> Infer:
     """Returns infer of an ONNX model that offline_inference.to_onnx wrote.
 
-    throughput: for several calls at a time, from as many threads; else for the shortest one.
+    throughput: for several calls at a time, from as many threads; else for the least latency.
     """
     hint = 'THROUGHPUT' if throughput else 'LATENCY'
     settings = {'INFERENCE_PRECISION_HINT': precision, 'PERFORMANCE_HINT': hint}

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     logits: Optional[np.ndarray]  # of the checkpoint, float32 [N,...,classes]; None without one
 
     def input(self, input_dtype: str) -> np.ndarray:
-        """What a model with this type of input is fed with."""
+        """The images for a model with this type of input."""
         return self.features['image'] if input_dtype == 'uint8' else self.images
 
 

@@ -1,6 +1,6 @@
 """The checkpoints of DeepLabV3-ResNeSt: which flags fit them, and how its authors name variables.
 
-Variable names alone tell layouts apart. A backbone is the paper's network without its heads: what
+Variable names alone tell graphs apart. A backbone is the paper's network without its heads: what
 `from_torch` makes of ImageNet weights.
 """
 

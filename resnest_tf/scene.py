@@ -69,12 +69,12 @@ class Scene:
         cv2.fillPoly(self.ids, corners, label)
 
     def front(self, x, y, z: float, colour, label: int) -> None:
-        """Draws a polygon that faces the camera, of two x and two y a rectangle."""
+        """Draws a polygon that faces the camera; two x and two y give a rectangle."""
         x, y = (x, y) if len(x) > 2 else rectangle(x, y)
         self.fill(self.project(x, y, z), colour, label, z)
 
     def side(self, x, y, z, colour, label: int) -> None:
-        """Draws a polygon along the street, of two y and two z a rectangle."""
+        """Draws a polygon along the street; two y and two z give a rectangle."""
         z, y = (z, y) if len(z) > 2 else rectangle(z, y)
         self.fill(self.project(x, y, z), colour, label, min(z))
 

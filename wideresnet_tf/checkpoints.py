@@ -1,5 +1,5 @@
-"""The checkpoints of wide residual networks: whose they are, which flags fit them, and how the
-paper's authors name theirs. Variable names alone tell layouts apart.
+"""The checkpoints of wide residual networks: who published them, which flags fit them, and how the
+paper's authors name variables. Variable names alone tell graphs apart.
 """
 
 import re

@@ -173,5 +173,5 @@ def class_names(metadata: Dict, cfg) -> List[str]:
 
 
 def decode(data: bytes, cfg) -> np.ndarray:
-    """Returns an image file as evaluation sees it, uint8 [32,32,3]; ValueError for what is none."""
+    """Returns an image file as evaluation sees it, uint8 [32,32,3]; ValueError if it is not one."""
     return cv2.resize(images.decode(data), SHAPE[:2], interpolation=cv2.INTER_AREA)

@@ -95,7 +95,7 @@ def class_folders(folder: pathlib.Path) -> Split:
 
 
 def by_synset(files: Iterable[File], synsets: Sequence[str]) -> Split:
-    """Returns the official validation images; their numbers are those of lines in `synsets`."""
+    """Returns the official validation images by synset; image N has the N-th of `synsets`."""
     by_class: Split = {}
     for file in files:
         number = re.match(r'ILSVRC2012_val_(\d{8})\.', file.name)

@@ -172,7 +172,7 @@ def _grey(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def decode(data: bytes, cfg) -> np.ndarray:
-    """Returns an image file as evaluation sees it, uint8 [S,S,3]; ValueError for what is none."""
+    """Returns an image file as evaluation sees it, uint8 [S,S,3]; ValueError if it is not one."""
     return _preprocess(data, cfg.image_size, cfg.eval_preprocessing)
 
 

@@ -1,6 +1,6 @@
 """The flags of `--device npu`: names, legal values and defaults of the TF adapter's NPURunConfig.
 
-What is illegal ends in an abort of the process or in silence there, so it is refused here first.
+There an illegal value aborts the process or is silently ignored, so it is refused here first.
 """
 
 import dataclasses

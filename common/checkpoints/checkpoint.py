@@ -86,7 +86,7 @@ def is_complete(prefix: PathLike) -> bool:
 
 
 def is_readable(prefix: PathLike) -> bool:
-    """Returns whether every variable can be read; TensorFlow checks the sums."""
+    """Returns whether every variable can be read; TensorFlow verifies checksums."""
     try:
         reader = Checkpoint(prefix)
         for name in reader.shapes:
@@ -109,8 +109,8 @@ def training_checkpoints(folder: PathLike) -> List[Tuple[int, str]]:
 def latest(folder: PathLike) -> Optional[str]:
     """Returns the prefix of the newest complete checkpoint of a folder, or None.
 
-    A run's are found by their files, others in TensorFlow's `checkpoint` file; a path in it that is
-    gone, as after a move, is looked for beside that file.
+    Those of a run are found by their file names, others through TensorFlow's file `checkpoint`. A
+    path in it that no longer exists, as after a move, is looked for beside that file.
     """
     run_checkpoints = training_checkpoints(folder)
     if run_checkpoints:
@@ -150,8 +150,8 @@ def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:
 
 
 def move(prefix: PathLike, target: PathLike, keep: bool = False) -> None:
-    """Moves a checkpoint to another prefix, or copies it with `keep`; last its index, without which
-    there is none.
+    """Moves a checkpoint to another prefix, or copies it with `keep`. The index comes last: without
+    it there is no checkpoint.
     """
     prefix, target = pathlib.Path(prefix), pathlib.Path(target)
     index = target.with_name(target.name + '.index')
@@ -167,7 +167,7 @@ def move(prefix: PathLike, target: PathLike, keep: bool = False) -> None:
 
 
 def average(paths: Sequence[str], output: PathLike) -> None:
-    """Writes the mean of several checkpoints' floating-point variables; integers are the last's."""
+    """Writes the mean of several checkpoints' floating-point variables, integers of the last."""
     checkpoints = [Checkpoint(path) for path in paths]
     for other in checkpoints[1:]:
         if other.shapes != checkpoints[0].shapes:

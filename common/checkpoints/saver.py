@@ -40,7 +40,7 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
         try:
             return super()._save(session, step)
         except tf.errors.OutOfRangeError as error:
-            # The file is too large for the disk; the session would see the end of the data in it.
+            # A full disk or file size limit; the session would take it for the end of the data.
             raise UserError(explanation(error))
 
 

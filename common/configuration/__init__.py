@@ -1,1 +1,1 @@
-"""What a run is told: the fields of a recipe, which are also its flags."""
+"""The configuration of a run: the fields of a recipe, which are also its flags."""

@@ -67,7 +67,7 @@ def _read_flags(
 
 
 def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
-    """Returns the value of one flag: its word, or else what that is in YAML."""
+    """Returns the value of one flag: its word as it is, or else parsed as YAML."""
     needed = 'a file' if name == 'config' else ' or '.join(legal_values(hint))
     flag = '--config' if name == 'config' else name
     if word is None or _is_flag(word):
@@ -108,7 +108,7 @@ def _read_recipe(
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that occurs twice, of which YAML takes the last without a word."""
+    """Refuses a repeated key, of which PyYAML silently takes the last."""
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]

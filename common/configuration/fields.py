@@ -1,4 +1,4 @@
-"""Fields of a configuration: their types, what they admit in words, and what they need."""
+"""Fields of a configuration: types, legal values in words, and what a field depends on."""
 
 import dataclasses
 import functools
@@ -91,13 +91,13 @@ def without_effect(cfg: Any, device: str) -> List[str]:
 
 
 def warn_without_effect(cfg: Any, device: str) -> None:
-    """Prints them, of a run that has no log."""
+    """Prints these sentences as warnings, for a command without a log."""
     for note in without_effect(cfg, device):
         warn(note)
 
 
 def types_of(config_class: type) -> Dict[str, Any]:
-    """Returns {field: type}; text and bool mean the strict ones."""
+    """Returns {field: type}, with pydantic's strict types for text and bool."""
     strict = {str: Text, bool: Bool, Optional[str]: Optional[Text], Optional[bool]: Optional[Bool]}
     hints = get_type_hints(config_class)
     names = [field.name for field in dataclasses.fields(config_class)]
@@ -110,7 +110,7 @@ def _model(hint: Any) -> Any:
 
 
 def validated(hint: Any, value: Any) -> Any:
-    """Returns the value as the type has it; ValueError if it is not of that type."""
+    """Returns the value converted to the type; ValueError if it is not of that type."""
     if value is None and type(None) not in _alternatives(hint):
         raise ValueError('None')
     if isinstance(value, bool) and Bool not in _alternatives(hint):
@@ -128,7 +128,7 @@ def _alternatives(hint: Any) -> Sequence[Any]:
 
 
 def legal_values(hint: Any) -> List[str]:
-    """Says in words what a type admits; a Literal gives its choices."""
+    """Describes the legal values of a type in words; lists the choices of a Literal."""
     if len(_alternatives(hint)) > 1:
         return [text for part in _alternatives(hint) for text in legal_values(part)]
     choices = getattr(hint, '__values__', None) or (

@@ -146,12 +146,12 @@ def _step(url: str) -> int:
 
 
 def _copy_in(url: str, output: str) -> None:
-    """Brings the run's local folder to the state of `url`, if that is further."""
+    """Brings the run's local folder to the state of `url`, if that has more steps."""
     if os.path.exists(output):
         local_step, remote_step = _step(output), _step(url)
         if local_step >= remote_step:
             return
-        # It went on elsewhere.
+        # The run was continued elsewhere.
         os.replace(output, '%s.step-%d.%d' % (output, local_step, time.time()))
     if exists(url):
         with atomic(output) as temporary:
@@ -160,7 +160,7 @@ def _copy_in(url: str, output: str) -> None:
 
 
 def _copy_out(output: str, url: str) -> None:
-    """Merges the run's folder into `url`; a run that is further there stays as it is."""
+    """Merges the run's folder into `url`; a run with more steps there stays as it is."""
     local_step, remote_step = _step(output), _step(url)
     if remote_step > local_step:
         kept = '%s-step-%d' % (url.rstrip('/'), max(local_step, 0))

@@ -20,7 +20,9 @@ def pixels(*shape: int) -> Dict[str, Any]:
 
 
 class Parser(errors.Parser):
-    """The flags of such a command. doc: what --help says first; output: what --output gets."""
+    """The flags of a command that prepares records. doc: what --help says first; output: what
+    --output gets.
+    """
 
     def __init__(self, prog: str, doc: str, output: str):
         super().__init__(prog=prog, description=doc)

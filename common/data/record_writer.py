@@ -201,7 +201,7 @@ def _jobs(
 
 
 def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
-    """Does what is left of the jobs, in processes; a failure or Ctrl-C stops all of them."""
+    """Runs the unfinished jobs in processes; a failure or Ctrl-C stops all of them."""
     remaining = [job for job in jobs if not job.is_done]
     total = sum(len(job.items) for job in jobs)
     finished = total - sum(len(job.items) for job in remaining)

@@ -63,11 +63,11 @@ class Device(abc.ABC):
     def session(self, cfg=None) -> ContextManager[tf.Session]:
         """A session of a new graph in which ranks can exchange values; not inside another.
 
-        cfg: whose precision a network in it has; None for a session without a network.
+        cfg: gives the precision of a network in it; None for a session without a network.
         """
 
     def peer_ended(self, error: Exception) -> bool:
-        """Whether an error is only the echo of another rank's end."""
+        """Whether an error only reports that another rank has ended."""
         return False
 
     def steps_per_loop(self, cfg, intervals: Dict[str, int]) -> int:

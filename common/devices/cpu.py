@@ -17,9 +17,9 @@ from common.errors import UserError
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _MALLOC = {_M_TRIM_THRESHOLD: -1, _M_MMAP_MAX: 0, _M_ARENA_MAX: 1}
 
-# Milliseconds between two looks of Horovod at what is to be sent; its default is 1. Each look is a
-# message to all ranks, which costs the cores that compute: two ranks of Xception train 1.2 times as
-# fast with 20. Gradients can wait so long, the moments of synchronised batch norm cannot.
+# Milliseconds between two cycles in which Horovod looks for tensors to send; its default is 1. Each
+# cycle is a message to all ranks, which costs the cores that compute: two ranks of Xception train
+# 1.2 times as fast with 20. Gradients can wait so long, synchronised batch norm's moments cannot.
 CYCLE_TIME = '20'
 
 
@@ -69,10 +69,10 @@ class CPU(HorovodDevice):
             os.environ.setdefault('HOROVOD_CYCLE_TIME', CYCLE_TIME)
         before = _threads()
         super().__init__()
-        # The first new thread is Horovod's own, the others are Gloo's. One of these asks the kernel
-        # without a pause for as long as another rank's message waits that this rank does not want
-        # yet, and takes a fifth of a core from the step. Two ranks of ResNeSt-14 with synchronised
-        # batch norm train 1.3 times as fast when it gives way.
+        # The first new thread is Horovod's own, the others are Gloo's. While a message of another
+        # rank waits that this rank does not need yet, one of these polls the kernel without a pause
+        # and takes a fifth of a core from the step. Two ranks of ResNeSt-14 with synchronised batch
+        # norm train 1.3 times as fast when it gives way.
         _lower_priority(sorted(_threads() - before)[1:])
         if host.is_mkl():
             for name, value in _mkl_settings(self._threads).items():

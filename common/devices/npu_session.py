@@ -1,4 +1,4 @@
-"""What the TF adapter of Ascend NPU is told: a configuration as arguments of NPURunConfig, and as a
+"""A configuration in the terms of the TF adapter of Ascend NPU: arguments of NPURunConfig, and as a
 ConfigProto (`session_config`).
 """
 

@@ -1,4 +1,4 @@
-"""--predict: what a network says about image files, printed and in files; see command_line.py."""
+"""--predict: prints and writes predictions for image files; see command_line.py."""
 
 import csv
 import os

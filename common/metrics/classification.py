@@ -65,8 +65,8 @@ def counts(logits: tf.Tensor, features: Features, cfg) -> Dict[str, tf.Tensor]:
 
 
 def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
-    """Returns what turns the `counts` of a batch into sums and keeps the worst images. UserError
-    for a label that is not a class and for logits that are not finite.
+    """Returns a function that turns the `counts` of a batch into sums and keeps the worst images.
+    UserError for a label that is not a class and for logits that are not finite.
     """
     worst, names = None, list(range(cfg.num_classes))
     if is_chief and cfg.output_path:

@@ -42,7 +42,7 @@ def number(value: Any) -> float:
 
 
 def text(key: str, value: Any) -> str:
-    """A value in print, '' for None. A fraction above 1 is taken to be in per cent already."""
+    """A value as printed, '' for None. A fraction above 1 is taken to be in per cent already."""
     if value is None:
         return ''
     value = number(value)

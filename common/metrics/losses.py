@@ -21,7 +21,7 @@ def elementwise_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor
 def finite(logits: tf.Tensor) -> tf.Tensor:
     """Whether all logits of each image are finite: bool [B], of logits [B, ...]."""
     # Neither tf.is_finite, which an Ascend device leaves to its AI CPU, nor a negated comparison,
-    # which TensorFlow's optimizers turn around as if there were no NaN.
+    # which TensorFlow's graph optimizer inverts as if there were no NaN.
     largest = np.finfo(np.float32).max
     is_finite = tf.less_equal(tf.abs(tf.cast(logits, tf.float32)), largest)
     return tf.reduce_all(is_finite, list(range(1, logits.shape.ndims)))
@@ -93,12 +93,12 @@ def ohem(
     2016). Otherwise as `cross_entropy`, but shapes must be static.
 
     Hard are those whose label has a probability below `threshold`, and always the min_kept x B
-    hardest of the batch; threshold 0 leaves these alone. This is mmsegmentation's OHEMPixelSampler,
+    hardest of the batch; with threshold 0 these alone. This is mmsegmentation's OHEMPixelSampler,
     except that there, if no more than so many count at all, the easiest one is left out.
     """
     labels, valid = _split_ignored(labels, ignore_label)
     loss = elementwise_cross_entropy(logits, labels)
-    # What is left out is easier than anything.
+    # Ignored elements come after all others.
     hardness = tf.stop_gradient(tf.where(tf.greater(valid, 0.0), loss, -tf.ones_like(loss)))
     hard = tf.greater(hardness, -math.log(threshold) if threshold else math.inf)
     kept = min(min_kept * labels.shape[0].value, labels.shape.num_elements())

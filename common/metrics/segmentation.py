@@ -59,8 +59,8 @@ def counts(logits: tf.Tensor, features: Dict[str, tf.Tensor], cfg) -> Dict[str, 
 
 
 def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
-    """Returns what turns the `counts` of a batch into sums and writes its pictures. UserError for a
-    label that is not a class and for logits that are not finite.
+    """Returns a function that turns the `counts` of a batch into sums and writes its pictures.
+    UserError for a label that is not a class and for logits that are not finite.
     """
     pictures = Pictures(cfg, folder, is_chief)
 

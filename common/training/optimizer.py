@@ -64,8 +64,8 @@ def _momentum_w(cfg, learning_rate: tf.Tensor) -> tf.train.Optimizer:
 
 
 def _after(operations: List):
-    """A context whose operations wait for all of these, through one: edges from each to each make a
-    large graph slow to build.
+    """A context whose ops wait for all `operations`, through a single op: edges from each to each
+    make a large graph slow to build.
     """
     return tf.control_dependencies([tf.group(*operations)] if operations else [])
 

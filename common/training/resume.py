@@ -1,4 +1,4 @@
-"""Where a run starts: what its folder holds, and whether going on from there is right."""
+"""Where a run starts: finds the step to resume from, and checks that it may be resumed."""
 
 import hashlib
 import pathlib
@@ -30,7 +30,7 @@ class ResumePoint(NamedTuple):
 
 
 def find_start(task: Task, cfg: Any, total: int, data: Dict[str, str]) -> ResumePoint:
-    """Looks at the folder of a run, and writes nothing. UserError if it must not be gone on with.
+    """Finds where the run in a folder resumes; writes nothing. UserError if it must not resume.
 
     data: the fingerprint of each split, to compare with that of the session before.
     """
@@ -57,7 +57,7 @@ def find_start(task: Task, cfg: Any, total: int, data: Dict[str, str]) -> Resume
 
 
 def _refuse_leftovers(output: str, final: pathlib.Path, rows: List[Dict[str, Any]]) -> None:
-    """Raises UserError if a run was here of which no checkpoint can be read."""
+    """Raises UserError if the folder holds a run without a readable checkpoint."""
     leftovers = sorted(path.name for path in pathlib.Path(output).glob('model.ckpt-*'))
     leftovers += [final.name] if checkpoint.is_complete(final) else []
     leftovers += ['metrics.jsonl'] if any(row.get('step', 0) > 0 for row in rows) else []

@@ -208,7 +208,7 @@ def _model_fn(run: Run, start: int) -> Callable:
 
 def _evaluate(run: Run, step: int) -> Dict[str, Any]:
     """Evaluates the newest checkpoint, keeps a copy of the best and records the figures."""
-    path = run.cfg.output_path  # what is said if no checkpoint is there any more
+    path = run.cfg.output_path  # for the message if there is no checkpoint any more
     newest = (checkpoint.latest(path) or path) if run.device.is_chief else None
     result = evaluate.evaluate(run.task, run.cfg, run.device, newest, run.eval_folder)
     run.logger.log('step %d: %s' % (step, run.task.metric.eval_line(run.task.name, result)))
