@@ -84,5 +84,5 @@ def deferred() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in missed:
-            os.kill(os.getpid(), number)
+        for missed_number in missed:
+            os.kill(os.getpid(), missed_number)
