@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from example_tables import cloud, saved
 
 from common.ascend.environment import CM as CM_NAMES
 from common.errors import UserError
 from hccl import horovod_ranks, npu_ranks
 from hccl import launch as launcher
-from hccl.rank_table import generate, load, merge, write
+from hccl.rank_table import load, merge, write
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NAMES = (
@@ -31,12 +32,6 @@ print('rank', seen['RANK_ID'], 'speaks')
 
 def seen(folder):
     return [json.loads(path.read_text()) for path in sorted(folder.glob('seen_*.json'))]
-
-
-def table(path, server_id='a', devices=(4, 5), third=1):
-    ips = ['192.168.%d.%d' % (third, device) for device in devices]
-    write(generate(list(devices), server_id, ips), str(path))
-    return str(path)
 
 
 @pytest.fixture
@@ -83,7 +78,7 @@ def test_each_rank_has_its_share_of_the_cores(npu, tmp_path):
 
 def test_a_given_table_settings_and_logs_beside_the_output(npu, tmp_path):
     given = dict(
-        RANK_TABLE_FILE=table(tmp_path / 'mine.json'),
+        RANK_TABLE_FILE=saved(tmp_path / 'mine.json', 'a', 1, (4, 5)),
         HCCL_CONNECT_TIMEOUT='1200',
         JOB_ID='10087',
         OMP_NUM_THREADS='3',
@@ -98,11 +93,9 @@ def test_a_given_table_settings_and_logs_beside_the_output(npu, tmp_path):
 
 
 def test_the_second_of_two_servers(npu, tmp_path):
-    servers = [
-        table(tmp_path / 'a.json', 'a', (0, 1), 1),
-        table(tmp_path / 'b.json', 'b', (0, 1), 2),
-    ]
-    write(merge(servers), str(tmp_path / 'two.json'))
+    first = saved(tmp_path / 'a.json', 'a', 1, (0, 1))
+    second = saved(tmp_path / 'b.json', 'b', 2, (0, 1))
+    write(merge([first, second]), str(tmp_path / 'two.json'))
     assert npu('--rank_table two.json --server_index 1')[0] == 0
     assert [(rank['RANK_ID'], rank['RANK_SIZE'], rank['DEVICE_ID']) for rank in seen(tmp_path)] == [
         ('2', '4', '0'),
@@ -121,22 +114,14 @@ def test_the_second_of_two_servers(npu, tmp_path):
 
 
 def test_a_cloud_table_gives_the_pod_too(npu, tmp_path):
-    instance = {
-        'pod_name': 'npu2p',
-        'server_id': '127.0.0.1',
-        'devices': [{'device_id': '0'}, {'device_id': '1'}],
-    }
-    group = {
-        'group_name': 'worker',
-        'device_count': '2',
-        'instance_count': '1',
-        'instance_list': [instance],
-    }
-    cloud = {'status': 'completed', 'group_count': '1', 'group_list': [group]}
-    (tmp_path / 'cloud.json').write_text(json.dumps(cloud))
+    """Of a single server it may lack the addresses."""
+    table = cloud(1, 2)
+    for device in table['group_list'][0]['instance_list'][0]['devices']:
+        del device['device_ip']
+    (tmp_path / 'cloud.json').write_text(json.dumps(table))
     assert npu('--rank_table cloud.json')[0] == 0
     ranks = [(rank['RANK_ID'], rank['POD_NAME']) for rank in seen(tmp_path)]
-    assert ranks == [('0', 'npu2p'), ('1', 'npu2p')]
+    assert ranks == [('0', 'pod0'), ('1', 'pod0')]
 
 
 CM = (
@@ -196,7 +181,7 @@ def test_contradictions_and_mistakes_are_one_line(npu, flags, variables, words):
 
 
 def test_other_devices_than_the_table_has(npu, tmp_path):
-    flags = '--devices 0-1 --rank_table ' + table(tmp_path / 'mine.json')
+    flags = '--devices 0-1 --rank_table ' + saved(tmp_path / 'mine.json', 'a', 1, (4, 5))
     status, _, err = npu(flags, code='')
     assert status == 2 and '--devices 0,1, but' in err and 'the devices 4,5' in err
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from example_tables import cloud, saved
 
 from common.ascend import hccn
 from common.errors import UserError
@@ -140,16 +141,6 @@ def test_parse_devices_refuses(text, words):
         parse_devices(text)
 
 
-def saved(path, server_id, third, devices=range(4)):
-    write(
-        generate(
-            list(devices), server_id, ['192.168.%d.%d' % (third, device) for device in devices]
-        ),
-        str(path),
-    )
-    return str(path)
-
-
 def test_merge_numbers_ranks_in_the_order_of_the_files(tmp_path):
     first, second = saved(tmp_path / 'a.json', 'hostA', 1), saved(tmp_path / 'b.json', 'hostB', 2)
     write(merge([second, first]), 'two.json')
@@ -182,28 +173,7 @@ def test_merge_refuses(tmp_path):
         with pytest.raises(UserError, match=words):
             merge([first, other])
     old = tmp_path / 'old.json'
-    old.write_text(
-        json.dumps(
-            {
-                'status': 'completed',
-                'group_count': '1',
-                'group_list': [
-                    {
-                        'group_name': 'worker',
-                        'device_count': '1',
-                        'instance_count': '1',
-                        'instance_list': [
-                            {
-                                'pod_name': '0',
-                                'server_id': '127.0.0.1',
-                                'devices': [{'device_id': '0', 'device_ip': '1.1.1.1'}],
-                            }
-                        ],
-                    }
-                ],
-            }
-        )
-    )
+    old.write_text(json.dumps(cloud(1, 1)))
     with pytest.raises(UserError, match='old.json: a table of the old kind'):
         merge([first, str(old)])
 
@@ -211,13 +181,11 @@ def test_merge_refuses(tmp_path):
 def test_load_says_the_first_violation_and_how_to_see_all(tmp_path):
     path = tmp_path / 'bad.json'
     path.write_text(json.dumps({'status': 'completed', 'version': '0.1', 'server_count': 1}))
-    with pytest.raises(
-        UserError,
-        match=(
-            r'bad.json: server_count: plog .* \(and 1 more: python -m hccl.rank_table validate'
-            r' .*bad.json\)'
-        ),
-    ):
+    said = (
+        r'bad.json: server_count: plog .* \(and 1 more: python -m hccl.rank_table validate'
+        r' .*bad.json\)'
+    )
+    with pytest.raises(UserError, match=said):
         load(path)
 
 
@@ -225,47 +193,23 @@ def test_load_says_the_first_violation_and_how_to_see_all(tmp_path):
 def test_the_shipped_tables(ranks):
     table = load(ROOT / 'hccl' / ('hccl_%dp.json' % ranks))
     devices = table.servers[0].devices
-    assert (
-        [device.rank_id for device in devices]
-        == [device.device_id for device in devices]
-        == list(range(ranks))
-    )
-    assert [device.device_ip for device in devices] == [
-        '192.168.100.101',
-        '192.168.101.101',
-        '192.168.102.101',
-        '192.168.103.101',
-        '192.168.100.100',
-        '192.168.101.100',
-        '192.168.102.100',
-        '192.168.103.100',
-    ][:ranks]
+    numbers = [(device.rank_id, device.device_id) for device in devices]
+    assert numbers == [(number, number) for number in range(ranks)]
+    shipped = ['192.168.%d.%d' % (third, last) for last in (101, 100) for third in range(100, 104)]
+    assert [device.device_ip for device in devices] == shipped[:ranks]
 
 
 def test_commands(tmp_path, capsys):
     fake_tool(tmp_path, knows=8)
-    main(['generate', '--devices', '0-3', '--server_ip', '10.0.0.1'])
-    main(
-        [
-            'generate',
-            '--devices',
-            '0-3',
-            '--server_ip',
-            '10.0.0.2',
-            '--device_ips',
-            '1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4',
-            '--output',
-            'b.json',
-        ]
-    )
+    main('generate --devices 0-3 --server_ip 10.0.0.1'.split())
+    given = ' --device_ips 1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4 --output b.json'
+    main(('generate --devices 0-3 --server_ip 10.0.0.2' + given).split())
     main(['merge', 'hccl_4p_0123_10.0.0.1.json', 'b.json'])
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main(['validate', 'hccl_2s_8p.json'])
-    assert (
-        ended.value.code == 0
-        and capsys.readouterr().out == 'hccl_2s_8p.json: valid, 2 servers, ranks 0 to 7\n'
-    )
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == 'hccl_2s_8p.json: valid, 2 servers, ranks 0 to 7\n'
     with open('hccl_2s_8p.json') as file:
         table = json.load(file)
     table['server_list'][1]['device'][0].update(rank_id='0', device_id='8')
@@ -273,11 +217,8 @@ def test_commands(tmp_path, capsys):
         json.dump(table, file)
     with pytest.raises(SystemExit) as ended:
         main(['validate', 'hccl_2s_8p.json'])
-    assert (
-        ended.value.code == 1
-        and 'server_list[1].device[0].device_id: plog "device_id[8] more than 7'
-        in capsys.readouterr().out
-    )
+    said = 'server_list[1].device[0].device_id: plog "device_id[8] more than 7'
+    assert ended.value.code == 1 and said in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
         main(['generate', '--devices', '0', '--output', 'table.txt'])
     assert ended.value.code == 2 and "end in '.json'" in capsys.readouterr().err

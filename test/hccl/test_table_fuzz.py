@@ -3,27 +3,10 @@
 import json
 
 import pytest
+from example_tables import concise
 
 from common.errors import UserError
 from hccl import rank_table
-
-
-def server_list(servers):
-    return {
-        'status': 'completed',
-        'version': '1.0',
-        'server_count': str(servers),
-        'server_list': [
-            {
-                'server_id': '10.0.0.%d' % server,
-                'device': [
-                    {'device_id': str(d), 'device_ip': '1.1.%d.%d' % (server, d), 'rank_id': str(d)}
-                    for d in range(2)
-                ],
-            }
-            for server in range(servers)
-        ],
-    }
 
 
 @pytest.mark.parametrize(
@@ -54,7 +37,7 @@ def test_any_depth(tmp_path):
     ],
 )
 def test_lists_where_a_string_belongs(tmp_path, key, value, message):
-    table = server_list(1)
+    table = concise(1, 2)
     (table if key == 'version' else table['server_list'][0]['device'][0])[key] = value
     (tmp_path / 'table.json').write_text(json.dumps(table))
     with pytest.raises(UserError, match=message):
