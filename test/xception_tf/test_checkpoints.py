@@ -227,72 +227,60 @@ def test_half_precision_becomes_float32():
     assert all(value.dtype == np.float32 for value in from_keras(weights).values())
 
 
-def changed(layer, leaf=None, value=None):
+CHANGES = [  # of layers; None: it is lost
+    (
+        {'block9_sepconv1': None},
+        'width 0.0625: missing block9_sepconv1/depthwise_kernel, block9_sepconv1/pointwise_kernel$',
+    ),
+    ({'conv2d_3': None}, 'missing conv2d_4/kernel'),
+    (
+        {'dense_7': {'kernel': np.ones([5, 5]), 'bias': np.ones(5)}},
+        'left over dense_7/bias, dense_7/kernel$',
+    ),
+    ({'conv2d_9': {'kernel': np.ones([3, 3, 4, 4])}}, 'left over conv2d_9/kernel$'),
+    (
+        {'block1_conv1': {'kernel': np.ones([5, 5, 3, 2])}},
+        r'block1_conv1/kernel is \[5, 5, 3, 2\] instead of \[3, 3, 3, 2\]$',
+    ),
+    (
+        {'conv2d_2': {'kernel': np.ones([1, 1, 16, 99])}},
+        r'conv2d_2/kernel is \[1, 1, 16, 99\] instead of \[1, 1, 16, 46\]$',
+    ),
+    ({'predictions': {'bias': np.ones(4)}}, r'predictions/bias is \[4\] instead of \[5\]$'),
+]
+
+
+@pytest.mark.parametrize('changes, message', CHANGES)
+def test_weights_that_do_not_fit_name_the_tensors(changes, message):
     weights = tf_keras()
-    if leaf is None:
-        if value is None:
+    for layer, leaves in changes.items():
+        if leaves is None:
             del weights[layer]
         else:
-            weights[layer] = value
-    else:
-        weights[layer] = dict(weights[layer], **{leaf: value})
-    return weights
+            weights[layer] = {**weights.get(layer, {}), **leaves}
+    with pytest.raises(UserError, match=message):
+        from_keras(weights)
+
+
+RESNET = {
+    'conv1': {'kernel': np.ones([7, 7, 3, 64]), 'bias': np.ones(64)},
+    'fc1000': {'kernel': np.ones([2048, 1000])},
+}
+ONE_LAYER = {'depthwise_kernel': np.ones([3, 3, 8, 1]), 'pointwise_kernel': np.ones([1, 1, 8, 16])}
 
 
 @pytest.mark.parametrize(
     'weights, message',
     [
         (
-            lambda: changed('block9_sepconv1'),
-            (
-                'width 0.0625: missing block9_sepconv1/depthwise_kernel,'
-                ' block9_sepconv1/pointwise_kernel$'
-            ),
+            RESNET,
+            'not an Xception: that would have 34 layers with a pointwise_kernel, found none'
+            ' among the layers conv1, fc1000',
         ),
-        (lambda: changed('conv2d_3'), 'missing conv2d_4/kernel'),
-        (
-            lambda: changed('dense_7', value={'kernel': np.ones([5, 5]), 'bias': np.ones(5)}),
-            'left over dense_7/bias, dense_7/kernel$',
-        ),
-        (
-            lambda: changed('conv2d_9', value={'kernel': np.ones([3, 3, 4, 4])}),
-            'left over conv2d_9/kernel$',
-        ),
-        (
-            lambda: changed('block1_conv1', 'kernel', np.ones([5, 5, 3, 2])),
-            r'block1_conv1/kernel is \[5, 5, 3, 2\] instead of \[3, 3, 3, 2\]$',
-        ),
-        (
-            lambda: changed('conv2d_2', 'kernel', np.ones([1, 1, 16, 99])),
-            r'conv2d_2/kernel is \[1, 1, 16, 99\] instead of \[1, 1, 16, 46\]$',
-        ),
-        (
-            lambda: changed('predictions', 'bias', np.ones(4)),
-            r'predictions/bias is \[4\] instead of \[5\]$',
-        ),
-        (
-            lambda: {
-                'conv1': {'kernel': np.ones([7, 7, 3, 64]), 'bias': np.ones(64)},
-                'fc1000': {'kernel': np.ones([2048, 1000])},
-            },
-            (
-                'not an Xception: that would have 34 layers with a pointwise_kernel, found none'
-                ' among the'
-                ' layers conv1, fc1000'
-            ),
-        ),
-        (lambda: {}, 'not an Xception.*nothing'),
-        (
-            lambda: {
-                'separable_conv2d': {
-                    'depthwise_kernel': np.ones([3, 3, 8, 1]),
-                    'pointwise_kernel': np.ones([1, 1, 8, 16]),
-                }
-            },
-            'missing .* and 2[0-9]{2} more',
-        ),
+        ({}, 'not an Xception.*nothing'),
+        ({'separable_conv2d': ONE_LAYER}, 'missing .* and 2[0-9]{2} more'),
     ],
 )
-def test_weights_that_do_not_fit_name_the_tensors(weights, message):
+def test_weights_of_another_network(weights, message):
     with pytest.raises(UserError, match=message):
-        from_keras(weights())
+        from_keras(weights)
