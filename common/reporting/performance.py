@@ -62,12 +62,17 @@ def alternate(
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     result: Dict[str, Any] = {}
     for name, values in rates.items():
-        result[name + '_images_per_second'] = round(statistics.median(values), 1)
-        result[name + '_spread'] = [round(min(values), 1), round(max(values), 1)]
+        result[name + '_images_per_second'] = _rounded(statistics.median(values))
+        result[name + '_spread'] = [_rounded(min(values)), _rounded(max(values))]
     for first, second in pairs:
         ratio = statistics.median(a / b for a, b in zip(rates[first], rates[second]))
         result['%s_to_%s' % (first, second)] = round(ratio, 3)
     return dict(result, peak_memory_mb=peaks)
+
+
+def _rounded(rate: float) -> float:
+    """To the digits that a measurement can tell: a large network trains less than one image/s."""
+    return float('%.3g' % rate)
 
 
 def limits(task: Task, cfg: Any, device: Device) -> Dict[str, float]:

@@ -32,6 +32,7 @@ def test_medians_spread_and_ratios_within_the_rounds():
         'port': [50.0, 100.0, 50.0],
         'real': [10.0, 9.0, 8.0],
         'synthetic': [10.0, 10.0, 10.0],
+        'pytorch': [0.43219, 0.43219, 0.43219],
     }
     order = []
 
@@ -51,6 +52,8 @@ def test_medians_spread_and_ratios_within_the_rounds():
         'real_spread': [8.0, 10.0],
         'synthetic_images_per_second': 10.0,
         'synthetic_spread': [10.0, 10.0],
+        'pytorch_images_per_second': 0.432,
+        'pytorch_spread': [0.432, 0.432],
         'input_to_port': 3.0,
         'real_to_synthetic': 0.9,
     }
