@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from tensorflow.python.client import session as session_lib
 from tensorflow.python.util import deprecation
 from xdist.scheduler import LoadFileScheduling
 
 sys.path.append(str(pathlib.Path(__file__).parent))
 import forked_python  # noqa: E402
+import plain_sessions  # noqa: E402
 
 from common import signals  # noqa: E402
 
@@ -58,19 +58,10 @@ def pytest_collection_finish():
     gc.set_threshold(10000)
 
 
-def _session(self, target='', graph=None, config=None, start=session_lib.BaseSession.__init__):
-    plain = tf.ConfigProto()
-    plain.CopyFrom(config or plain)
-    plain.graph_options.rewrite_options.disable_meta_optimizer = True
-    start(self, target, graph, plain)
-
-
 @pytest.fixture(scope='module', autouse=True)
 def sessions():
-    """Sessions do not optimise their graphs, which takes longer than the few steps that a test
-    runs. Those of commands that are processes of their own do.
-    """
-    with mock.patch.object(session_lib.BaseSession, '__init__', _session):
+    """Sessions do not optimise their graphs; those of processes that Python is started for do."""
+    with plain_sessions.patched():
         yield
 
 

@@ -5,7 +5,7 @@ runs, `python -ES forked_python.py SCRIPT [ARGUMENT ...]` stands for `python SCR
 and `-m MODULE` for the script of a module: it runs in a fork of the server, with the caller's
 arguments, environment, folder and standard files, unbuffered. The caller passes signals on to it
 and ends as it does; if the caller is killed, so is the script. Where the environment differs in
-what is read at start, it becomes Python itself.
+what is read at start, it becomes Python itself. Its sessions are those of plain_sessions.py.
 """
 
 import contextlib
@@ -78,7 +78,9 @@ def _serve():
         importlib.import_module(name)
     deprecation = importlib.import_module('tensorflow.python.util.deprecation')
     deprecation._PRINT_DEPRECATION_WARNINGS = False  # see conftest.py
+    importlib.import_module('plain_sessions').patched().start()
     gc.freeze()  # or each fork's first collection copies every page
+    gc.set_threshold(10000)  # see conftest.py
     parent = os.getppid()
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as listener:
         while os.getppid() == parent:
