@@ -38,7 +38,7 @@ def test_a_rank_that_dies_ends_the_job_and_the_command_goes_on(marked, launch, f
     def reaches(step):
         return lambda: (folder / 'metrics.jsonl').exists() and max(steps(folder) or [0]) >= step
 
-    process = launch(tmp_path, *words, devices='0-1', forked=False)
+    process = launch(tmp_path, *words, devices='0-1')
     process.wait_for(reaches(7))
     os.kill(int((tmp_path / 'pid1').read_text()), signal.SIGKILL)
     began = time.monotonic()
