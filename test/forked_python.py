@@ -5,7 +5,8 @@ runs, `python -ES forked_python.py SCRIPT [ARGUMENT ...]` stands for `python SCR
 and `-m MODULE` for the script of a module: it runs in a fork of the server, with the caller's
 arguments, environment, folder and standard files, unbuffered. The caller passes signals on to it
 and ends as it does; if the caller is killed, so is the script. Where the environment differs in
-what is read at start, it becomes Python itself. Its sessions are those of plain_sessions.py.
+what is read at start, it becomes Python itself. Its sessions are those of plain_sessions.py unless
+OPTIMISED_SESSIONS is set.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ WORDS = [sys.executable, '-ES', os.path.abspath(__file__)]
 PRELOADED = (
     'common.run',
     'common.reporting.report',
+    'plain_sessions',
     'resnest_tf.task',
     'wideresnet_tf.task',
     'xception_tf.task',
@@ -78,7 +80,6 @@ def _serve():
         importlib.import_module(name)
     deprecation = importlib.import_module('tensorflow.python.util.deprecation')
     deprecation._PRINT_DEPRECATION_WARNINGS = False  # see conftest.py
-    importlib.import_module('plain_sessions').patched().start()
     gc.freeze()  # or each fork's first collection copies every page
     gc.set_threshold(10000)  # see conftest.py
     parent = os.getppid()
@@ -139,6 +140,7 @@ def _send(pid, number):
 def _become(files, request):
     """Makes this fork the process that the caller would have started."""
     import numpy
+    import plain_sessions
 
     os.setsid()
     for number, file in enumerate(files):
@@ -151,6 +153,8 @@ def _become(files, request):
     sys.argv = request['words']
     sys.path[:] = [os.path.dirname(os.path.abspath(sys.argv[0]))] + _path() + standard
     numpy.random.seed()
+    if 'OPTIMISED_SESSIONS' not in os.environ:
+        plain_sessions.patched().start()
 
 
 def _call(words):

@@ -1,7 +1,9 @@
 """A small run that nothing interrupted, and what to compare its figures with."""
 
 import functools
+import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -52,7 +54,8 @@ def finished(start, flags, once):
     """The folder of a run that nothing interrupted. Not to be changed; see `copy`."""
 
     def make(folder):
-        status, out, error = start(*flags(folder)).finish()
+        with mock.patch.dict(os.environ, OPTIMISED_SESSIONS='1'):
+            status, out, error = start(*flags(folder)).finish()
         assert status == 0, out + error
 
     return once('finished', make)

@@ -251,8 +251,10 @@ def signalled(process, folder, session, number):
 
 @pytest.mark.slow
 def test_killed_and_stopped_run_ends_in_the_weights_of_one_that_was_not(
-    start, flags, finished, tmp_path, weights
+    start, flags, finished, tmp_path, weights, monkeypatch
 ):
+    """To the bit, with sessions as users have them."""
+    monkeypatch.setenv('OPTIMISED_SESSIONS', '1')
     folder = tmp_path / 'run'
     status, _ = signalled(start(*flags(folder), forked=False), folder, 1, signal.SIGKILL)
     assert status == -signal.SIGKILL
