@@ -33,43 +33,26 @@ def test_every_training_step_is_one_graph_for_the_device(launch, recipe, data, t
     """No Python, feeds, strings, summaries or unknown shapes in what the train op, loss and rate
     need; and the stand-in's own check.
     """
-    text = succeeds(
-        launch(
-            tmp_path,
-            recipe(batch_size=4, dropout_rate=0.0),
-            data,
-            json.dumps(OPTIONS),
-            script=SCRIPTS / 'graphs.py',
-        )
-    )
+    arguments = recipe(batch_size=4, dropout_rate=0.0), data, json.dumps(OPTIONS)
+    text = succeeds(launch(tmp_path, *arguments, script=SCRIPTS / 'graphs.py'))
     found = json.loads(next(line for line in text.splitlines() if line.startswith('[{')))
     assert len(found) == len(OPTIONS)
     for options, graph in zip(OPTIONS, found):
-        assert not any(graph[key] for key in ('python', 'fed', 'strings', 'unknown', 'host')), (
-            options,
-            graph,
-        )
+        foreign = [key for key in ('python', 'fed', 'strings', 'unknown', 'host') if graph[key]]
+        assert not foreign, (options, graph)
         assert graph['last_stage'].endswith('Dataset') and graph['last_stage'] not in TAKEN, options
         assert graph['applies'] == graph['variables'] > 10 and graph['names'], options
         assert bool(graph['drops']) == ('dropout' in options), options
 
 
-RELEASES = [
-    'r1.5.0',
-    'r1.5.1',
-    'r1.6.0',
-    'r1.7.0',
-    'r1.8.0',
-    'r1.9.0',
-    'r1.10.0',
-    'r1.11.0',
-    'r1.12.0',
-    'r1.13.0',
-    'r1.14.0',
-    'r1.14.1',
-    'r1.15.0',
-    'master',
-]
+RELEASES = (
+    'r1.5.0 r1.5.1 r1.6.0 r1.7.0 r1.8.0 r1.9.0 r1.10.0 r1.11.0 r1.12.0 r1.13.0 r1.14.0 r1.14.1'
+    ' r1.15.0 master'
+).split()
+OPTIONS_OF_EVERY_RELEASE = set(
+    'op_select_implmode op_compiler_cache_mode aoe_mode graph_memory_max_size modify_mixlist'
+    ' dump_step profiling_options precision_mode'.split()
+)
 # Releases that changed no signature -> what the doctor calls them.
 SAME = {'r1.5.1': 'r1.5.0', 'r1.14.0': 'r1.13.0', 'r1.14.1': 'r1.13.0'}
 
@@ -96,14 +79,5 @@ def test_every_release_of_the_adapter_takes_what_it_knows(launch, tmp_path):
         assert ('precision_mode' in other[3], 'precision_mode_v2' in other[3]) == (older, not older)
         assert set(other[3]) >= {'enable_small_channel', 'fusion_switch_file', 'op_precision_mode'}
         assert plain[0] == '' and all(case[1:3] == [5, 10] for case in cases)
-        assert set(everything[3]) >= {
-            'op_select_implmode',
-            'op_compiler_cache_mode',
-            'aoe_mode',
-            'graph_memory_max_size',
-            'modify_mixlist',
-            'dump_step',
-            'profiling_options',
-            'precision_mode',
-        }
+        assert set(everything[3]) >= OPTIONS_OF_EVERY_RELEASE
         assert ('deterministic' in everything[3]) == ('deterministic' not in missing)

@@ -13,52 +13,18 @@ from common.configuration import config, settings
 from common.devices import npu
 
 folder, releases = sys.argv[1], sys.argv[2:]
-given = [
-    '--op_select_implmode',
-    'high_precision',
-    '--op_compiler_cache_mode',
-    'enable',
-    '--op_compiler_cache_dir',
-    folder + '/cache',
-    '--aoe_mode',
-    '2',
-    '--graph_memory_max_size',
-    '1000000',
-    '--variable_memory_max_size',
-    '1000000',
-    '--deterministic',
-    '1',
-    '--profiling',
-    folder + '/profile',
-]
-cases = [
-    given
-    + [
-        '--modify_mixlist',
-        folder + '/mixlist.json',
-        '--data_dump',
-        folder + '/dump',
-        '--dump_step',
-        '0|5',
-    ],
-    [
-        '--over_dump',
-        folder + '/over',
-        '--precision_mode_v2',
-        'mixed_float16',
-        '--jit_compile',
-        'false',
-        '--enable_small_channel',
-        'True',
-        '--op_precision_mode',
-        folder + '/mixlist.json',
-        '--fusion_switch_file',
-        folder + '/mixlist.json',
-        '--customize_dtypes',
-        folder + '/mixlist.json',
-    ],
-    [],
-]
+given = (
+    '--op_select_implmode high_precision --op_compiler_cache_mode enable'
+    ' --op_compiler_cache_dir {0}/cache --aoe_mode 2 --graph_memory_max_size 1000000'
+    ' --variable_memory_max_size 1000000 --deterministic 1 --profiling {0}/profile'
+    ' --modify_mixlist {0}/mixlist.json --data_dump {0}/dump --dump_step 0|5'
+)
+newer = (
+    '--over_dump {0}/over --precision_mode_v2 mixed_float16 --jit_compile false'
+    ' --enable_small_channel True --op_precision_mode {0}/mixlist.json'
+    ' --fusion_switch_file {0}/mixlist.json --customize_dtypes {0}/mixlist.json'
+)
+cases = [words.format(folder).split() for words in (given, newer, '')]
 for release in releases:
     read, write = os.pipe()
     if os.fork() == 0:  # after the import of TensorFlow, which takes seconds
