@@ -127,8 +127,10 @@ def infer(msame, tmp_path):
 
 
 @pytest.fixture
-def command(tmp_path):
-    """command(word, ...): a tool as a process of its own, as users start it."""
+def command(tmp_path, start):
+    """command(word, ...): a tool as a process of its own, as users start it; its Python is a fork,
+    for which `start` has a server.
+    """
 
     def call(*words):
         return subprocess.run(

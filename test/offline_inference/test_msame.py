@@ -36,9 +36,9 @@ def made(trained, reference, sim_for_module, tmp_path_factory):
 
 
 @pytest.fixture
-def wrap(tmp_path, sim, monkeypatch):
+def wrap(tmp_path, sim, monkeypatch, start):
     """wrap(before, after=''): a msame that runs these shell commands around the stand-in, in its
-    working folder.
+    working folder. `start` has a server of forks for it.
     """
 
     def make(before, after=''):
@@ -84,7 +84,7 @@ def test_builds_of_msame(setting, made, trained, sim, tmp_path, monkeypatch):
     np.testing.assert_allclose(values(found.files)[:21], trained[1], rtol=1e-4, atol=1e-5)
 
 
-def test_folder_that_is_not_printed(made, wrap, sim, tmp_path, monkeypatch):
+def test_folder_that_is_not_printed(made, wrap, sim, tmp_path):
     """A build that prints the path differently: the dated folder is found all the same."""
     wrap('', '')
     path = tmp_path / 'bin' / 'msame'
