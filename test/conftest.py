@@ -8,11 +8,7 @@ import functools
 import gc
 import os
 import pathlib
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from unittest import mock
 
 import numpy as np
@@ -25,6 +21,8 @@ from xdist.scheduler import LoadFileScheduling
 sys.path.append(str(pathlib.Path(__file__).parent))
 import forked_python  # noqa: E402
 import plain_sessions  # noqa: E402
+import tensorflow_records  # noqa: E402
+from started_command import Command  # noqa: E402
 
 from common import signals  # noqa: E402
 
@@ -83,17 +81,13 @@ def tiny_images(count, seed):
 
 def write_port_records(path, images, fine, coarse=None):
     """One TFRecord file of the published port's schema, written by TensorFlow."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for image, label, superclass in zip(images, fine, fine if coarse is None else coarse):
-            feature = {
-                'image': tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.tobytes()]))
-            }
-            for key, value in (('fine_label', label), ('coarse_label', superclass)):
-                feature[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
-            writer.write(
-                tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-            )
+    tensorflow_records.write(
+        path,
+        (
+            dict(image=image.tobytes(), fine_label=int(label), coarse_label=int(superclass))
+            for image, label, superclass in zip(images, fine, fine if coarse is None else coarse)
+        ),
+    )
 
 
 @functools.lru_cache(maxsize=None)
@@ -114,62 +108,6 @@ class SlowFilesFirst(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)  # without xdist, too
 def pytest_xdist_make_scheduler(config, log):
     return SlowFilesFirst(config, log) if config.getvalue('dist') == 'loadfile' else None
-
-
-class Command:
-    """A started process in a session of its own; what it prints goes to files, so that it never
-    waits for a reader.
-    """
-
-    def __init__(self, words, cwd):
-        self._out, self._err = tempfile.TemporaryFile('w+'), tempfile.TemporaryFile('w+')
-        self._process = subprocess.Popen(
-            [str(word) for word in words],
-            cwd=cwd and str(cwd),
-            stdout=self._out,
-            stderr=self._err,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-
-    def wait_for(self, condition, seconds=60):
-        """Waits until condition() is true while the process runs."""
-        end = time.time() + seconds
-        while not condition():
-            assert self._process.poll() is None, 'ended too early, status %s: %s' % (
-                self._process.returncode,
-                self._text(),
-            )
-            assert time.time() < end, 'still waiting: %s' % (self._text(),)
-            time.sleep(0.02)
-
-    def send(self, number):
-        self._process.send_signal(number)
-
-    def finish(self, seconds=120):
-        """(exit status, standard output, standard error); the status of a killed process is minus
-        the signal.
-        """
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.abandon()
-            raise AssertionError('did not end: %s' % (self._text(),))
-        return (self._process.returncode,) + self._text()
-
-    def abandon(self):
-        """Kills what is left of the process and its children."""
-        if self._process.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
-
-    def _text(self):
-        texts = []
-        for file in (self._out, self._err):
-            file.seek(0)
-            texts.append(file.read())
-        return tuple(texts)
 
 
 @pytest.fixture(scope='session')

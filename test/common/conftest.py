@@ -34,18 +34,18 @@ def run_settings():
 
 @pytest.fixture(scope='session')
 def training_words(data):
-    """training_words(recipe, output, ...): the words of a training command."""
+    """training_words(recipe, output, 'words', ...): the words of a training command."""
 
     def words(path, output, *more):
-        flags = {'config': path, 'data_path': data, 'output_path': output, 'do_train': 'True'}
-        return [word for name, value in flags.items() for word in ('--' + name, value)] + list(more)
+        own = ('--do_train True --config', path, '--data_path', data, '--output_path', output)
+        return ' '.join(map(str, own + more)).split()
 
     return words
 
 
 @pytest.fixture(scope='session')
 def flags(recipe, training_words):
-    """flags(output, ...): the words of a training command."""
+    """flags(output, 'words', ...): the words of a training command."""
     return functools.partial(training_words, recipe(**RUN_SETTINGS))
 
 

@@ -72,7 +72,7 @@ def launch(start):
 
 @pytest.fixture(scope='module')
 def flags(recipe, training_words):
-    """flags(output, flag, ..., field=value): the words of a training command without anything
+    """flags(output, 'words', ..., field=value): the words of a training command without anything
     random in the network.
     """
     settings = dict(dropout_rate=0.0, learning_rate=0.01, brightness=30.0, eval_interval=0)

@@ -1,11 +1,11 @@
 """What tests of `--device npu` share: how a run ends, what it leaves, and the same of a CPU."""
 
 import importlib.util
-import json
 import pathlib
 
 import numpy as np
 import pytest
+from run_files import evaluation, rows, steps
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 RUN = ROOT / 'wideresnet_tf' / 'run_wideresnet.py'
@@ -28,29 +28,12 @@ def succeeds(process):
     return out + error
 
 
-def lines(folder, kind):
-    """The rows of a kind, without those of steps that were trained again."""
-    return [
-        row
-        for row in map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
-        if row['kind'] == kind and not row.get('superseded')
-    ]
-
-
-def steps(folder, kind='train'):
-    return [row['step'] for row in lines(folder, kind)]
-
-
-def checkpoints(folder):
-    return sorted(int(path.stem.split('-')[-1]) for path in folder.glob('model.ckpt-*.index'))
-
-
 def assert_same_training(weights, folder, reference, step):
     """Losses, weights and evaluation against those of a CPU."""
     assert steps(folder) == steps(reference)
     np.testing.assert_allclose(
-        [row['loss'] for row in lines(folder, 'train')],
-        [row['loss'] for row in lines(reference, 'train')],
+        [row['loss'] for row in rows(folder, 'train')],
+        [row['loss'] for row in rows(reference, 'train')],
         atol=1e-4,
     )
     found, expected = (weights(path / ('model.ckpt-%d' % step)) for path in (folder, reference))
@@ -62,10 +45,9 @@ def assert_same_training(weights, folder, reference, step):
         # up to a thousandth, and a weight by that times the learning rate of 0.01.
         atol = 1e-2 if name.endswith('Momentum') else 1e-4
         np.testing.assert_allclose(found[name], value, atol=atol, err_msg=name)
-    first, second = (json.loads((path / 'eval.json').read_text()) for path in (folder, reference))
-    assert (first['images'], first['top1']) == (second['images'], second['top1']) and first[
-        'loss'
-    ] == pytest.approx(second['loss'], abs=1e-4)
+    first, second = evaluation(folder), evaluation(reference)
+    assert (first['images'], first['top1']) == (second['images'], second['top1'])
+    assert first['loss'] == pytest.approx(second['loss'], abs=1e-4)
     np.testing.assert_array_equal(
         np.load(str(folder / 'confusion.npy')), np.load(str(reference / 'confusion.npy'))
     )

@@ -6,7 +6,8 @@ import signal
 import time
 
 import pytest
-from npu_runs import CM, assert_same_training, checkpoints, several, steps, succeeds
+from npu_runs import CM, assert_same_training, several, succeeds
+from run_files import checkpoints, steps
 
 pytestmark = [pytest.mark.slow]
 

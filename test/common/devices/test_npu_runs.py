@@ -1,12 +1,12 @@
 """--device npu as the command runs it, with one process and with two."""
 
-import json
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from npu_runs import assert_same_training, checkpoints, lines, several, steps, succeeds
+from npu_runs import assert_same_training, several, succeeds
+from run_files import checkpoints, evaluation, rows, steps
 
 from common.checkpoints import checkpoint
 from offline_inference import freeze
@@ -23,17 +23,7 @@ def one(launch, flags, tmp_path_factory):
         text = succeeds(
             launch(
                 folder,
-                *flags(
-                    'run',
-                    '--device',
-                    'npu',
-                    '--precision',
-                    'mixed',
-                    '--loss_scale',
-                    '1024',
-                    '--steps',
-                    total,
-                ),
+                *flags('run', '--device npu --precision mixed --loss_scale 1024 --steps', total),
             )
         )
     assert 'resuming at step 4' in text and 'Traceback' not in text
@@ -42,9 +32,9 @@ def one(launch, flags, tmp_path_factory):
 
 def test_one_device_trains_resumes_and_evaluates_as_a_cpu_does(one, run, flags, weights, tmp_path):
     run(*flags(tmp_path / 'cpu', '--device', 'cpu', '--steps', 8))
-    assert [row['resumed_from'] for row in lines(one, 'run')] == [0, 4]
-    assert {row['device'] for row in lines(one, 'run')} == {'npu'}
-    assert not any('skipped_steps' in row for row in lines(one, 'train'))
+    assert [row['resumed_from'] for row in rows(one, 'run')] == [0, 4]
+    assert {row['device'] for row in rows(one, 'run')} == {'npu'}
+    assert not any('skipped_steps' in row for row in rows(one, 'train'))
     kept = tmp_path / 'npu'
     kept.mkdir()
     for name in ('metrics.jsonl', 'eval.json', 'confusion.npy'):
@@ -170,15 +160,8 @@ class TestTwoDevices:
         assert np.abs(one['end/output/kernel'] - one['start/output/kernel']).max() > 0
 
     def test_skipped_steps_are_counted(self, marked, checked, trained):
-        rows = lines(trained[0], 'train')
-        assert [(row['step'], row.get('skipped_steps', 0)) for row in rows] == [
-            (21, 0),
-            (22, 0),
-            (23, 2),
-            (24, 0),
-            (25, 0),
-            (26, 0),
-        ]
+        found = [(row['step'], row.get('skipped_steps', 0)) for row in rows(trained[0], 'train')]
+        assert found == [(21, 0), (22, 0), (23, 2), (24, 0), (25, 0), (26, 0)]
 
 
 def test_intervals_are_multiples_of_the_loop(launch, flags, run, weights, tmp_path):
@@ -203,10 +186,7 @@ def test_after_skipped_steps_a_run_ends_a_few_steps_late(launch, flags, tmp_path
             tmp_path,
             *flags(
                 'run',
-                '--device',
-                'npu',
-                '--iterations_per_loop',
-                '4',
+                '--device npu --iterations_per_loop 4',
                 loss_scale=1024,
                 batch_size=4,
                 log_interval=4,
@@ -216,8 +196,7 @@ def test_after_skipped_steps_a_run_ends_a_few_steps_late(launch, flags, tmp_path
             ASCEND_SIM_OVERFLOW='2',
         )
     )
-    rows = lines(tmp_path / 'run', 'train')
-    assert sum(row.get('skipped_steps', 0) for row in rows) == 1
+    assert sum(row.get('skipped_steps', 0) for row in rows(tmp_path / 'run', 'train')) == 1
     # 15 of the first 16 steps counted, so one more loop; then 13 were left, which takes 4 loops.
     assert steps(tmp_path / 'run', 'eval') == [19, 35] and checkpoints(tmp_path / 'run')[-1] == 35
-    assert json.loads((tmp_path / 'run' / 'eval.json').read_text())['step'] == 35
+    assert evaluation(tmp_path / 'run')['step'] == 35

@@ -1,11 +1,18 @@
-"""A toy graph with the tensors that a model has, and sessions that save its variables."""
+"""Lets the tests of this folder import the modules beside them; a toy graph with the tensors that a
+model has, and sessions that save its variables.
+"""
 
 import json
+import pathlib
+import sys
 
 import pytest
+import run_files
 import tensorflow as tf
 
 from common.checkpoints.saver import CheckpointSaver
+
+sys.path.append(str(pathlib.Path(__file__).parent))
 
 
 @pytest.fixture
@@ -64,9 +71,7 @@ def saving():
 @pytest.fixture
 def saved():
     """saved(folder): the steps of its training checkpoints."""
-    return lambda folder: sorted(
-        int(path.stem.split('-')[-1]) for path in folder.glob('model.ckpt-*.index')
-    )
+    return run_files.checkpoints
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 without Horovod.
 """
 
+import functools
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from run_files import checkpoints, evaluation, rows, steps
 
 from common.checkpoints import checkpoint
 
@@ -55,18 +56,6 @@ def launch(start):
     return call
 
 
-def lines(folder, kind):
-    return [
-        row
-        for row in map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
-        if row['kind'] == kind and not row.get('superseded')
-    ]
-
-
-def checkpoints(folder):
-    return sorted(int(path.stem.split('-')[-1]) for path in folder.glob('model.ckpt-*.index'))
-
-
 # The same training
 
 SAME = dict(
@@ -81,36 +70,16 @@ SAME = dict(
 
 
 @pytest.fixture(scope='module')
-def runs(start, launch, recipe, data, tmp_path_factory):
+def runs(start, launch, recipe, training_words, tmp_path_factory):
     """(one process with batches of 16, rank 0 of two processes with batches of 8): folders of the
     runs.
     """
     folder = tmp_path_factory.mktemp('same')
-    process = launch(
-        folder,
-        '--config',
-        recipe(batch_size=8, **SAME),
-        '--data_path',
-        data,
-        '--output_path',
-        'run',
-        '--do_train',
-        'True',
-    )
-    status, out, error = process.finish()
-    assert status == 0, out + error
-    alone = start(
-        '--config',
-        recipe(batch_size=16, **SAME),
-        '--data_path',
-        data,
-        '--output_path',
-        folder / 'one',
-        '--do_train',
-        'True',
-    )
-    status, out, error = alone.finish()
-    assert status == 0, out + error
+    launched = functools.partial(launch, folder)
+    for begin, batch_size, output in ((launched, 8, 'run'), (start, 16, folder / 'one')):
+        process = begin(*training_words(recipe(batch_size=batch_size, **SAME), output))
+        status, out, error = process.finish()
+        assert status == 0, out + error
     return folder / 'one', folder / 'rank0' / 'run'
 
 
@@ -124,12 +93,12 @@ def test_two_processes_end_in_the_weights_of_one(runs, weights):
 
 
 def test_two_processes_log_the_mean_loss_of_both(runs):
-    one, two = (lines(folder, 'train') for folder in runs)
+    one, two = (rows(folder, 'train') for folder in runs)
     assert [row['step'] for row in two] == [row['step'] for row in one] == list(range(1, 21))
     np.testing.assert_allclose(
         [row['loss'] for row in two], [row['loss'] for row in one], rtol=1e-4
     )
-    started = lines(runs[1], 'run')[0]
+    started = rows(runs[1], 'run')[0]
     assert (started['ranks'], started['global_batch'], started['steps_per_epoch']) == (2, 16, 4)
 
 
@@ -137,24 +106,15 @@ def test_two_processes_evaluate_every_image_once(runs, run, recipe, data, tmp_pa
     """21 images: the last batch of 16 is padded on both ranks, on rank 1 wholly. Against one
     process on the same checkpoint.
     """
-    result = json.loads((runs[1] / 'eval.json').read_text())
-    confusion = np.load(str(runs[1] / 'confusion.npy'))
-    run(
-        '--config',
-        recipe(batch_size=7, **SAME),
-        '--data_path',
-        data,
-        '--model_path',
-        runs[1] / 'wideresnet.ckpt',
-        '--output_path',
-        tmp_path,
-    )
-    alone = json.loads((tmp_path / 'eval.json').read_text())
+    result, confusion = evaluation(runs[1]), np.load(str(runs[1] / 'confusion.npy'))
+    words = ['--config', recipe(batch_size=7, **SAME), '--data_path', data]
+    run(*words, '--model_path', runs[1] / 'wideresnet.ckpt', '--output_path', tmp_path)
+    alone = evaluation(tmp_path)
     assert result['images'] == alone['images'] == confusion.sum() == 21
     assert (result['top1'], result['top5']) == (alone['top1'], alone['top5'])
     assert result['loss'] == pytest.approx(alone['loss'], rel=1e-5)
     np.testing.assert_array_equal(confusion, np.load(str(tmp_path / 'confusion.npy')))
-    assert [row['images'] for row in lines(runs[1], 'eval')] == [21, 21]
+    assert [row['images'] for row in rows(runs[1], 'eval')] == [21, 21]
 
 
 def test_rank_0_alone_writes(runs):
@@ -208,14 +168,8 @@ def test_ranks_and_exact_sums(checked):
 
 def test_every_variable_comes_from_rank_0(checked, trained):
     """Weights, batch-norm statistics, slots and the step."""
-    assert {name.split('/')[-1] for name in trained[1]} >= {
-        'kernel',
-        'gamma',
-        'moving_mean',
-        'moving_variance',
-        'Momentum',
-        'global_step',
-    }
+    kinds = {name.split('/')[-1] for name in trained[1]}
+    assert kinds >= set('kernel gamma moving_mean moving_variance Momentum global_step'.split())
     for name, value in trained[1].items():
         for found in checked:
             np.testing.assert_array_equal(found[name], value, err_msg=name)
@@ -237,77 +191,52 @@ def test_ranks_stay_equal_and_drop_different_values(checked):
 # Signals
 
 
-def test_ranks_stop_at_the_same_step_and_go_on(launch, recipe, data, tmp_path):
-    flags = [
-        '--config',
-        recipe(batch_size=8, steps=2000, eval_interval=0, save_interval=1000),
-        '--data_path',
-        data,
-        '--output_path',
-        'run',
-        '--do_train',
-        'True',
-    ]
+def test_ranks_stop_at_the_same_step_and_go_on(launch, recipe, training_words, tmp_path):
+    settings = dict(batch_size=8, steps=2000, eval_interval=0, save_interval=1000)
+    words = training_words(recipe(**settings), 'run')
     folder = tmp_path / 'rank0' / 'run'
 
     def reaches(step, sessions):
         def condition():
-            text = (
-                (folder / 'metrics.jsonl').read_text()
-                if (folder / 'metrics.jsonl').exists()
-                else ''
-            )
+            path = folder / 'metrics.jsonl'
+            text = path.read_text() if path.exists() else ''
             return text.count('"kind": "run"') == sessions and any(
                 int(found) >= step for found in re.findall(r'"step": (\d+)', text)
             )
 
         return condition
 
+    def finish(process):
+        """(exit status, what it has printed, the step at which it stopped)."""
+        status, out, error = process.finish(60)
+        assert 'exit with status code 143' in out + error and '>:Traceback' not in out + error
+        return status, out + error, checkpoints(folder)[-1]
+
     # One rank gets the signal: the other stops with it.
-    process = launch(tmp_path, *flags)
+    process = launch(tmp_path, *words)
     process.wait_for(reaches(3, 1))
     os.kill(int((tmp_path / 'rank1.pid').read_text()), signal.SIGTERM)
-    status, out, error = process.finish(60)
-    first = checkpoints(folder)[-1]
-    assert status != 0 and first == lines(folder, 'train')[-1]['step'] >= 3
-    assert (
-        '[0]<stdout>:stopped by signal 15; the same command resumes at step %d' % first
-        in out + error
-    )
-    assert 'exit with status code 143' in out + error and '>:Traceback' not in out + error
+    status, text, first = finish(process)
+    assert status != 0 and first == steps(folder)[-1] >= 3
+    assert '[0]<stdout>:stopped by signal 15; the same command resumes at step %d' % first in text
 
     # The launcher gets it, after the same command has gone on.
-    process = launch(tmp_path, *flags)
+    process = launch(tmp_path, *words)
     process.wait_for(reaches(first + 3, 2))
     process.send(signal.SIGTERM)
-    status, out, error = process.finish(60)
-    second = checkpoints(folder)[-1]
-    assert (
-        lines(folder, 'run')[1]['resumed_from'] == first
-        and 'resuming at step %d' % first in out + error
-    )
-    assert [row['step'] for row in lines(folder, 'train')] == list(range(1, second + 1))
-    assert 'exit with status code 143' in out + error and '>:Traceback' not in out + error
+    _, text, second = finish(process)
+    assert rows(folder, 'run')[1]['resumed_from'] == first
+    assert 'resuming at step %d' % first in text
+    assert steps(folder) == list(range(1, second + 1))
     assert list((tmp_path / 'rank1').iterdir()) == []
 
 
 # Mistakes
 
 
-def test_a_mistake_is_said_once_and_ends_both(launch, recipe, data, tmp_path):
-    flags = [
-        '--config',
-        recipe(batch_size=8),
-        '--data_path',
-        data,
-        '--output_path',
-        'run',
-        '--do_train',
-        'True',
-        '--model_path',
-        'nowhere.ckpt',
-    ]
-    status, out, error = launch(tmp_path, *flags).finish(60)
+def test_a_mistake_is_said_once_and_ends_both(launch, recipe, training_words, tmp_path):
+    words = training_words(recipe(batch_size=8), 'run', '--model_path nowhere.ckpt')
+    status, out, error = launch(tmp_path, *words).finish(60)
     assert status != 0
     assert (out + error).count('error: --model_path nowhere.ckpt: no such checkpoint') == 1
     assert '>:Traceback' not in out + error

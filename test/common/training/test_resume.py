@@ -6,22 +6,9 @@ import shutil
 
 import pytest
 import yaml
+from run_files import content, rows, steps
 
 from common.checkpoints import checkpoint
-
-
-def rows(folder, kind):
-    found = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-    return [row for row in found if row['kind'] == kind and not row.get('superseded')]
-
-
-def content(folder):
-    """{path: bytes} of everything in a folder but the log and TensorBoard's events."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob('*')
-        if path.is_file() and 'tfevents' not in path.name and path.name != 'log.txt'
-    }
 
 
 @pytest.mark.parametrize('state', [None, 'model_checkpoint_path: "model.ck'])
@@ -34,7 +21,7 @@ def test_without_tensorflows_state_file_a_run_resumes_all_the_same(run, flags, c
     run(*flags(copy, '--steps', '34'))
     assert not list(copy.glob('*temp*'))
     assert rows(copy, 'run')[-1]['resumed_from'] == 32
-    assert [row['step'] for row in rows(copy, 'train')] == list(range(1, 35))
+    assert steps(copy) == list(range(1, 35))
 
 
 @pytest.mark.parametrize('damage', ['cut', 'missing', 'flipped'])
@@ -53,9 +40,9 @@ def test_a_damaged_checkpoint_is_skipped_and_kept(run, flags, copy, capsys, dama
         assert 'model.ckpt-32 is damaged and is skipped' in out
     assert (copy / 'model.ckpt-32.index.damaged').exists()
     assert checkpoint.Checkpoint(checkpoint.latest(copy)).step == 33
-    steps = [json.loads(line).get('step') for line in open(str(copy / 'metrics.jsonl'))]
-    assert steps.count(32) >= 4  # what was logged before is marked, not deleted
-    assert [row['step'] for row in rows(copy, 'train')] == list(range(1, 34))
+    logged = [json.loads(line).get('step') for line in open(str(copy / 'metrics.jsonl'))]
+    assert logged.count(32) >= 4  # what was logged before is marked, not deleted
+    assert steps(copy) == list(range(1, 34))
 
 
 def test_a_folder_whose_checkpoints_are_gone_is_refused_and_left_alone(fails, flags, copy):
@@ -72,7 +59,7 @@ def test_restart_moves_the_run_aside(run, flags, copy):
     before = content(copy)
     run(*flags(copy, '--restart', 'True', '--steps', '1'))
     assert content(copy / 'earlier-1') == before
-    assert [row['step'] for row in rows(copy, 'train')] == [1]
+    assert steps(copy) == [1]
     assert rows(copy, 'run')[0]['resumed_from'] == 0
     assert not yaml.safe_load((copy / 'config.yaml').read_text())['restart']
 
@@ -109,7 +96,7 @@ def test_a_run_killed_after_its_final_checkpoint_still_ends(run, flags, copy):
     (copy / 'report.md').unlink()
     run(*flags(copy), report=True)
     assert rows(copy, 'end')[-1]['step'] == 32 and (copy / 'report.md').exists()
-    assert [row['step'] for row in rows(copy, 'eval')] == [16, 32]
+    assert steps(copy, 'eval') == [16, 32]
 
 
 def test_a_report_that_a_kill_has_cost_is_written(run, flags, copy):
