@@ -1,4 +1,6 @@
-"""Lets the tests of this folder import the modules beside them, and a Cityscapes of 9 images."""
+"""Lets the tests of this folder import the modules beside them; a Cityscapes of 9 images, and
+records of drawn blobs.
+"""
 
 import os
 import pathlib
@@ -7,6 +9,7 @@ import sys
 import pytest
 
 sys.path.append(str(pathlib.Path(__file__).parent))
+import small_runs  # noqa: E402
 from cityscapes_archives import IMAGES, image_files, label_files, write_zip  # noqa: E402
 from preparing import write_files  # noqa: E402
 
@@ -32,3 +35,9 @@ def zipped(tmp_path):
 def extracted(tmp_path):
     """A folder with the extracted archives."""
     return write_files(tmp_path / 'extracted', {**image_files(), **label_files()})
+
+
+@pytest.fixture(scope='session')
+def blob_records(once):
+    """A folder with train/ (9 records) and val/ (3), see small_runs.py."""
+    return once('blob_records', small_runs.write_records)
