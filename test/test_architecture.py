@@ -1,4 +1,4 @@
-"""Who may import whom (the diagram in README.md), and how long files and functions may be."""
+"""Who may import whom (the diagram in README.md); how long files, lines and functions may be."""
 
 import ast
 import pathlib
@@ -104,6 +104,15 @@ def length(node, lines):
     return end - node.lineno + 1
 
 
+def too_long_or_wide(path, lines):
+    found = ['%s: %d lines' % (path, len(lines))] if len(lines) > LINES else []
+    return found + [
+        '%s:%d: %d columns' % (path, number, len(line))
+        for number, line in enumerate(lines, 1)
+        if len(line) > COLUMNS
+    ]
+
+
 @pytest.mark.parametrize('top', TOPS)
 def test_files_functions_and_lines_are_short(top):
     too_long = []
@@ -111,19 +120,20 @@ def test_files_functions_and_lines_are_short(top):
         if path.relative_to(ROOT).parts[0] != top:
             continue
         lines = path.read_text().splitlines()
-        if len(lines) > LINES:
-            too_long.append('%s: %d lines' % (path, len(lines)))
-        too_long += [
-            '%s:%d: %d columns' % (path, number, len(line))
-            for number, line in enumerate(lines, 1)
-            if len(line) > COLUMNS
-        ]
-        too_long += [
+        too_long += too_long_or_wide(path, lines) + [
             '%s: %s has %d lines' % (path, node.name, length(node, lines))
             for node in ast.walk(TREES[module])
             if isinstance(node, ast.FunctionDef) and length(node, lines) > FUNCTION_LINES
         ]
     assert not too_long
+
+
+def test_files_and_lines_of_tests_are_short():
+    tests = [path for path in sorted((ROOT / 'test').rglob('*.py')) if path.is_file()]
+    assert len(tests) > 100
+    assert not [
+        text for path in tests for text in too_long_or_wide(path, path.read_text().splitlines())
+    ]
 
 
 def test_the_top_level_holds_what_belongs_there():

@@ -22,7 +22,8 @@ PRECISION_MODES += _CUBE
 PRECISION_MODES_V2 = ('fp16', 'origin', 'cube_fp16in_fp32out', 'mixed_float16')
 OUTPUT_TYPES = {'FP32': 'float32', 'FP16': 'float16'}
 CHIPS = re.compile(
-    r'Ascend(310|310P[1-7]|310B[1-4]|610|910A|910B|910ProA|910ProB|910PremiumA|910B[1-4](C|-1)?|910_93\d\d)\Z'
+    r'Ascend(310|310P[1-7]|310B[1-4]|610|910A|910B|910ProA|910ProB|910PremiumA'
+    r'|910B[1-4](C|-1)?|910_93\d\d)\Z'
 )
 LEGAL_PATH = re.compile('[\u4e00-\u9fa5A-Za-z0-9./_-]+\\Z')
 
