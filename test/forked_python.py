@@ -36,6 +36,8 @@ PRELOADED = (
 )
 # How variables begin that Python, its libraries or the C library read once.
 READ_AT_START = ('PYTHON', 'LD_PRELOAD', 'LC_', 'LANG', 'OMP_', 'KMP_', 'MKL_', 'TF_CPP_')
+# Python's are handed on; scikit-learn sets the others for itself wherever it is imported.
+NOT_COMPARED = ('PYTHONPATH', 'PYTHONUNBUFFERED', 'KMP_DUPLICATE_LIB_OK', 'KMP_INIT_AT_FORK')
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -65,7 +67,7 @@ def _read_at_start():
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(READ_AT_START) and name not in ('PYTHONPATH', 'PYTHONUNBUFFERED')
+        if name.startswith(READ_AT_START) and name not in NOT_COMPARED
     }
 
 
