@@ -120,7 +120,8 @@ def _watch(connection):
     ended = threading.Event()
 
     def end_with_caller():
-        connection.recv(1)
+        with contextlib.suppress(ConnectionResetError):  # killed before it has read the pid
+            connection.recv(1)
         if not ended.is_set():
             _send(pid, signal.SIGKILL)
 
