@@ -162,6 +162,7 @@ def _become(files, request):
 
 def _call(words):
     """Runs the script in a fork of the server and ends as it does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until there is whom to pass them on to
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(os.environ[ADDRESS])
         request = dict(
@@ -176,10 +177,12 @@ def _call(words):
         connection.sendall(content[1:])
         with connection.makefile() as answers:
             pid = int(answers.readline())
+            if pid:
+                for number in PASSED_ON:
+                    signal.signal(number, lambda number, _: _send(pid, number))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
             if not pid:
                 os.execv(sys.executable, [sys.executable] + words)
-            for number in PASSED_ON:
-                signal.signal(number, lambda number, _: _send(pid, number))
             status = int(answers.readline())
     if os.WIFSIGNALED(status):
         with contextlib.suppress(OSError):  # of SIGKILL
