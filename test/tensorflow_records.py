@@ -32,12 +32,18 @@ def read(folder):
 
 
 def elements(dataset):
-    """The elements, dicts of NumPy arrays; their shapes must be known before they are read."""
-    features, found = dataset.make_one_shot_iterator().get_next(), []
-    assert all(tensor.shape.is_fully_defined() for tensor in features.values()), features
+    """The elements as NumPy arrays."""
+    tensors, found = dataset.make_one_shot_iterator().get_next(), []
     with tf.Session() as session:
         while True:
             try:
-                found.append(session.run(features))
+                found.append(session.run(tensors))
             except tf.errors.OutOfRangeError:
                 return found
+
+
+def elements_of_known_shape(dataset):
+    """The elements, dicts of NumPy arrays; their shapes must be known before they are read."""
+    shapes = tf.data.get_output_shapes(dataset)
+    assert all(shape.is_fully_defined() for shape in shapes.values()), shapes
+    return elements(dataset)

@@ -45,7 +45,7 @@ def run(folder, settings, training=False, batch_size=2, **position):
     """The features of all batches as NumPy."""
     opened = records.Folder.open(folder)
     with tf.Graph().as_default():
-        return tensorflow_records.elements(
+        return tensorflow_records.elements_of_known_shape(
             pipeline(opened, settings, training, batch_size, **position)
         )
 

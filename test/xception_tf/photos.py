@@ -53,7 +53,7 @@ def run(folder, settings, training=False, batch_size=2, **position):
     """The features of all batches as NumPy, by the way that training and evaluation take."""
     folder = folder if isinstance(folder, records.Folder) else records.Folder.open(folder)
     with tf.Graph().as_default():
-        return tensorflow_records.elements(
+        return tensorflow_records.elements_of_known_shape(
             pipeline.dataset(TASK, folder, settings, batch_size, training, **position)
         )
 

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 import tensorflow as tf
+import tensorflow_records
 
 from common.data import modelarts, record_writer
 
@@ -71,18 +72,7 @@ def write():
 @pytest.fixture(scope='session')
 def elements():
     """elements(dataset): the elements of a tf.data.Dataset as NumPy."""
-
-    def read(dataset):
-        element = dataset.make_one_shot_iterator().get_next()
-        found = []
-        with tf.Session() as session:
-            while True:
-                try:
-                    found.append(session.run(element))
-                except tf.errors.OutOfRangeError:
-                    return found
-
-    return read
+    return tensorflow_records.elements
 
 
 @pytest.fixture(scope='session')
