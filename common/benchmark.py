@@ -78,25 +78,9 @@ from common.files import temporary_folder
 from common.reporting import npu_graph, performance
 from common.task import Task
 from common.training import model_fn
-from common.training.progress import FirstStep, ThroughputMeter
+from common.training.progress import FirstStep
 
 PEER = pathlib.Path(__file__).resolve().parent.parent / 'test/peers/pytorch.py'
-WARM_UP = 3  # training steps that are not timed: compilation, filling the read-ahead
-
-
-class _Stopwatch(tf.train.SessionRunHook):
-    """Times training steps after the warm-up."""
-
-    def __init__(self):
-        self._steps, self.meter = 0, ThroughputMeter()
-
-    def before_run(self, run_context):
-        self._start = time.perf_counter()
-
-    def after_run(self, run_context, run_values):
-        self._steps += 1
-        if self._steps > WARM_UP:
-            self.meter.add(time.perf_counter() - self._start, 1)
 
 
 def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: int) -> float:
@@ -120,18 +104,22 @@ def train_rate(
     device: devices.Device,
     steps: int,
     starts: List[Dict[str, float]],
+    operators: Dict[str, float],
     input_fn: Callable,
 ) -> float:
     """Returns the images per second of training on what input_fn gives, over all ranks. Adds to
-    `starts` what the way to the first step took.
+    `starts` what the way to the first step took; on CPU and GPU sets `operators` to the
+    milliseconds of each type of operator in one step more.
     """
-    watch, start = _Stopwatch(), time.time()
+    watch, start = performance.TimedSteps(steps, traced=device.name != 'npu'), time.time()
     first = FirstStep(start, lambda _, seconds: starts.append(seconds))
     build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
     with temporary_folder('benchmark') as folder:
         estimator = device.estimator(build, cfg, str(folder), 10**6)
         hooks = device.broadcast_hooks(True) + [first, watch]
-        estimator.train(input_fn, steps=steps + WARM_UP, hooks=hooks)
+        estimator.train(input_fn, steps=watch.total, hooks=hooks)
+    operators.clear()
+    operators.update(watch.operators)
     return watch.meter.steps_per_second * cfg.batch_size * cfg.accumulate * device.size
 
 
@@ -202,6 +190,7 @@ def measure(
     steps, partial = args.round_steps, functools.partial
     calls: Dict[str, Callable[[], float]] = {}
     pairs, starts = [], []  # type: List[Tuple[str, str]], List[Dict[str, float]]
+    operators: Dict[str, float] = {}
     if args.what in ('input', 'all'):
         calls['input'] = partial(input_rate, lambda: real(cfg.batch_size), cfg.batch_size, steps)
         if hasattr(task.data, 'baselines'):
@@ -209,7 +198,7 @@ def measure(
                 calls[name] = partial(input_rate, dataset, cfg.batch_size, steps)
                 pairs.append(('input', name))
     if args.what in ('train', 'all'):
-        train = partial(train_rate, task, cfg, device, steps, starts)
+        train = partial(train_rate, task, cfg, device, steps, starts, operators)
         calls['real'] = partial(train, real)
         calls['synthetic'] = partial(train, lambda: synthetic(real()))
         pairs.append(('real', 'synthetic'))
@@ -224,6 +213,8 @@ def measure(
     if starts:  # of the first training
         parts = ('%s %.1f' % (part, starts[0][part]) for part in ('graph', 'session', 'step'))
         result['seconds_to_first_step'] = ', '.join(parts)
+    if operators:  # of the last training
+        result['operator_milliseconds'] = operators
     return result
 
 

@@ -1,7 +1,9 @@
 """What this machine could do at most, and the table of a benchmark."""
 
+import collections
 import os
 import pathlib
+import re
 import resource
 import statistics
 import time
@@ -17,6 +19,7 @@ from common.errors import UserError
 from common.files import read_json, write_json, write_text
 from common.reporting.markdown import table
 from common.task import Task
+from common.training.progress import ThroughputMeter
 
 # A training step computes the activations, and with about as many operations each, the gradients
 # of the activations and of the weights.
@@ -40,13 +43,55 @@ other programs shared them: images/s are too low then, and ratios less certain.
   openvino: OpenVINO in float32 and in bfloat16.
 - limit: images/s of training at TensorFlow's peak of float32 matrix products.
 - ranks: processes; each computes on cores / ranks threads. images/s are those of all ranks.
-- seconds_to_first_step: building the graph, starting the session, the first step."""
+- seconds_to_first_step: building the graph, starting the session, the first step.
+- operators: milliseconds of each type in one traced step, also of those that ran side by side."""
+
+
+class TimedSteps(tf.train.SessionRunHook):
+    """Times `steps` training steps after the warm-up; if `traced`, sums the milliseconds of each
+    type of operator in one more, `operators`. Operators that run side by side count each.
+    """
+
+    WARM_UP = 3  # steps that are not timed: compilation, filling the read-ahead
+
+    def __init__(self, steps: int, traced: bool):
+        self.meter = ThroughputMeter()
+        self.operators: Dict[str, float] = {}
+        self.total = self.WARM_UP + steps + traced
+        self._done, self._timed = 0, range(self.WARM_UP, self.WARM_UP + steps)
+
+    def before_run(self, run_context):
+        self._start = time.perf_counter()
+        if self._done == self._timed.stop:
+            options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+            return tf.train.SessionRunArgs([], options=options)
+
+    def after_run(self, run_context, run_values):
+        if self._done in self._timed:
+            self.meter.add(time.perf_counter() - self._start, 1)
+        elif self._done == self._timed.stop:
+            self.operators = _operators(run_values.run_metadata)
+        self._done += 1
+
+
+def _operators(metadata: tf.RunMetadata) -> Dict[str, float]:
+    """Milliseconds of the ten types of operator that took longest, sorted, and of the others."""
+    total: collections.Counter = collections.Counter()
+    for device in metadata.step_stats.dev_stats:
+        for node in device.node_stats:
+            label = re.search(r'= (\w+)\(', node.timeline_label)  # NAME = TYPE(INPUTS)
+            name = label.group(1) if label else node.node_name
+            total[name] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e3
+    longest = dict(total.most_common(10))
+    longest['others'] = sum(total.values()) - sum(longest.values())
+    return {name: round(value, 1) for name, value in longest.items()}
 
 
 def alternate(
     calls: Dict[str, Callable[[], float]], rounds: int, pairs: Sequence[Tuple[str, str]]
 ) -> Dict[str, Any]:
-    """Calls what measures images/s, each in turn in every round.
+    """Calls what measures images/s, each in turn in every round; every other round goes backwards,
+    so that none gains by coming after a certain other one.
 
     Returns NAME_images_per_second, the median, with NAME_spread, [lowest, highest]; A_to_B, the
     median of the ratios, for each pair (A, B); and peak_memory_mb of this process after each round.
@@ -54,10 +99,10 @@ def alternate(
     rates: Dict[str, List[float]] = {name: [] for name in calls}
     peaks = []
     with tqdm.tqdm(total=rounds * len(calls), unit='measurement', disable=None) as bar:
-        for _ in range(rounds):
-            for name, call in calls.items():
+        for number in range(rounds):
+            for name in list(calls)[:: -1 if number % 2 else 1]:
                 bar.set_description(name)
-                rates[name].append(call())
+                rates[name].append(calls[name]())
                 bar.update()
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     result: Dict[str, Any] = {}
@@ -119,7 +164,7 @@ def write(result: Dict[str, Any], recipe: str, folder: str) -> None:
     """
     load = '%.1f on %d cores' % (os.getloadavg()[0], os.cpu_count())
     result = dict(result, recipe=recipe, host=dict(host.describe(), load=load))
-    parts = ['# Benchmark of ' + recipe, _figures(result), _conditions(result)]
+    parts = ['# Benchmark of ' + recipe, *_tables(result)]
     write_json(pathlib.Path(folder, 'benchmark.json'), result)
     write_text(pathlib.Path(folder, 'benchmark.md'), '\n\n'.join(parts) + '\n')
 
@@ -133,7 +178,7 @@ def page(folders: List[str]) -> str:
             result = read_json(path)
             title = '## {recipe} {settings}, TensorFlow {host[tensorflow]}'.format(**result)
             title += ', %d ranks' % result['ranks'] if result.get('ranks', 1) > 1 else ''
-            parts += [title, _figures(result), _conditions(result)]
+            parts += [title, *_tables(result)]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 '%s is not the figures of a benchmark (%s: %s); python -m common.benchmark all'
@@ -142,6 +187,16 @@ def page(folders: List[str]) -> str:
     if not folders:
         raise UserError('table: name folders that --report has written')
     return '\n\n'.join(parts)
+
+
+def _tables(result: Dict[str, Any]) -> List[str]:
+    tables = [_figures(result), _conditions(result)]
+    operators = result.get('operator_milliseconds', {})
+    if operators:
+        total = sum(operators.values())
+        rows = [(name, ms, '%.1f %%' % (100 * ms / total)) for name, ms in operators.items()]
+        tables.append(table('', ['operator of a training step', 'ms', 'share'], rows))
+    return tables
 
 
 def _figures(result: Dict[str, Any]) -> str:

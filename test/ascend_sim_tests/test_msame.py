@@ -137,7 +137,7 @@ def test_ais_bench(command, batch, reference, tmp_path):
     assert done.returncode == 0, done.stderr
     for number, image in images.items():
         found = np.fromfile(str(tmp_path / 'out' / 'run' / ('im_%d_0.bin' % number)), np.float32)
-        assert np.array_equal(found, reference(image).ravel())
+        np.testing.assert_allclose(found, reference(image).ravel(), rtol=1e-5, atol=1e-6)
     summary = json.loads((tmp_path / 'out' / 'run_summary.json').read_text())
     # Natural order: 10 is the last.
     assert summary['filesinfo']['2'] == {

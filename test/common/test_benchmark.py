@@ -42,7 +42,9 @@ def test_medians_spread_and_ratios_within_the_rounds():
 
     calls = {name: functools.partial(call, name) for name in rates}
     found = performance.alternate(calls, 3, [('input', 'port'), ('real', 'synthetic')])
-    assert order == list(rates) * 3 and len(found.pop('peak_memory_mb')) == 3
+    names = list(rates)
+    assert order == names + names[::-1] + names
+    assert len(found.pop('peak_memory_mb')) == 3
     assert found == {
         'input_images_per_second': 200.0,
         'input_spread': [100.0, 300.0],
@@ -85,7 +87,11 @@ def test_everything_with_a_report(command, data, tmp_path, capsys):
     written = json.loads((tmp_path / 'benchmark.json').read_text())
     assert written.items() >= found.items() and written['host']['python'].startswith('3.7')
     text = (tmp_path / 'benchmark.md').read_text()
-    for name in ('input', 'real', 'synthetic', 'eval', 'sgemm_gflops', 'cpu', 'load'):
+    *operators, others = found['operator_milliseconds'].items()
+    assert len(operators) == 10 and others[0] == 'others' and 0 <= others[1]
+    assert operators == sorted(operators, key=lambda item: -item[1]) and operators[-1][1] > 0
+    assert any('Conv2DBackprop' in name for name, _ in operators)
+    for name in ('input', 'real', 'synthetic', 'eval', 'sgemm_gflops', 'cpu', 'load', 'others'):
         assert '| %s ' % name in text
     assert re.fullmatch(
         r'graph [\d.]+, session [\d.]+, step [\d.]+', found['seconds_to_first_step']
@@ -95,6 +101,19 @@ def test_everything_with_a_report(command, data, tmp_path, capsys):
     page = capsys.readouterr().out
     assert page.startswith('# Performance') and page.count('TensorFlow 1.15') == 2
     assert page.count(text.split('\n\n')[1]) == 2 and str(data) not in page
+
+
+def test_steps_are_timed_after_the_warm_up_and_one_is_traced():
+    with tf.Graph().as_default():
+        product = tf.matmul(tf.random.normal([9, 9]), tf.eye(9))
+        watch = performance.TimedSteps(4, traced=True)
+        with tf.train.SingularMonitoredSession([watch]) as session:
+            for number in range(watch.total):
+                assert (watch.meter.steps, watch.operators) == (min(4, max(0, number - 3)), {})
+                session.run(product.op)
+    assert watch.meter.steps == 4
+    assert any('MatMul' in name for name in watch.operators)
+    assert performance.TimedSteps(4, traced=False).total == 7
 
 
 def test_operations_of_the_network(configured):
