@@ -108,10 +108,10 @@ def train_rate(
     input_fn: Callable,
 ) -> float:
     """Returns the images per second of training on what input_fn gives, over all ranks. Adds to
-    `starts` what the way to the first step took; on CPU and GPU sets `operators` to the
+    `starts` what the way to the first step took; on CPU sets `operators` to the
     milliseconds of each type of operator in one step more.
     """
-    watch, start = performance.TimedSteps(steps, traced=device.name != 'npu'), time.time()
+    watch, start = performance.TimedSteps(steps, traced=device.name == 'cpu'), time.time()
     first = FirstStep(start, lambda _, seconds: starts.append(seconds))
     build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
     with temporary_folder('benchmark') as folder:
