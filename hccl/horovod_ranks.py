@@ -1,7 +1,7 @@
 """Ranks on CPU and GPU: horovodrun assigns them and runs their rendezvous server, the launcher runs
 their processes.
 
-horovodrun starts a placeholder for each rank, which hands its HOROVOD_* variables over and waits
+horovodrun starts placeholder.py for each rank, which hands its HOROVOD_* variables over and waits
 for the launcher's end. The ranks are not children of horovodrun because it ends them with SIGSTOP
 and SIGKILL, which leaves no time for a last checkpoint.
 """
@@ -19,6 +19,9 @@ import tempfile
 import time
 from typing import Dict, Iterator, List
 
+from common.errors import UserError
+
+PLACEHOLDER = str(pathlib.Path(__file__).resolve().with_name('placeholder.py'))
 WAIT = 120  # seconds until all placeholders have reported; usually a few
 
 
@@ -36,7 +39,7 @@ def environments(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, st
         server.listen(size)
         server.settimeout(0.2)
         log = cleanup.enter_context(open(str(log_path), 'wb'))
-        placeholder = [sys.executable, os.path.abspath(__file__), server.getsockname()]
+        placeholder = [sys.executable, PLACEHOLDER, server.getsockname()]
         process = subprocess.Popen(
             [program, '-np', str(size), '--gloo', *placeholder],
             stdin=subprocess.DEVNULL,
@@ -51,8 +54,6 @@ def environments(size: int, log_dir: pathlib.Path) -> Iterator[List[Dict[str, st
 
 
 def _program(size: int) -> str:
-    from common.errors import UserError  # not at the top: placeholders import nothing of ours
-
     sibling = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
     program = sibling if os.path.exists(sibling) else shutil.which('horovodrun')
     if not program:
@@ -76,8 +77,6 @@ def _collect(
     connections: contextlib.ExitStack,
 ) -> List[Dict[str, str]]:
     """Waits for all placeholders; returns what each has sent, in order of rank."""
-    from common.errors import UserError
-
     received: List[Dict[str, str]] = []
     deadline = time.monotonic() + WAIT
     while len(received) < size:
@@ -101,16 +100,3 @@ def _end(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _placeholder(address: str) -> None:
-    names = [name for name in os.environ if name.startswith(('HOROVOD_', 'NCCL_SOCKET_IFNAME'))]
-    variables = {name: os.environ[name] for name in names}
-    with socket.socket(socket.AF_UNIX) as launcher:
-        launcher.connect(address)
-        launcher.sendall((json.dumps(variables) + '\n').encode())
-        launcher.recv(1)  # returns when the launcher has closed its side, or is gone
-
-
-if __name__ == '__main__':
-    _placeholder(sys.argv[1])

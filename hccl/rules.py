@@ -268,6 +268,8 @@ def _check_links(servers: Dict[str, List[Device]], findings: Findings) -> None:
     for devices in servers.values():
         ids = sorted(device.device_id for device in devices)
         if ids[0] < 4 <= ids[-1] and len(devices) < 8:
-            text = '910A: devices %s: 0-3 and 4-7 are two rings; take devices of one of them, or'
-            text = text % ','.join(map(str, ids)) + ' all of 0-7'
+            text = (
+                '910A: devices %s: 0-3 and 4-7 are two rings; take devices of one of them, or all'
+                ' of 0-7' % ','.join(map(str, ids))
+            )
             findings.add(devices[0].location.rpartition('[')[0], text)

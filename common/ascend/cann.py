@@ -51,15 +51,12 @@ def installations(root: str = ROOT, home: Optional[str] = None) -> List[Installa
     """CANN below `root` and below Ascend in the home folder, newest generation first."""
     result = []
     for base in (root, os.path.join(home or os.path.expanduser('~'), 'Ascend')):
-        plugin = '%s/tfplugin/set_env.sh' % base
         for kit in ('ascend-toolkit', 'nnae'):
-            script = '%s/%s/set_env.sh' % (base, kit)
-            if os.path.isfile(script):
-                newer = base == root and kit == 'ascend-toolkit'
-                scripts = [script] + [plugin] * os.path.isfile(plugin)
-                result.append(
-                    Installation('CANN 6 and newer' if newer else 'CANN 5', base, scripts)
-                )
+            scripts = ['%s/%s/set_env.sh' % (base, part) for part in (kit, 'tfplugin')]
+            if os.path.isfile(scripts[0]):
+                is_newer = base == root and kit == 'ascend-toolkit'
+                generation = 'CANN 6 and newer' if is_newer else 'CANN 5'
+                result.append(Installation(generation, base, list(filter(os.path.isfile, scripts))))
         if os.path.isdir(base + '/fwkacllib') or os.path.isdir(base + '/nnae/latest/fwkacllib'):
             result.append(Installation('CANN 20.x and older', base, []))
     return result

@@ -4,7 +4,7 @@ CM_* without one; DEVICE_ID, JOB_ID and time-outs. The launcher sets them, the d
 
 import os
 import re
-from typing import Mapping, MutableMapping, NamedTuple
+from typing import Mapping, NamedTuple
 
 from common.errors import UserError
 
@@ -92,7 +92,7 @@ def check_connect_timeout(env: Mapping[str, str]) -> None:
         )
 
 
-def job_id(default: str, env: MutableMapping[str, str] = os.environ) -> str:
+def job_id(default: str, env: Mapping[str, str] = os.environ) -> str:
     """JOB_ID, which NPUEstimator demands, else the default. UserError if it is illegal."""
     job = env.get('JOB_ID') or default
     if not re.fullmatch(r'[A-Za-z0-9_-]+', job) or re.fullmatch(r'0\d*', job):

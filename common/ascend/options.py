@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence, Union
 
 from typing_extensions import Literal
 
-from common.configuration.fields import NonNegativeInt, PositiveInt, option
+from common.configuration.fields import PositiveInt, option
 from common.errors import UserError
 from common.files import read_json
 
@@ -94,7 +94,7 @@ class NPUOptions:
         None, '.ini file with high_precision or high_performance by operator'
     )
     customize_dtypes: Optional[str] = option(None, '.cfg file with the types of single operators')
-    deterministic: NonNegativeInt = option(0, '1 makes operators deterministic, slower')
+    deterministic: Literal[0, 1] = option(0, '1 makes operators deterministic, slower')
     profiling: Optional[str] = option(None, 'folder for a profile of the run')
     over_dump: Optional[str] = option(None, 'folder for dumps of the first operators that overflow')
     data_dump: Optional[str] = option(None, 'folder for dumps of operator outputs')
@@ -130,8 +130,6 @@ class NPUOptions:
                 'aoe_mode: tuning writes into the current folder, %s, which is not writable; start'
                 ' from another' % os.getcwd()
             )
-        if self.deterministic > 1:
-            raise UserError('deterministic: %d is not legal; give 0 or 1' % self.deterministic)
         if (self.iterations_per_loop or 1) > 1 and not self.enable_data_pre_proc:
             raise UserError(
                 'iterations_per_loop %d: needs --enable_data_pre_proc True'

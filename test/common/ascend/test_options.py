@@ -57,7 +57,7 @@ def parsed(*flags):
             ['--iterations_per_loop', '4', '--enable_data_pre_proc', 'False'],
             'iterations_per_loop 4: needs --enable_data_pre_proc True',
         ),
-        (['--deterministic', '2'], 'deterministic: 2 is not legal; give 0 or 1'),
+        (['--deterministic', '2'], 'deterministic: .2. is not legal; give 0 or 1'),
         (['--aoe_mode', '3'], 'aoe_mode: .3. is not legal; give 1 or 2 or 4 or mdat'),
         (
             ['--op_compiler_cache_mode', 'on'],
