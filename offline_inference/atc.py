@@ -10,6 +10,7 @@ Every other flag is one of the model's configuration (--batch_size 1).
 import os
 import pathlib
 import re
+import shlex
 import shutil
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -103,7 +104,7 @@ class Conversion(NamedTuple):
 
 def shell(command: Sequence[str]) -> str:
     """A command line that can be pasted."""
-    return ' '.join(re.sub(r'=(.*[;:,].*)', r'="\1"', word) for word in command)
+    return ' '.join(map(shlex.quote, command))
 
 
 def require() -> None:

@@ -45,7 +45,7 @@ def engine(path: pathlib.Path, precision: str, throughput: bool = False) -> Infe
     requests = threading.local()
 
     def infer(images: np.ndarray) -> np.ndarray:
-        if not hasattr(requests, 'own'):
+        if not hasattr(requests, 'request'):
             requests.request = compiled.create_infer_request()
         return requests.request.infer({0: images})[compiled.output(0)].copy()
 

@@ -11,7 +11,7 @@ from common import devices
 from common.checkpoints.restore import RestorePlan, plan_restore
 from common.configuration.config import LOCAL
 from common.configuration.settings import Config
-from common.data import pipeline, records
+from common.data import pipeline, records, sampling
 from common.files import checksum
 from common.task import Task
 from offline_inference import manifest
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     features: Dict[str, np.ndarray]  # as parsed: image uint8 [N,H,W,C], mask [N], label
     images: np.ndarray  # normalised, float32 [N,H,W,C]
-    logits: Optional[np.ndarray]  # of the checkpoint, float32 [N,...,classes]; None without one
+    logits: Optional[np.ndarray] = None  # of the checkpoint, float32 [N,...,classes]
 
     def input(self, input_dtype: str) -> np.ndarray:
         """The images for a model with this type of input."""
@@ -136,13 +136,13 @@ class Reference:
                     return
                 except tf.errors.OpError as error:
                     raise records.user_error(error) or error
-                yield Batch(*values, *[None] * (3 - len(values)))
+                yield Batch(*values)
 
 
 def _noise(shape: List[int]) -> tf.data.Dataset:
     """An endless sequence of random batches, the same each time."""
 
-    @tf.autograph.experimental.do_not_convert
+    @sampling.as_written
     def batch(number: tf.Tensor) -> Dict[str, tf.Tensor]:
         images = tf.random.stateless_uniform(shape, [0, number], maxval=256)
         return {'image': tf.cast(images, tf.uint8), 'mask': tf.ones(shape[:1])}

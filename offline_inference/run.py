@@ -63,9 +63,12 @@ def _parse(argv: cli.Argv = None) -> cli.Parsed:
 if __name__ == '__main__':
     entry_point(_parse)()  # before the imports below, which take seconds
 
+import tabulate
+
 from common import host
 from common.files import read_json, write_json
 from common.metrics import scores
+from common.reporting import facts
 from offline_inference import freeze, manifest
 from offline_inference.engines import ENGINES, Options, suffix
 from offline_inference.reference import Reference
@@ -146,29 +149,16 @@ def _record(reference: Reference, result: Dict[str, Any], path: pathlib.Path) ->
 
 
 def table(result: Dict[str, Any]) -> str:
-    """What the console shows of a result."""
-    rows = ['%-23s%14s%17s' % ('%d images' % result['images'], 'checkpoint', result['backend'])]
-    rows += [
-        '%-23s%14.6f%17.6f' % (key, value, result['offline'][key])
+    """What the console shows of a result: its figures, and what a report says of it."""
+    figures = [
+        [key, value, result['offline'][key]]
         for key, value in result['online'].items()
         if isinstance(value, float)
     ]
-    latency = ', '.join('%s %.2f ms' % item for item in result['latency_ms'].items())
-    sizes = ['.%s %.2f MB' % (kind, size / 1e6) for kind, size in result['size_bytes'].items()]
-    return '\n'.join(
-        rows
-        + [
-            'same prediction for %.3f %% of %s, largest difference of a logit %.3g'
-            % (
-                100 * result['equal_predictions'],
-                'the pixels' if result['predictions'] > result['images'] else 'them',
-                result['max_abs_logit_difference'],
-            ),
-            'a batch of %d: %s; %.1f images/s'
-            % (result['batch_size'], latency, result['images_per_second']),
-            'size: ' + ', '.join(sizes),
-        ]
-    )
+    header = ['%d images' % result['images'], 'checkpoint', result['backend']]
+    lines = [tabulate.tabulate(figures, header, tablefmt='plain', floatfmt='.6f')]
+    lines += ['%s: %s' % item for item in facts.offline(result).items()]
+    return '\n'.join(lines + ['throughput: %.1f images/s' % result['images_per_second']])
 
 
 @entry_point

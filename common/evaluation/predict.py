@@ -55,34 +55,35 @@ def run(
         raise UserError('--predict runs on one device; start it without a launcher')
     warn_without_effect(cfg, device.name)
     plan = restore.plan_restore(task, cfg, cfg.model_path)
-    pairs = _decoded(task, cfg, [pathlib.Path(file) for file in files], skipped)
-    first = next(pairs, None)
+    paths = [pathlib.Path(file) for file in files]
+    decoded = _decoded(task, cfg, paths, skipped)
+    first = next(decoded, None)
     if first is None:
         return []
-    read: List[pathlib.Path] = []
     size = min(cfg.eval_batch_size, len(files))
-    input_fn = _batches(cfg, itertools.chain([first], pairs), size, read)
+    input_fn = _batches(cfg, itertools.chain([first], decoded), size)
     with temporary_folder('prediction') as scratch, tqdm.tqdm(
         total=len(files), unit=' images', disable=None, leave=False, dynamic_ncols=True
     ) as bar:
         predictions = _Predictions('' if is_dense(cfg) else task.offline.output_name + ':0', bar)
         estimator = device.estimator(evaluate.model_fn(task, cfg, plan.names), cfg, str(scratch))
         estimator.evaluate(input_fn, hooks=[predictions], checkpoint_path=plan.checkpoint.path)
-    for file, finite in zip(read, predictions.finite):
+    paths = [path for path in paths if str(path) not in (skipped or {})]
+    for file, finite in zip(paths, predictions.finite):
         if not finite:
             raise UserError(
                 "%s: the network's output is not finite; %s is damaged or diverged, use another"
                 % (file, plan.checkpoint.path)
             )
-    return list(zip(read, predictions.rows))  # the rows that fill the last batch up have no file
+    return list(zip(paths, predictions.rows))  # the rows that fill the last batch up have no file
 
 
 def _decoded(
     task: Task, cfg: Any, files: List[pathlib.Path], skipped: Optional[Skipped]
-) -> Iterator[Result]:
+) -> Iterator[np.ndarray]:
     for file in files:
         try:
-            yield file, decode(task, cfg, file.read_bytes())
+            yield decode(task, cfg, file.read_bytes())
         except (OSError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or str(error)
             if skipped is None:
@@ -101,15 +102,11 @@ def decode(task: Task, cfg: Any, data: bytes) -> np.ndarray:
     return pixels[..., ::-1] if getattr(cfg, 'bgr', False) else pixels
 
 
-def _batches(
-    cfg: Any, pairs: Iterator[Result], size: int, read: List[pathlib.Path]
-) -> Callable[[], tf.data.Dataset]:
-    """Returns the input_fn of an evaluation graph; files that go into it are added to `read`."""
+def _batches(cfg: Any, decoded: Iterator[np.ndarray], size: int) -> Callable[[], tf.data.Dataset]:
+    """Returns the input_fn of an evaluation graph."""
 
     def pixels():
-        for file, image in pairs:
-            read.append(file)
-            yield image
+        yield from decoded
         for _ in range(size - 1):  # a device's shapes are static: the last batch is filled up
             yield np.zeros(cfg.input_shape, np.uint8)
 

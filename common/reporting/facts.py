@@ -18,8 +18,9 @@ def training(run: RunFolder) -> Dict[str, str]:
     if run.last_step is not None:
         total = session.get('total_steps', 0)
         state = 'finished' if run.last_step >= total else 'stopped'
-        state = state if run.ended else 'not finished'
-        facts['state'] = '%s at step %d' % (state, run.last_step) + (' of %d' % total) * bool(total)
+        facts['state'] = '%s at step %d' % (state if run.ended else 'not finished', run.last_step)
+        if total:
+            facts['state'] += ' of %d' % total
     for key, label, template in (
         ('parameters', 'parameters', '{:,}'),
         ('global_batch', 'global batch', '{:,} images'),
@@ -31,9 +32,9 @@ def training(run: RunFolder) -> Dict[str, str]:
         facts['warnings'] = '; '.join(map(str, session['warnings']))
     seconds = [number(end['seconds']) for end in run.rows['end'] if 'seconds' in end]
     if seconds:
-        text = '%s (h:mm:ss)' % datetime.timedelta(seconds=round(sum(seconds)))
-        killed = len(seconds) < len(sessions)
-        facts['duration'] = text + ', sessions that were killed not counted' * killed
+        facts['duration'] = '%s (h:mm:ss)' % datetime.timedelta(seconds=round(sum(seconds)))
+        if len(seconds) < len(sessions):
+            facts['duration'] += ', sessions that were killed not counted'
     if run.ended and np.isfinite(run.speed):
         facts['training throughput'] = '%.1f images/s' % run.speed
     score = run.column('eval', run.score)
@@ -48,11 +49,11 @@ def training(run: RunFolder) -> Dict[str, str]:
 
 
 def offline(result: Row) -> Dict[str, str]:
-    """Agreement, latency and size of an exported model."""
+    """Agreement, latency and size of an exported model, an entry of offline.json."""
     facts = {}
     if 'equal_predictions' in result:
         dense = number(result.get('predictions')) > number(result.get('images'))
-        share = '%.2f %% of the ' % (100 * number(result['equal_predictions']))
+        share = '%.3f %% of the ' % (100 * number(result['equal_predictions']))
         facts['same prediction as online'] = share + ('pixels' if dense else 'images')
     if 'max_abs_logit_difference' in result:
         largest = number(result['max_abs_logit_difference'])

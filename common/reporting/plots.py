@@ -45,6 +45,7 @@ STYLE = {
 WIDTH = 8.0  # inches
 Panel = Tuple[float, str, str]  # height in inches, title, label of the y axis
 LOSS, RATE = (3, 'Training loss', 'loss (nats)'), (2, 'Learning rate', 'learning rate')
+BOTH_LOSSES = (2, 'Loss (grey: training, blue: evaluation)', 'loss (nats)')
 CELL_TEXT_LIMIT = 20  # with up to this many classes every cell of a confusion matrix is labelled
 
 
@@ -87,7 +88,7 @@ def evaluation(run: RunFolder) -> Figure:
     """The main figure of the evaluations, and their loss beside the training loss."""
     x, score, loss = run.x('eval'), run.column('eval', run.score), run.column('eval', 'loss')
     train_x, train_loss = run.x('train'), _smoothed(run.column('train', 'loss'))
-    figure, (top, bottom) = _panels(run.unit, _score_panel(run.score), (2, 'Loss', 'loss (nats)'))
+    figure, (top, bottom) = _panels(run.unit, _score_panel(run.score), BOTH_LOSSES)
     top.plot(x, score, color=BLUE, marker=_marker(x, 40))
     _percent_axis(top)
     if np.isfinite(score).any():
@@ -97,11 +98,9 @@ def evaluation(run: RunFolder) -> Figure:
         is_late = x[best] >= np.mean(np.concatenate([x, train_x]))
         text = 'best %.2f %%, %s %g' % (100 * score[best], run.unit, round(x[best], 2))
         _note(top, text, at, (0, 9), color=ORANGE, ha='right' if is_late else 'left')
-    _mark_if_empty(top, score)
     bottom.plot(train_x, train_loss, color=GREY)
     bottom.plot(x, loss, color=BLUE, marker=_marker(x, 40))
     _from_zero(bottom, np.concatenate([loss, train_loss]))
-    _label_ends(bottom, [(train_loss, 'training', GREY), (loss, 'evaluation', BLUE)])
     return figure
 
 
@@ -117,10 +116,10 @@ def throughput(run: RunFolder) -> Figure:
     axes.plot(minutes * scale, rate, color=BLUE, linewidth=1.2, marker=_marker(minutes))
     _from_zero(axes, rate)
     if np.isfinite(rate).any():
-        middle = float(np.nanmedian(rate))
-        axes.axhline(middle, color=ORANGE, linewidth=1, linestyle=DASHES)
-        text = 'median\n%s' % ('%.0f' if middle >= 100 else '%.3g') % middle
-        _note_at_right(axes, text, middle, ORANGE)
+        median = float(np.nanmedian(rate))
+        axes.axhline(median, color=ORANGE, linewidth=1, linestyle=DASHES)
+        text = ('%.0f' if median >= 100 else '%.3g') % median
+        axes.set_title('%s (dashed: median %s)' % (title, text))
     for moment in [row['minutes'] * scale for row in run.rows['run'][1:]]:
         axes.axvline(moment, color=GREY, linewidth=1)
         transform = axes.get_xaxis_transform()
@@ -266,31 +265,9 @@ def _from_zero(axes: Axes, values: np.ndarray) -> None:
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() >= 0 and finite.max() > 0:
         axes.set_ylim(0, 1.08 * finite.max())
-    _mark_if_empty(axes, values)
-
-
-def _mark_if_empty(axes: Axes, values: np.ndarray) -> None:
-    if not np.isfinite(values).any():
-        axes.set_yticks([])
-        axes.text(0.5, 0.5, 'no finite value', transform=axes.transAxes, ha='center', color=GREY)
 
 
 def _note(axes: Axes, text: str, at, offset, **style) -> None:
     """Writes text at a position in data coordinates (or `xycoords`), moved by points."""
     style.setdefault('annotation_clip', False)
     axes.annotate(text, at, offset, textcoords='offset points', **style)
-
-
-def _note_at_right(axes: Axes, text: str, y: float, color: str) -> None:
-    right = axes.get_yaxis_transform()
-    _note(axes, text, (1, y), (6, 0), xycoords=right, color=color, va='center')
-
-
-def _label_ends(axes: Axes, lines: List[Tuple[np.ndarray, str, str]]) -> None:
-    """Labels each line (y, label, colour) at its right end, the labels kept apart."""
-    end_points = [(y[np.isfinite(y)][-1], *style) for y, *style in lines if np.isfinite(y).any()]
-    low, high = axes.get_ylim()
-    previous = -np.inf
-    for value, name, color in sorted(end_points):
-        previous = max(value, previous + 0.11 * (high - low))
-        _note_at_right(axes, name, previous, color)

@@ -70,7 +70,7 @@ def read(run_folder: Union[str, os.PathLike]) -> RunFolder:
 
 
 def _results(run: RunFolder) -> str:
-    rows, differences = {}, []
+    rows = {}
     if run.eval:
         rows['online, ' + facts.checkpoint(run.eval)] = run.eval
     elif run.latest:
@@ -80,28 +80,13 @@ def _results(run: RunFolder) -> str:
         if any(figures.text(key, online[key]) != _text(run.eval, key) for key in online):
             online_row = dict(result, images_per_second=None, **online)
             rows['online, on the images of the offline run'] = online_row
-        backend = result.get('backend', '?')
         if offline:
-            label = 'offline, .%s, %s' % (backend, facts.checkpoint(result))
+            label = 'offline, .%s, %s' % (result.get('backend', '?'), facts.checkpoint(result))
             rows[label] = dict(result, **offline)
-        differences.append(_difference(backend, online, offline))
-    parts = [figure_table('Measured here', rows, only=figures.NAMES), *differences]
+    parts = [figure_table('Measured here', rows, only=figures.NAMES)]
     if rows and run.session:
         parts.append('Trained and evaluated on %s.' % facts.origin(run.session))
     return joined(parts)
-
-
-def _difference(backend: str, online: Row, offline: Row) -> str:
-    """Offline minus online, of every figure that both have."""
-    changes = []
-    for key, name in figures.NAMES.items():
-        if key in online and key in offline and key != 'images':
-            change = figures.number(offline[key]) - figures.number(online[key])
-            points = '%+.2f points' % (100 * change)
-            changes.append(name + ' ' + (points if figures.is_fraction(key) else '%+.6f' % change))
-    if not changes:
-        return ''
-    return 'Difference of .%s, offline minus online: %s.' % (backend, ', '.join(changes))
 
 
 def _offline(run: RunFolder) -> str:

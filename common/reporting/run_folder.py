@@ -40,11 +40,11 @@ class RunFolder:
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self.notes: List[str] = []
-        self.config: Row = self._load('config.yaml', lambda path: yaml.safe_load(path.read_text()))
-        self.eval: Row = self._typed('eval.json', self._load('eval.json', read_json))
+        self.config: Row = self._load('config.yaml', _read_mapping, {})
+        self.eval: Row = self._typed('eval.json', self._load('eval.json', _read_mapping, {}))
         self.offline: List[Row] = []
         for name in ('offline.json', 'offline/offline.json'):
-            content = self._load(name, read_json)
+            content = self._load(name, _read_mapping, {})
             shared = {key: content.get(key) for key in ('model', 'checkpoint')}
             results = content.get('results', {})
             for result in results.values() if isinstance(results, dict) else [results]:
@@ -52,7 +52,7 @@ class RunFolder:
                     self.offline.append(self._typed(name, dict(shared, **result)))
                 else:
                     self._note_left_out(name, 'does not hold results')
-        self.confusion: np.ndarray = self._load('confusion.npy', _read_npy, np.zeros((0, 0)))
+        self.confusion: np.ndarray = self._load('confusion.npy', _read_confusion, np.zeros((0, 0)))
         self.galleries: Dict[str, List[Tuple[str, str]]] = {}
         for path in sorted(folder.glob('*/gallery.json')):
             self._read_gallery(path.parent.name)
@@ -66,24 +66,15 @@ class RunFolder:
         if note not in self.notes:
             self.notes.append(note)
 
-    def _load(self, name: str, reader: Callable, default: Any = None) -> Any:
-        """What `reader` makes of a file; `default` ({}) if there is none or it cannot be used."""
-        path, default = self.folder / name, {} if default is None else default
-        if not path.exists():
-            return default
+    def _load(self, name: str, reader: Callable, default: Any) -> Any:
+        """What `reader` makes of a file; `default` if there is none or it cannot be read."""
+        path = self.folder / name
         try:
-            value = reader(path)
+            return reader(path) if path.exists() else default
         except UNREADABLE as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
             self._note_left_out(name, 'cannot be read (%s)' % why)
             return default
-        if isinstance(default, dict):
-            is_valid, expected = isinstance(value, dict), 'mapping'
-        else:
-            is_valid, expected = _is_confusion(value), 'confusion matrix'
-        if not is_valid:
-            self._note_left_out(name, 'does not hold a ' + expected)
-        return value if is_valid else default
 
     def _typed(self, name: str, row: Row) -> Row:
         """The row without values of the wrong type."""
@@ -94,7 +85,7 @@ class RunFolder:
 
     def _read_gallery(self, subfolder: str) -> None:
         name = subfolder + '/gallery.json'
-        content = self._load(name, read_json)
+        content = self._load(name, _read_mapping, {})
         try:
             files = [
                 ('%s/%s' % (subfolder, item['file']), str(item['caption']))
@@ -211,16 +202,22 @@ class RunFolder:
         return {}
 
 
-def _read_npy(path: pathlib.Path) -> Any:
+def _read_mapping(path: pathlib.Path) -> Row:
+    content = read_json(path) if path.suffix == '.json' else yaml.safe_load(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError('it does not hold a mapping')
+    return content
+
+
+def _read_confusion(path: pathlib.Path) -> np.ndarray:
     try:
-        return np.load(str(path))
+        matrix = np.load(str(path))
     except Exception as error:  # the header is parsed as Python: a damaged one raises anything
         raise ValueError(str(error))
-
-
-def _is_confusion(value: Any) -> bool:
-    square = isinstance(value, np.ndarray) and value.ndim == 2 and len(set(value.shape)) == 1
-    return square and value.dtype.kind in 'iu' and (value >= 0).all()
+    is_square = isinstance(matrix, np.ndarray) and matrix.ndim == 2 and len(set(matrix.shape)) == 1
+    if not (is_square and matrix.dtype.kind in 'iu' and (matrix >= 0).all()):
+        raise ValueError('it does not hold a confusion matrix')
+    return matrix
 
 
 def _fits(key: str, value: Any) -> bool:

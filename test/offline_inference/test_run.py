@@ -35,7 +35,7 @@ def test_figures_of_both_backends(command, trained, tmp_path, capsys):
         run.main(command(tmp_path, backend=backend))
         out = capsys.readouterr().out
         assert out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % expected['top1']
-        assert '%.6f' % expected['top1'] in out and 'same prediction for 100.000 %' in out
+        assert '%.6f' % expected['top1'] in out and 'same prediction as online: 100.000 % of' in out
     content = read(tmp_path)
     assert (
         content['model'] == 'wideresnet'

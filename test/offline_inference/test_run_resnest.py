@@ -68,7 +68,8 @@ def test_engines_agree(backend, dtype, paper, folder, sim, capfd):
     assert offline['miou'] == pytest.approx(mean)
     line = '>>>>>  共 5 测试样本    MIoU: %.6f ' % offline['miou']
     assert out.splitlines()[-1].startswith(line)
-    assert 'same prediction for %.3f %% of the pixels' % (100 * result['equal_predictions']) in out
+    share = 100 * result['equal_predictions']
+    assert 'same prediction as online: %.3f %% of the pixels' % share in out
     largest = np.abs(paper.logits).max()
     difference = result['max_abs_logit_difference'] / largest
     if half:

@@ -93,7 +93,8 @@ def test_odd_files(name, content, tmp_path, text_only):
 )
 def test_odd_matrices(matrix, tmp_path):
     np.save(str(tmp_path / 'confusion.npy'), matrix)
-    assert 'confusion.npy does not hold a confusion matrix' in report.write(tmp_path).read_text()
+    text = report.write(tmp_path).read_text()
+    assert 'confusion.npy cannot be read (it does not hold a confusion matrix)' in text
 
 
 def test_a_report_that_cannot_be_written(tmp_path, capsys):

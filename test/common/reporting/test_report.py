@@ -63,7 +63,6 @@ def test_numbers_come_from_the_files(tmp_path):
     assert online == ['91.23 %', '98.77 %', '0.4322', '360', '301.2']
     offline = measured['offline, .onnx, checkpoint wideresnet.ckpt']
     assert offline == ['90.96 %', '98.77 %', '0.4322', '360', '81.7']
-    assert 'top-1 -0.28 points, top-5 +0.00 points, loss +0.000010' in text
     assert '1 x cpu, started 2020-09-13 12:26 UTC; python 3.7.16, tensorflow 1.15.0' in text
     training = rows_of(section(text, 'Training'))
     assert training['state'] == ['finished at step 440 of 440']
@@ -72,7 +71,7 @@ def test_numbers_come_from_the_files(tmp_path):
     assert training['training throughput'] == ['229.9 images/s']
     assert training['best top-1 while training'] == ['93.21 % at step 330']
     offline = rows_of(section(text, 'Offline inference'))
-    assert offline['same prediction as online'] == ['99.72 % of the images']
+    assert offline['same prediction as online'] == ['99.722 % of the images']
     assert offline['largest difference of a logit'] == ['2.5e-05']
     latency = 'mean 12.34 ms, p50 11.87 ms, p90 14.56 ms, p99 19.01 ms'
     assert offline['latency of a batch of 4'] == [latency]
@@ -112,7 +111,6 @@ def test_offline_run_on_other_images_is_compared_with_the_same_images(tmp_path, 
     assert measured['online, on the images of the offline run'] == ['80.00 %', '', '', '100', '']
     offline = measured['offline, .pb, checkpoint wideresnet.ckpt']
     assert offline == ['79.00 %', '', '', '100', '81.7']
-    assert 'top-1 -1.00 points.' in text
 
 
 def test_every_backend_is_shown_wherever_its_results_lie(tmp_path, text_only):
@@ -133,7 +131,7 @@ def test_every_backend_is_shown_wherever_its_results_lie(tmp_path, text_only):
     assert list(measured)[1:] == [name + ', checkpoint wideresnet.ckpt' for name in shown]
     offline = rows_of(section(text, 'Offline inference'))
     assert offline[''] == ['.onnx', '.pb']
-    assert offline['same prediction as online'] == ['99.72 % of the images'] * 2
+    assert offline['same prediction as online'] == ['99.722 % of the images'] * 2
     assert [bool(cell) for cell in offline['latency of a batch of 1']] == [False, True]
     assert offline['measured with'] == ['', 'tensorflow 1.15.0, cores 8']
     write_offline(tmp_path / 'alone' / 'offline', OFFLINE)
@@ -230,7 +228,7 @@ def test_unreadable_files_are_named_and_left_out(tmp_path):
     (tmp_path / 'metrics.jsonl').write_text('\n'.join(lines[:5] + ['<<<<', '3'] + lines[5:]))
     text = report.write(tmp_path).read_text()
     for note in (
-        'eval.json does not hold a mapping',
+        'eval.json cannot be read (it does not hold a mapping)',
         'offline.json cannot be read',
         'published in config.yaml is not of the form',
         'confusion.npy cannot be read',
