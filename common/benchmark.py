@@ -60,7 +60,8 @@ def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, An
             '--config %s: key model is missing; it names the model, e.g. model: wideresnet'
             % args.config
         )
-    return args, config.parse(models.config_class(model), ['--config', args.config, *flags])
+    flags = ['--config', args.config, *flags]
+    return args, config.parse(models.config_class(model), flags, parser.flags)
 
 
 if __name__ == '__main__':

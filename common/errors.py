@@ -9,7 +9,7 @@ import math
 import os
 import re
 import sys
-from typing import Callable, Iterable, Optional, Union
+from typing import Callable, Iterable, List, Optional, Union
 
 from common import signals
 
@@ -34,13 +34,21 @@ class Parser(argparse.ArgumentParser):
         options.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
+    @property
+    def flags(self) -> List[str]:
+        """Names of the flags, such as '--output'."""
+        return [flag for flag in self._option_string_actions if flag.startswith('--')]
+
     def parse_args(self, args=None, namespace=None):
         args, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flags = [flag for flag in self._option_string_actions if flag.startswith('--')]
-            suggestion = suggest(unknown[0].split('=')[0], flags)
+            suggestion = suggest(unknown[0].split('=')[0], self.flags)
             self.error('%s is unknown%s' % (' '.join(unknown), suggestion))
         return args
+
+    def parse_known_args(self, args=None, namespace=None):
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
 
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
@@ -53,6 +61,11 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, message)
 
     def error(self, message):
+        if 'required' in message:  # one of the flags may be misspelt
+            given = {str(word).split('=')[0] for word in self._words}
+            for flag in re.findall(r'--\w+', message):
+                nearest = difflib.get_close_matches(flag, given - set(self.flags), n=1)
+                message += ''.join('; found ' + word for word in nearest)
         raise UserError('%s; --help lists the flags' % message.replace('argument ', '', 1))
 
 

@@ -24,7 +24,7 @@ def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, An
         '--output', required=True, help='checkpoint prefix to write, such as premodel/resnest.ckpt'
     )
     args, flags = parser.parse_known_args(argv)
-    cfg = config.parse(models.config_class(args.model), flags)
+    cfg = config.parse(models.config_class(args.model), flags, parser.flags)
     cfg.require_model_path()
     return args, cfg
 

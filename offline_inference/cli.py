@@ -54,7 +54,8 @@ class Parser(errors.Parser):
         """
         args, model_flags = self.parse_known_args(argv)
         config_class = models.config_class(args.model)
-        cfg = config.parse(config_class, ['--do_train', 'False', '--device', 'cpu', *model_flags])
+        flags = ['--do_train', 'False', '--device', 'cpu', *model_flags]
+        cfg = config.parse(config_class, flags, self.flags)
         names = [word[2:].split('=')[0] for word in model_flags if word.startswith('--')]
         fields = [config_class.aliases.get(flag, flag) for flag in names]
         if 'batch_size' not in fields:

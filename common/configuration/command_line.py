@@ -53,7 +53,7 @@ def parse(
         parser = Parser(description=_SHOW_BATCH)
         parser.add_argument('--show_batch', type=at_least(1), metavar='N', help='images')
     else:
-        cfg = config.parse(config_class, argv)
+        cfg = config.parse(config_class, argv, ['--predict', '--show_batch'])
         if not cfg.do_train and not cfg.model_path:
             raise UserError(
                 '--model_path: evaluation needs a checkpoint; to train, give --do_train True'
@@ -64,9 +64,9 @@ def parse(
         sys.exit(0)
     options, flags = parser.parse_known_args(argv)
     if 'predict' not in options:
-        return options, config.parse(config_class, flags)
+        return options, config.parse(config_class, flags, parser.flags)
     # A run's config.yaml says True.
-    cfg = config.parse(config_class, ['--do_train', 'False', *flags])
+    cfg = config.parse(config_class, ['--do_train', 'False', *flags], parser.flags)
     if cfg.do_train or not cfg.model_path:
         raise UserError('--predict needs a checkpoint, --model_path CKPT, and no --do_train True')
     if options.class_names and hasattr(cfg, 'labels'):

@@ -26,16 +26,19 @@ LOCAL = (
 )
 
 
-def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
+def parse(
+    config_class: Type[ConfigType], argv: Sequence[str], other_flags: Sequence[str] = ()
+) -> ConfigType:
     """Builds the configuration of one run; UserError for a mistake.
 
     argv: command-line words. `--config` may stand anywhere; it never overrides a flag.
+    other_flags: those that the command takes beside these, such as '--output', to suggest.
     """
     if '-h' in argv or '--help' in argv:
         print_help(config_class, argv[-1].lower())
         sys.exit(0)
     hints = types_of(config_class)
-    command_line = _read_flags(argv, hints, config_class.aliases)
+    command_line = _read_flags(argv, hints, config_class.aliases, other_flags)
     recipe = command_line.pop('config', config_class.default_recipe)
     values = _read_recipe(recipe, hints, config_class.model) if recipe else {}
     result = config_class(**dict(values, **command_line)).resolve()
@@ -46,7 +49,10 @@ def parse(config_class: Type[ConfigType], argv: Sequence[str]) -> ConfigType:
 
 
 def _read_flags(
-    argv: Sequence[str], hints: Dict[str, Any], aliases: Mapping[str, str]
+    argv: Sequence[str],
+    hints: Dict[str, Any],
+    aliases: Mapping[str, str],
+    other_flags: Sequence[str],
 ) -> Dict[str, Any]:
     """Returns {field: value} of the command line; of a repeated flag the last counts."""
     legal = [*hints, *aliases, 'config']
@@ -59,7 +65,7 @@ def _read_flags(
         if not _is_flag(flag):
             raise UserError('unexpected on the command line: %s' % ' '.join([flag, *rest]))
         if not flag.startswith('--') or flag[2:] not in legal:
-            all_flags = legal + ['predict', 'show_batch']  # see command_line.py
+            all_flags = legal + [name.lstrip('-') for name in other_flags]
             raise _unknown('flag', flag, all_flags, 'the command line')
         name = aliases.get(flag[2:], flag[2:])
         values[name] = _read_word(name, hints.get(name, Text), rest.pop(0) if rest else None)

@@ -180,9 +180,10 @@ def page(folders: List[str]) -> str:
             title += ', %d ranks' % result['ranks'] if result.get('ranks', 1) > 1 else ''
             parts += [title, *_tables(result)]
         except (OSError, ValueError, KeyError, TypeError) as error:
+            why = getattr(error, 'strerror', None) or '%s: %s' % (type(error).__name__, error)
             raise UserError(
-                '%s is not the figures of a benchmark (%s: %s); python -m common.benchmark all'
-                ' --report %s writes them' % (path, type(error).__name__, error, folder)
+                '%s is not the figures of a benchmark (%s); python -m common.benchmark all'
+                ' --report %s writes them' % (path, why, folder)
             )
     if not folders:
         raise UserError('table: name folders that --report has written')

@@ -66,12 +66,16 @@ MISTAKES = [
             ('', '--model_path: evaluation needs a checkpoint'),
             (' --predict a.png', '--predict needs a checkpoint'),
             (' --predict a.png --model_path c --batch_siz 3', "mean 'batch_size'"),
+            (' --predict a.png --model_path c --class_name d', "mean 'class_names'"),
             (' --show_batch 0', '--show_batch: found 0, give a whole number, 1 or more'),
         ]
     ],
     ('xception_tf.run_xception --data_format channels_first --device cpu', 'channels_first needs'),
     ('offline_inference.run --output x --model resnest --backend onxx', "mean 'onnx'"),
     ('offline_inference.run --output x --model resnest --chunk 3', '--chunk is for msame'),
+    ('offline_inference.run --output x --model resnest --bakcend onnx', "mean 'backend'"),
+    ('offline_inference.freeze --model resnest --ouptut x', '--output; found --ouptut'),
+    ('common.export_weights --modle resnest --output x', '--model; found --modle'),
     (
         'common.import_weights --model x --layout torch --weights x --output x',
         '--model x is unknown',
@@ -81,6 +85,7 @@ MISTAKES = [
         "--layout: kears is not legal; legal: keras, torch; did you mean 'keras'",
     ),
     ('common.benchmark train', '--config is missing'),
+    ('common.benchmark train --rownds 2 --config ' + RECIPE, "mean 'rounds'"),
     (
         'common.benchmark scaling --config wideresnet_tf/configs/wrn16_2_digits.yaml',
         'scaling needs',

@@ -16,16 +16,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     'words, message',
     [
-        (['train', '--round', '2'], r"--round 2 is unknown; did you mean '--rounds'\?"),
+        (
+            ['train', '--output', 'x', '--round', '2'],
+            r"--round 2 is unknown; did you mean '--rounds'\?",
+        ),
         (['trains'], r"what: trains is not legal; legal: train, input; did you mean 'train'\?"),
         (['train', '--rounds', 'two'], "--rounds: invalid int value: 'two'"),
-        ([], 'required: what'),
+        (['--output', 'x'], 'required: what'),
+        (['train'], 'required: --output;'),
+        (['train', '--other', '--outptu=x', '--rounds', '2'], 'required: --output; found --outptu'),
     ],
 )
 def test_a_mistake_names_the_nearest(words, message):
     parser = errors.Parser()
     parser.add_argument('what', choices=['train', 'input'])
     parser.add_argument('--rounds', type=int)
+    parser.add_argument('--output', required=True)
     with pytest.raises(errors.UserError, match=message + '.*; --help lists the flags'):
         parser.parse_args(words)
 
