@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
         (['trains'], r"what: trains is not legal; legal: train, input; did you mean 'train'\?"),
         (['train', '--rounds', 'two'], "--rounds: invalid int value: 'two'"),
         (['--output', 'x'], 'required: what'),
-        (['train'], 'required: --output;'),
+        (['train'], r'required: --output(?!; found)'),
         (['train', '--other', '--outptu=x', '--rounds', '2'], 'required: --output; found --outptu'),
     ],
 )
