@@ -39,29 +39,14 @@ def loss(outputs: tf.Tensor, features: Features, cfg) -> tf.Tensor:
 
 
 def counts(logits: tf.Tensor, features: Features, cfg) -> Dict[str, tf.Tensor]:
-    """What evaluation fetches, all [B]: loss, rank of the true class, predicted class, finite, and
-    of the features 'label', 'mask' and 'id'.
+    """What evaluation fetches: the logits in float32, 'finite' [B], and of the features 'label',
+    'mask', 'id' and, for the pictures of the worst, 'image'.
 
-    Nothing is summed on the device: sums on the host are exact, whatever the device's precision.
+    Nothing is counted on the device: sums on the host are exact, whatever the device's precision.
     """
-    batch, classes = logits.shape.as_list()
-    logits, labels = tf.cast(logits, tf.float32), tf.cast(features['label'], tf.int32)
-    # Gathered, not summed from a one-hot product: the value has to compare equal to itself below.
-    positions = tf.stack([tf.range(batch), labels], axis=1)
-    true_logit = tf.expand_dims(tf.gather_nd(logits, positions), 1)
-    earlier = tf.less(tf.expand_dims(tf.range(classes), 0), tf.expand_dims(labels, 1))
-    beats = tf.logical_or(
-        tf.greater(logits, true_logit), tf.logical_and(tf.equal(logits, true_logit), earlier)
-    )
-    fetched = {
-        'loss': losses.elementwise_cross_entropy(logits, labels),
-        'rank': tf.reduce_sum(tf.cast(beats, tf.float32), axis=1),
-        'predicted': tf.argmax(logits, axis=1, output_type=tf.int32),
-        'finite': losses.finite(logits),
-    }
-    names = ['label', 'mask', 'id'] + ['image'] * bool(cfg.output_path)  # for the worst images
-    keys = [key for key in names if key in features]
-    return dict(fetched, **{key: tf.identity(features[key]) for key in keys})
+    keys = ['label', 'mask', 'id'] + ['image'] * bool(cfg.output_path)
+    fetched = {key: tf.identity(features[key]) for key in keys if key in features}
+    return dict(fetched, logits=tf.cast(logits, tf.float32), finite=losses.finite(logits))
 
 
 def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]], Sums]:
@@ -75,18 +60,17 @@ def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]]
         names = class_names if len(class_names) == len(names) else names
 
     def add_up(batch: Dict[str, np.ndarray]) -> Sums:
-        total = _sums(batch, cfg.num_classes, ' of %s' % folder.path)
-        errors = np.flatnonzero((batch['mask'] > 0) & (batch['rank'] > 0))
-        for image in errors if worst and 'id' in batch else ():
+        batch = _judged(batch, ' of %s' % folder.path)
+        for image in np.flatnonzero(batch['rank']) if worst else []:
             label, predicted = batch['label'][image], batch['predicted'][image]
             caption = '%s taken for %s, loss %.2f'
             worst.offer(
-                -float(batch['loss'][image]),
+                -batch['loss'][image],
                 'record_%06d' % batch['id'][image],
                 caption % (names[label], names[predicted], batch['loss'][image]),
                 functools.partial(enlarged, batch['image'][image]),
             )
-        return total
+        return _sums(batch)
 
     return add_up
 
@@ -96,32 +80,34 @@ def offline_counts(logits: np.ndarray, features: Dict[str, np.ndarray], cfg) -> 
 
     features: 'label', 'mask' and, for errors, 'id'.
     """
-    logits, labels = np.asarray(logits, np.float64), features['label'].astype(np.int64)
-    finite = np.isfinite(logits).all(axis=1)
-    logits = np.where(finite[:, None], logits, 0)
-    counted = np.asarray(features['mask']) > 0
-    scores.require_labels(labels[counted], cfg.num_classes)
-    true_logit = logits[np.arange(len(labels)), np.where(counted, labels, 0)][:, None]
-    earlier = np.arange(logits.shape[1])[None, :] < labels[:, None]
-    beats = (logits > true_logit) | ((logits == true_logit) & earlier)
-    highest = logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)) + highest
-    batch = dict(features, finite=finite, predicted=logits.argmax(axis=1), rank=beats.sum(axis=1))
-    return _sums(dict(batch, loss=(log_sum - true_logit)[:, 0]), logits.shape[1], '')
+    return _sums(_judged(dict(features, logits=logits, finite=np.isfinite(logits).all(axis=1))))
 
 
-def _sums(batch: Dict[str, np.ndarray], classes: int, where: str) -> Sums:
+def _judged(batch: Dict[str, np.ndarray], where: str = '') -> Dict[str, np.ndarray]:
+    """Returns the images of a batch that count, with their 'loss' and 'predicted' class, and the
+    'rank' of the true one.
+    """
     counted = scores.counted(batch, where)
-    labels, rank = batch['label'][counted], batch['rank'][counted]
-    scores.require_labels(labels, classes)
+    batch = {key: value[counted] for key, value in batch.items()}
+    logits, labels = batch['logits'].astype(np.float64), batch['label'].astype(np.int64)
+    scores.require_labels(labels, logits.shape[1])
+    true_logit = logits[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(logits.shape[1]) < labels[:, None]
+    beats = (logits > true_logit) | ((logits == true_logit) & earlier)
+    cross_entropy = np.logaddexp.reduce(logits, axis=1) - true_logit[:, 0]
+    return dict(batch, loss=cross_entropy, rank=beats.sum(1), predicted=logits.argmax(1))
+
+
+def _sums(batch: Dict[str, np.ndarray]) -> Sums:
+    labels, rank, classes = batch['label'], batch['rank'], batch['logits'].shape[1]
     total = {
-        'images': np.int64(len(counted)),
-        'loss_sum': batch['loss'][counted].astype(np.float64).sum(),
+        'images': np.int64(len(rank)),
+        'loss_sum': batch['loss'].sum(),
         'top1': np.int64((rank < 1).sum()),
         'top5': np.int64((rank < min(5, classes)).sum()),
     }
     if classes <= scores.CONFUSION_LIMIT:
-        total['confusion'] = scores.confusion(labels, batch['predicted'][counted], classes)
+        total['confusion'] = scores.confusion(labels, batch['predicted'], classes)
     return total
 
 

@@ -58,11 +58,12 @@ def test_the_worst_images_of_a_classifier(names, tmp_path):
     folder = types.SimpleNamespace(path='DATA', metadata={'classes': names})
     add_up = classification.accumulator(cfg, folder, True)
     images = np.stack([np.full([32, 32, 3], 10 * index, np.uint8) for index in range(6)])
+    logits = np.array(
+        [[5, 0, 0], [0, 1, 3.5], [0, 0, 5], [0, 1.5, 0], [9, 0, 0], [0, 3.5, 0]], np.float32
+    )
     batch = {
         'label': np.array([0, 1, 2, 0, 1, 2]),
-        'predicted': np.array([0, 2, 2, 1, 0, 1]),
-        'rank': np.array([0, 1, 0, 1, 2, 1]),
-        'loss': np.array([0.1, 2.5, 0.2, 1.5, 9.0, 3.5]),
+        'logits': logits,
         'mask': np.array([1, 1, 1, 1, 0, 1]),
         'finite': np.ones(6),
         'id': np.arange(10, 16),
@@ -73,15 +74,15 @@ def test_the_worst_images_of_a_classifier(names, tmp_path):
     assert worst == {'record_000015.png': 50, 'record_000011.png': 10, 'record_000013.png': 30}
     assert list(worst) == ['record_000015.png', 'record_000011.png', 'record_000013.png']
     captions = json.loads((tmp_path / 'worst' / 'gallery.json').read_text())['pictures']
-    first = 'bird taken for dog, loss 3.50' if names else '2 taken for 1, loss 3.50'
+    first = 'bird taken for dog, loss 3.56' if names else '2 taken for 1, loss 3.56'
     assert captions[0]['caption'] == first
     assert cv2.imread(str(tmp_path / 'worst' / 'record_000015.png')).shape == (96, 96, 3)
 
 
 def test_other_ranks_and_evaluations_without_a_folder_write_nothing(tmp_path):
     folder = types.SimpleNamespace(path='DATA', metadata={})
-    batch = {key: np.array([1]) for key in ('label', 'rank', 'loss', 'mask', 'finite', 'id')}
-    batch['predicted'] = np.array([0])
+    batch = {key: np.array([1]) for key in ('label', 'mask', 'finite', 'id')}
+    batch['logits'] = np.array([[1.0, 0.0]])
     for output, is_chief in ((str(tmp_path / 'run'), False), (None, True)):
         cfg = types.SimpleNamespace(num_classes=2, output_path=output)
         classification.accumulator(cfg, folder, is_chief)(batch)
