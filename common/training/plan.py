@@ -1,42 +1,44 @@
 """What is due at which step of a training run. Plain arithmetic, without TensorFlow."""
 
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, NamedTuple
 
 from common.data import records
 from common.errors import UserError
 
 MOST_STEPS = 2**31 - 1  # learning rates count in int32
-MOST_EVALUATIONS = 100000
 
 
 class Plan(NamedTuple):
-    """global_batch: images per step; evaluations: steps before the end, ascending."""
+    """global_batch: images per step; evaluate_every: steps between evaluations, the total for one
+    at the end alone; evaluates: whether there is an evaluation split.
+    """
 
     global_batch: int
     steps_per_epoch: int
     total: int
     save_every: int
-    evaluations: List[int]
-    evaluates: bool  # at the end, too: there is an evaluation split
+    evaluate_every: int
+    evaluates: bool
 
     def epoch(self, step: int) -> float:
         return round(step / self.steps_per_epoch, 4)
 
     def next_stop(self, step: int) -> int:
         """Returns the next step at which training pauses for an evaluation, or the last step."""
-        return next((stop for stop in self.evaluations if stop > step), self.total)
+        return min(self.total, step - step % self.evaluate_every + self.evaluate_every)
 
     def evaluation_due(self, step: int, evaluated: int) -> bool:
         """Returns whether an evaluation is due at `step`, given the last step that has one.
 
-        A device that loops may stop a few steps late, so `step` need not be one of `evaluations`.
+        A device that loops may stop a few steps late, so `step` need not be one that is planned.
         """
-        due = self.evaluations + ([self.total] if self.evaluates else [])
-        return any(evaluated < planned <= step for planned in due)
+        planned = self.total if step >= self.total else step - step % self.evaluate_every
+        return self.evaluates and evaluated < planned
 
     def intervals(self, log_interval: int, start: int) -> Dict[str, int]:
         """Returns {name: steps} that the steps per call of a device must divide."""
-        stops = [stop for stop in self.evaluations + [self.total] if stop > start]
+        evaluations = range(self.next_stop(start), self.total, self.evaluate_every)
+        stops = [*evaluations[:2], self.total]  # what divides these two divides the others
         return {
             'log_interval': log_interval,
             'checkpoints': self.save_every,
@@ -60,14 +62,6 @@ def make(cfg: Any, count: int, ranks: int, evaluates: bool) -> Plan:
         )
     if total > MOST_STEPS:
         raise UserError('the run has %.3g steps, at most %d are legal' % (total, MOST_STEPS))
-    evaluations: List[int] = []
-    if evaluates and cfg.eval_interval:
-        every = steps(cfg.eval_interval)
-        if total // every > MOST_EVALUATIONS:
-            raise UserError(
-                'eval_interval: %g are %d evaluations, at most %d are legal; give a larger one'
-                % (cfg.eval_interval, total // every, MOST_EVALUATIONS)
-            )
-        evaluations = list(range(every, total, every))
     save_every = cfg.save_checkpoints_steps or steps(cfg.save_interval)
-    return Plan(global_batch, per_epoch, total, save_every, evaluations, evaluates)
+    evaluate_every = steps(cfg.eval_interval) if evaluates and cfg.eval_interval else total
+    return Plan(global_batch, per_epoch, total, save_every, evaluate_every, evaluates)

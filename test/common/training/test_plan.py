@@ -32,7 +32,7 @@ def test_batch_epoch_and_total_follow_from_records_and_ranks():
 
 def test_fractions_of_an_epoch_round_to_whole_steps_and_are_at_least_one():
     made = plan.make(cfg(epochs=1.3, save_interval=0.01, eval_interval=0.4), 80, 1, True)
-    assert made.total == 13 and made.save_every == 1 and made.evaluations == [4, 8, 12]
+    assert made.total == 13 and made.save_every == 1 and made.evaluate_every == 4
 
 
 def test_steps_replace_epochs():
@@ -45,8 +45,13 @@ def test_steps_replace_epochs():
     [(dict(), [10, 20]), (dict(eval_interval=0.0), []), (dict(eval_interval=2.0), [20])],
 )
 def test_evaluations_before_the_end(changes, expected):
-    assert plan.make(cfg(**changes), 80, 1, True).evaluations == expected
-    assert plan.make(cfg(**changes), 80, 1, False).evaluations == []
+    for evaluates in (True, False):
+        made, stops = plan.make(cfg(**changes), 80, 1, evaluates), [0]
+        while stops[-1] < 30:
+            stops.append(made.next_stop(stops[-1]))
+        assert stops == [0, *(expected if evaluates else []), 30]
+        due = [step for step in range(1, 31) if made.evaluation_due(step, step - 1)]
+        assert due == ([*expected, 30] if evaluates else [])
 
 
 def test_training_pauses_at_evaluations_and_ends_at_the_last_step():
@@ -72,6 +77,8 @@ def test_intervals_that_a_loop_of_the_device_must_divide():
         'evaluation or end at step 20': 5,
         'evaluation or end at step 30': 15,
     }
+    often = plan.make(cfg(epochs=1000.0), 80, 1, True).intervals(10, 7)
+    assert list(often.values()) == [10, 10, 3, 13, 9993]  # stops at 10, 20, 10 000
 
 
 def test_a_batch_that_the_records_do_not_fill_and_a_warm_up_without_end_are_refused():

@@ -22,7 +22,7 @@ class Time:
 
 def progress(folder, meter=None, interval=2):
     plan = Plan(
-        global_batch=8, steps_per_epoch=3, total=5, save_every=1, evaluations=[], evaluates=False
+        global_batch=8, steps_per_epoch=3, total=5, save_every=1, evaluate_every=5, evaluates=False
     )
     return Progress(
         MetricsLogger(str(folder), True),
