@@ -9,6 +9,7 @@ names in it mean.
 
 import argparse
 import importlib
+import os
 import pkgutil
 from typing import Dict, List, Optional
 
@@ -29,6 +30,8 @@ def _parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     models.config_class(args.model)  # UserError for a model that does not exist
+    if not os.path.isfile(args.weights):
+        raise UserError('--weights %s: no such file' % args.weights)
     return args
 
 

@@ -137,15 +137,16 @@ def write(path: PathLike, tensors: Dict[str, np.ndarray]) -> None:
     """Writes {name: array} as a checkpoint with the prefix `path`: all of its files or none."""
     path = pathlib.Path(path)
     with temporary_folder(path.name, path.parent) as folder:
-        config = tf.ConfigProto(device_count={'GPU': 0})
+        prefix, config = str(folder / path.name), tf.ConfigProto(device_count={'GPU': 0})
         with tf.Graph().as_default(), tf.Session(config=config) as session:
-            values = {name: tf.placeholder(x.dtype, x.shape) for name, x in tensors.items()}
-            variables = {name: tf.Variable(value) for name, value in values.items()}
-            feeds = {values[name]: array for name, array in tensors.items()}
-            session.run(tf.global_variables_initializer(), feeds)
-            prefix = tf.train.Saver(variables).save(
-                session, str(folder / path.name), write_meta_graph=False, write_state=False
+            values = [tf.placeholder(array.dtype, array.shape) for array in tensors.values()]
+            save = tf.raw_ops.SaveV2(
+                prefix=prefix,
+                tensor_names=list(tensors),
+                shape_and_slices=[''] * len(tensors),
+                tensors=values,
             )
+            session.run(save, dict(zip(values, tensors.values())))
         move(prefix, path)
 
 

@@ -25,15 +25,13 @@ _KERAS_1 = {
 
 def read(path: Union[str, os.PathLike]) -> Dict[str, Dict[str, np.ndarray]]:
     """Returns {layer: {weight: array}} in the file's order, without layers that have no weights;
-    floats are float32. UserError for a missing or damaged file, and for one that is not Keras's.
+    floats are float32. UserError for a damaged file, and for one that is not Keras's.
 
     Weights go by the names of today's Keras (kernel, bias, gamma, moving_variance, ...), also those
     of a Keras 1 file. The layers of a model that is itself a layer (a backbone inside a Sequential)
     stand beside the others.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError('%s: no such file' % path)
     # In a process of its own, which a damaged file may crash inside the HDF5 library.
     receiver, sender = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context('fork')
@@ -85,13 +83,9 @@ def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.nda
 
 
 def _texts(group: h5py.Group, key: str) -> List[str]:
-    """A list of texts, [] without one; a long one is cut into attributes KEY0, KEY1, ..."""
-    parts = [group.attrs[key]] if key in group.attrs else []
-    while key not in group.attrs and '%s%d' % (key, len(parts)) in group.attrs:
-        parts.append(group.attrs['%s%d' % (key, len(parts))])
-    return [
-        text.decode() if isinstance(text, bytes) else str(text) for part in parts for text in part
-    ]
+    """A list of texts, [] without one."""
+    texts = group.attrs.get(key, ())
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
 
 
 def _weight_name(name: str, layer: str) -> str:

@@ -32,8 +32,8 @@ _WITHOUT_TORCH = """\
 
 
 def read(path: Union[str, os.PathLike]) -> Dict[str, np.ndarray]:
-    """Returns the tensors of a state dict by name, floats of a .pth as float32. UserError for a
-    missing or unreadable file, another suffix, torch not installed, entries that are not tensors.
+    """Returns the tensors of a state dict by name, floats of a .pth as float32. UserError for an
+    unreadable file, another suffix, torch not installed, entries that are not tensors.
 
     Unwraps {'params' | 'state_dict' | 'model': tensors}, joins 'stats' (batch-norm statistics of
     old functional code) to them and drops the 'module.' that DataParallel puts before names.
@@ -41,8 +41,6 @@ def read(path: Union[str, os.PathLike]) -> Dict[str, np.ndarray]:
     path = pathlib.Path(path)
     if not path.name.endswith(SUFFIXES):
         raise UserError('%s: PyTorch weights are read from %s' % (path, ', '.join(SUFFIXES)))
-    if not path.is_file():
-        raise UserError('%s: no such file' % path)
     state = _read_npz(path) if path.suffix == '.npz' else _read_torch(path)
     arrays = {}
     for name, value in state.items():

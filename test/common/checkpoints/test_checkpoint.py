@@ -161,7 +161,7 @@ def test_error_while_saving_leaves_what_was_there(tmp_path, monkeypatch):
     def save(*args, **kwargs):
         raise Stop
 
-    monkeypatch.setattr(tf.train.Saver, 'save', save)
+    monkeypatch.setattr(tf.Session, 'run', save)
     with pytest.raises(Stop):
         checkpoint.write(str(tmp_path / 'c'), values(seed=2))
     assert contents(tmp_path) == before
