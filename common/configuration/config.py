@@ -20,10 +20,7 @@ from common.errors import UserError, suggest
 from common.files import write_text
 
 # Fields that may differ between the ranks and the sessions of a run: paths, and what to do.
-LOCAL = (
-    *('do_train', 'restart', 'published', 'model_path'),
-    *('data_path', 'output_path', 'data_url', 'train_url'),
-)
+LOCAL = 'do_train restart published model_path data_path output_path data_url train_url'.split()
 
 
 def parse(

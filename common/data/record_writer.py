@@ -209,11 +209,11 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
     written: Any = context.Value('q', finished)
     stop = context.Event()
     workers = min(workers, len(remaining)) or 1
+    shared: Any = (written, stop, os.getpid())
+    pool: futures.Executor
     if workers == 1:
-        shared: Any = (written, stop, None)
-        pool: futures.Executor = futures.ThreadPoolExecutor(1, '', _start_worker, shared)
+        pool = futures.ThreadPoolExecutor(1, '', _start_worker, shared)
     else:
-        shared = (written, stop, os.getpid())
         pool = futures.ProcessPoolExecutor(workers, context, _start_worker, shared)
     bar = tqdm.tqdm(total=total, initial=finished, desc=title, unit=' records', disable=None)
     with bar, pool:
@@ -230,11 +230,11 @@ def _run(jobs: Sequence[_Job], workers: int, title: str) -> None:
             raise
 
 
-def _start_worker(written, stop, parent: Optional[int]) -> None:
-    """parent: the process that this one must not outlive; None: this is a thread of it."""
+def _start_worker(written, stop, parent: int) -> None:
+    """parent: the process that this one must not outlive, or whose thread this is."""
     global _shared
     _shared = written, stop
-    if parent is not None:
+    if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the parent too, which says stop
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         signals.end_with_parent()

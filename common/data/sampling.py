@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.records import Folder, steps_per_epoch
-from common.errors import UserError
 
 # For functions of tf.data maps: AutoGraph's conversion would change nothing and takes a second.
 as_written = tf.autograph.experimental.do_not_convert
@@ -56,8 +55,6 @@ def batches(
     filled up with record 0 at mask 0. A global batch is cut into `size` contiguous parts, one a
     rank.
     """
-    if not 0 <= seed < 2**32:
-        raise UserError('seed: found %d, legal are 0 to %d' % (seed, 2**32 - 1))
     global_batch = batch_size * size
     if training:
         epoch_steps = steps_per_epoch(folder.count, global_batch)

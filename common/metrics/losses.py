@@ -35,7 +35,7 @@ def cross_entropy(
     labels_b: Optional[tf.Tensor] = None,
     lam: Optional[tf.Tensor] = None,
     ignore_label: Optional[int] = None,
-    average: str = 'valid',
+    average: str = 'labelled',
 ) -> tf.Tensor:
     """Mean softmax cross entropy, a float32 scalar in nats.
 
@@ -47,7 +47,7 @@ def cross_entropy(
         labels_b, lam: mixed targets, lam * labels + (1-lam) * labels_b (Zhang et al. 2018); lam
             scalar or shaped like labels.
         ignore_label: elements with this label are left out (Cityscapes: 255).
-        average: 'valid' divides by the number of elements not left out (0 of them give loss 0),
+        average: 'labelled' divides by the number of elements not left out (0 of them give loss 0),
             'all' by that of all.
     """
     # It is linear in the targets, so smoothing and mixing combine losses: one-hot targets of
@@ -68,7 +68,7 @@ def focal(
     labels: tf.Tensor,
     gamma: float = 2.0,
     ignore_label: Optional[int] = None,
-    average: str = 'valid',
+    average: str = 'labelled',
 ) -> tf.Tensor:
     """Mean of (1-p)^gamma * -log p, p = softmax probability of the label (Lin et al. 2017, equation
     4, no alpha). Otherwise as `cross_entropy`, which gamma 0 gives.
@@ -104,7 +104,7 @@ def ohem(
     kept = min(min_kept * labels.shape[0].value, labels.shape.num_elements())
     if kept:
         hard = tf.logical_or(hard, tf.greater_equal(hardness, _kth_largest(hardness, kept)))
-    return _mean(loss, tf.where(hard, valid, tf.zeros_like(valid)), 'valid')
+    return _mean(loss, tf.where(hard, valid, tf.zeros_like(valid)), 'labelled')
 
 
 def _kth_largest(values: tf.Tensor, k: int) -> tf.Tensor:
@@ -138,5 +138,5 @@ def _split_ignored(labels, ignore_label):
 def _mean(loss, valid, average):
     # Selected, not multiplied: 0 * NaN would let a left-out element poison the loss.
     total = tf.reduce_sum(tf.where(tf.greater(valid, 0.0), loss * valid, tf.zeros_like(loss)))
-    elements = tf.reduce_sum(valid) if average == 'valid' else tf.reduce_sum(tf.ones_like(valid))
+    elements = tf.reduce_sum(valid if average == 'labelled' else tf.ones_like(valid))
     return total / tf.maximum(elements, 1.0)

@@ -66,11 +66,6 @@ class Pictures:
             self._galleries.append(Gallery(output / 'samples', 'Samples', SAMPLES))
             self._galleries.append(Gallery(output / 'worst', 'Worst images', WORST))
 
-    @staticmethod
-    def enabled(cfg) -> bool:
-        """Whether an evaluation under this configuration writes any picture."""
-        return bool(cfg.save_predictions or cfg.output_path)
-
     def write(self, record: Dict[str, np.ndarray]) -> None:
         """record: 'image' uint8 [H,W,3] in the network's order of channels, 'label', 'prediction'
         uint8 [H,W], 'id' the record's number.

@@ -34,12 +34,10 @@ def _loss(logits, labels, cfg):
         return losses.ohem(logits, labels, cfg.ohem_threshold, cfg.ohem_min_kept, ignore)
     # Over all pixels, ignored ones included, each rank's mean has the same weight, however many of
     # its pixels are labelled. mmsegmentation and the published port do so; the authors do not.
-    average = 'all' if cfg.loss_average == 'all' else 'valid'
+    options = dict(ignore_label=ignore, average=cfg.loss_average)
     if cfg.loss == 'focal':
-        return losses.focal(logits, labels, cfg.focal_gamma, ignore, average=average)
-    return losses.cross_entropy(
-        logits, labels, cfg.label_smoothing, ignore_label=ignore, average=average
-    )
+        return losses.focal(logits, labels, cfg.focal_gamma, **options)
+    return losses.cross_entropy(logits, labels, cfg.label_smoothing, **options)
 
 
 def counts(logits: tf.Tensor, features: Dict[str, tf.Tensor], cfg) -> Dict[str, tf.Tensor]:
@@ -54,7 +52,7 @@ def counts(logits: tf.Tensor, features: Dict[str, tf.Tensor], cfg) -> Dict[str, 
         'loss': total / tf.maximum(tf.reduce_sum(valid, [1, 2]), 1.0),
         'finite': losses.finite(logits),
     }
-    keys = ['label', 'mask', 'id'] + (['image'] if Pictures.enabled(cfg) else [])
+    keys = ['label', 'mask', 'id'] + ['image'] * bool(cfg.save_predictions or cfg.output_path)
     return dict(fetched, **{key: tf.identity(features[key]) for key in keys})
 
 

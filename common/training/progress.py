@@ -2,6 +2,7 @@
 loss.
 """
 
+import datetime
 import math
 import time
 from typing import Callable, Dict, Optional
@@ -59,9 +60,10 @@ class FirstStep(tf.train.SessionRunHook):
 
     def _add_time(self, part: str) -> bool:
         """Returns False for the sessions after the first."""
-        due = len(self._times) == self.PARTS.index(part) + 1
-        self._times += [time.time()] * due
-        return due
+        if len(self._times) > self.PARTS.index(part) + 1:
+            return False
+        self._times.append(time.time())
+        return True
 
 
 def log_first_step(logger: MetricsLogger, parameters: int, seconds: Dict[str, float]) -> None:
@@ -132,14 +134,14 @@ class Progress(tf.train.SessionRunHook):
         plan, speed = self._plan, self._recent.steps_per_second
         remaining = max(0, plan.total - self.step)  # a device that loops may end a few steps late
         images = round(speed * plan.global_batch, 2) if speed else None
-        eta = remaining / speed if speed else 0.0
+        eta = datetime.timedelta(seconds=int(remaining / speed)) if speed else '-'
         text = 'epoch: %d step: %d, loss is %.7f, %s img/s, lr %.6g, ETA %s' % (
             (self.step - 1) // plan.steps_per_epoch + 1,
             (self.step - 1) % plan.steps_per_epoch + 1,
             loss,
             '%.1f' % images if speed else '-',
             learning_rate,
-            '%d:%02d:%02d' % (eta // 3600, eta % 3600 // 60, eta % 60) if speed else '-',
+            eta,
         )
         if self._skipped:
             text += ', %d steps skipped by loss scaling' % self._skipped

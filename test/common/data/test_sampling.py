@@ -163,5 +163,3 @@ def test_too_few_records(folder):
     assert records.steps_per_epoch(100, 12) == 8 and sampling.steps_per_epoch(12, 12) == 1
     with pytest.raises(UserError, match='100 training records.*128.*--batch_size'):
         sampling.batches(folder, 64, training=True, size=2)
-    with pytest.raises(UserError, match='seed'):
-        sampling.batches(folder, 4, training=True, seed=-1)

@@ -74,17 +74,17 @@ def test_ignored_elements_do_not_poison_the_loss():
     poisoned = LOGITS.copy()
     poisoned[9] = np.nan
     expected = -np.log(of_labels(LOGITS, LABELS))[:7]
-    for average, count in (('valid', 7), ('all', 12)):
+    for average, count in (('labelled', 7), ('all', 12)):
         function = functools.partial(losses.cross_entropy, ignore_label=255, average=average)
         loss = run(function, poisoned, labels)
         assert loss == pytest.approx(expected.sum() / count, rel=1e-6)
 
 
-@pytest.mark.parametrize('average', ['valid', 'all'])
+@pytest.mark.parametrize('average', ['labelled', 'all'])
 def test_dense_cross_entropy_leaves_the_ignored_label_out(average):
     valid = DENSE_LABELS != 255
     expected = -np.log(of_labels(DENSE[valid], DENSE_LABELS[valid])).sum() / (
-        valid.sum() if average == 'valid' else valid.size
+        valid.sum() if average == 'labelled' else valid.size
     )
     loss = run(
         lambda x, y: losses.cross_entropy(x, y, ignore_label=255, average=average),
@@ -94,13 +94,13 @@ def test_dense_cross_entropy_leaves_the_ignored_label_out(average):
     assert loss == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize('average', ['valid', 'all'])
+@pytest.mark.parametrize('average', ['labelled', 'all'])
 @pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
 def test_dense_focal(gamma, average):
     valid = DENSE_LABELS != 255
     p = of_labels(DENSE[valid], DENSE_LABELS[valid])
     expected = (-((1 - p) ** gamma) * np.log(p)).sum() / (
-        valid.sum() if average == 'valid' else valid.size
+        valid.sum() if average == 'labelled' else valid.size
     )
     loss = run(
         lambda x, y: losses.focal(x, y, gamma, ignore_label=255, average=average),
