@@ -1,7 +1,7 @@
 """Converts weights from elsewhere into a checkpoint that --model_path takes:
 
-    python -m common.import_weights --model xception --layout keras --weights xception.h5 \
-        --output imported/xception.ckpt
+    python -m common.import_weights --model xception --layout keras --weights xception.h5
+    --output imported/xception.ckpt
 
 A module of common/checkpoints/importers reads the file; the model's checkpoints.py says what the
 names in it mean.
@@ -19,7 +19,7 @@ from common.errors import Parser, UserError, entry_point
 
 
 def _parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = Parser(prog='python -m common.import_weights', description=__doc__.split('\n')[0][:-1])
+    parser = Parser(prog='python -m common.import_weights', description=__doc__)
     parser.add_argument('--model', required=True, help='model folder without its _tf')
     layouts = [module.name for module in pkgutil.iter_modules(importers.__path__)]
     help_text = 'where the weights come from: %s' % ', '.join(layouts)

@@ -95,13 +95,17 @@ def match(
         raise _mismatch(checkpoint.path, len(variables), missing, wrong_shape, hint)
     others = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(unused)
     averaged = sum(source.endswith(AVERAGE) for source in names.values())
-    report = '%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))
-    report += ' (%d of them averaged)' % averaged if averaged else ''
-    report += '; newly initialised: %s' % _first(initialised, 4) if initialised else ''
-    report += '; dropped: %d unused (%s)' % (len(unused), _first(unused, 4)) if unused else ''
-    text = '; ignored: %d other%s (optimizer, step)' % (len(others), 's' * (len(others) > 1))
-    report += text if others else ''
-    return RestorePlan(checkpoint, names, report)
+    parts = ['%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))]
+    if averaged:
+        parts[0] += ' (%d of them averaged)' % averaged
+    if initialised:
+        parts.append('newly initialised: %s' % _first(initialised, 4))
+    if unused:
+        parts.append('dropped: %d unused (%s)' % (len(unused), _first(unused, 4)))
+    if others:
+        plural = 's' if len(others) > 1 else ''
+        parts.append('ignored: %d other%s (optimizer, step)' % (len(others), plural))
+    return RestorePlan(checkpoint, names, '; '.join(parts))
 
 
 def _mismatch(

@@ -131,9 +131,6 @@ def legal_values(hint: Any) -> List[str]:
     """Describes the legal values of a type in words; lists the choices of a Literal."""
     if len(_alternatives(hint)) > 1:
         return [text for part in _alternatives(hint) for text in legal_values(part)]
-    choices = getattr(hint, '__values__', None) or (
-        hint.__args__ if getattr(hint, '__origin__', None) is Literal else None
-    )
-    if choices:
-        return [str(choice) for choice in choices]
+    if getattr(hint, '__origin__', None) is Literal:
+        return [str(choice) for choice in hint.__args__]
     return [_TYPE_NAMES.get(hint, getattr(hint, '__name__', str(hint)))]

@@ -48,9 +48,9 @@ def counted(batch: Dict[str, np.ndarray], where: str = '') -> np.ndarray:
     where: of the records, such as ' of DATA', for the UserError.
     """
     images = np.flatnonzero(np.asarray(batch['mask']) > 0)
-    for image in images[~batch['finite'][images].astype(bool)]:
+    for image in images:
         record = batch['id'][image] if 'id' in batch else image
-        require_finite(False, 'record %d%s' % (record, where))
+        require_finite(batch['finite'][image], 'record %d%s' % (record, where))
     return images
 
 

@@ -84,6 +84,10 @@ MISTAKES = [
         'common.import_weights --model resnest --layout kears --weights x --output x',
         "--layout: kears is not legal; legal: keras, torch; did you mean 'keras'",
     ),
+    (
+        'common.import_weights --model resnest --layout torch --weights no.pth --output x',
+        '--weights no.pth: no such file',
+    ),
     ('common.benchmark train', '--config is missing'),
     ('common.benchmark train --rownds 2 --config ' + RECIPE, "mean 'rounds'"),
     (
