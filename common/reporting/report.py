@@ -18,7 +18,7 @@ from common.reporting import facts, plots
 from common.reporting.markdown import cell, side_by_side, table, write_page
 from common.reporting.run_folder import Row, RunFolder
 
-MOST = 5  # confusions and weak classes that are listed
+MOST = 5  # confusions that are listed
 
 
 def write(run_folder: Union[str, os.PathLike]) -> pathlib.Path:
@@ -128,7 +128,7 @@ def _galleries(run: RunFolder) -> List[str]:
 
 
 def _confused(run: RunFolder) -> str:
-    """The most frequent confusions and the classes of lowest recall."""
+    """The most frequent confusions; what is known of each class stands on the HTML page."""
     errors = run.confusion - np.diag(np.diag(run.confusion))
     if not errors.any():
         return ''
@@ -140,18 +140,7 @@ def _confused(run: RunFolder) -> str:
             share = _share(count / run.confusion[true].sum())
             rows.append([names[true], names[predicted], '%d' % count, share])
     header = ['true class', 'taken for', run.counted, 'of the class']
-    recall, precision = scores.recall(run.confusion), scores.precision(run.confusion)
-    weakest = [
-        [names[index], _share(recall[index]), _share(precision[index])]
-        for index in np.argsort(recall, kind='stable')[:MOST]  # NaN, no image, sorts last
-        if np.isfinite(recall[index])
-    ]
-    return joined(
-        [
-            table('Where it errs', header, rows, text_columns=2),
-            table('', ['lowest recall', 'recall', 'precision'], weakest),
-        ]
-    )
+    return table('Where it errs', header, rows, text_columns=2)
 
 
 def _classes(run: RunFolder) -> str:

@@ -1,7 +1,9 @@
 """OpenVINO beside the published logits, where it is installed; and what happens where it is not."""
 
 import json
+import pathlib
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -24,6 +26,25 @@ def test_precision_is_for_openvino():
     with pytest.raises(UserError, match='--precision is for openvino, not for --backend onnx'):
         run._parse(words)
     assert run._parse([*words, '--backend', 'openvino'])[0].precision == 'bf16'
+
+
+def test_one_request_a_thread(monkeypatch):
+    requests = []
+
+    class Model:
+        def output(self, index):
+            return 'logits'
+
+        def create_infer_request(self):
+            requests.append(types.SimpleNamespace(infer=lambda inputs: {'logits': inputs[0]}))
+            return requests[-1]
+
+    core = types.SimpleNamespace(compile_model=lambda *_: Model())
+    runtime = types.SimpleNamespace(Core=lambda: core)
+    monkeypatch.setattr(openvino_engine, '_runtime', lambda: runtime)
+    infer = openvino_engine.engine(pathlib.Path('x.onnx'), 'f32')
+    assert [infer(np.array([number]))[0] for number in range(3)] == [0, 1, 2]
+    assert len(requests) == 1
 
 
 @pytest.mark.parametrize('throughput', [False, True])

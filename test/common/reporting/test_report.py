@@ -143,16 +143,14 @@ def test_confusions_are_named(tmp_path, text_only):
     names = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
     (tmp_path / 'eval.json').write_text(json.dumps(dict(EVAL, classes=names)))
     errors = section(report.write(tmp_path).read_text(), 'Where it errs')
-    confusions, weakest = errors.split('\n\n| lowest recall')
-    assert rows_of(confusions)['cat'] == ['dog', '11', '26.83 %']
-    assert list(rows_of(weakest).items())[0] == ('cat', ['73.17 %', '100.00 %'])
-    assert errors.count('%') == 1 + 2 * 5  # one confusion, five classes
+    assert rows_of(errors)['cat'] == ['dog', '11', '26.83 %']
+    assert errors.count('%') == 1  # one confusion
 
 
 def test_hundred_classes(tmp_path):
     whole_run(tmp_path, classes=100)
-    confusions = section(report.write(tmp_path).read_text(), 'Where it errs').split('\n\n| low')[0]
-    assert rows_of(confusions)['3'] == ['5', '11', '26.83 %']
+    errors = section(report.write(tmp_path).read_text(), 'Where it errs')
+    assert rows_of(errors)['3'] == ['5', '11', '26.83 %']
     assert_pictures(tmp_path, ['training', 'evaluation', 'throughput', 'confusion'])
 
 
