@@ -14,6 +14,7 @@ from common.ascend import environment
 from common.errors import UserError
 from hccl import rank_table
 from hccl.processes import Rank, say
+from hccl.table_fields import by_server
 
 DEVICE_FILES = '/dev/davinci[0-9]*'
 
@@ -32,7 +33,7 @@ def local_ranks(
     if any(cm.values()):
         ranks = _ranks_without_table(cm, path, _require_present(devices))
     elif path:
-        ranks = _ranks_of_table(rank_table.load(path, args.chip), args.server_index, devices)
+        ranks = _ranks_of_table(path, args.chip, args.server_index, devices)
     elif len(_require_present(devices)) == 1:
         job = 'pid %d at %s' % (os.getpid(), time.time())
         ranks = [_rank('rank 0', devices[0], job, RANK_ID='0', RANK_SIZE='1')]
@@ -40,7 +41,7 @@ def local_ranks(
         path = str(log_dir / ('hccl_%dp.json' % len(devices)))
         rank_table.write(rank_table.generate(devices, chip=args.chip), path)
         say('rank table generated for devices %s: %s' % (_list(devices), path))
-        ranks = _ranks_of_table(rank_table.load(path, args.chip), None, devices)
+        ranks = _ranks_of_table(path, args.chip, None, devices)
     _check_shell(ranks)
     return ranks
 
@@ -66,32 +67,34 @@ def _present() -> List[int]:
 
 
 def _ranks_of_table(
-    table: rank_table.RankTable, index: Optional[int], devices: Optional[List[int]]
+    path: str, chip: str, index: Optional[int], devices: Optional[List[int]]
 ) -> List[Rank]:
-    servers = [server.server_id for server in table.servers]
+    table, path = rank_table.load(path, chip), os.path.abspath(path)
+    servers = by_server(table)
     names = ', '.join('%d = %s' % item for item in enumerate(servers))
     if index is None and len(servers) > 1:
         raise UserError(
             '%s has %d servers: say which one this is with --server_index (%s)'
-            % (table.path, len(servers), names)
+            % (path, len(servers), names)
         )
     index = index or 0
     if not 0 <= index < len(servers):
-        raise UserError('--server_index %d: %s has %s' % (index, table.path, names))
-    table_devices = sorted(device.device_id for device in table.servers[index].devices)
+        raise UserError('--server_index %d: %s has %s' % (index, path, names))
+    server = list(servers)[index]
+    table_devices = sorted(device.device_id for device in servers[server])
     if devices is not None and table_devices != devices:
         raise UserError(
             '--devices %s, but %s gives server %s the devices %s: run those, or make a table with'
             ' python -m hccl.rank_table generate --devices %s'
-            % (_list(devices), table.path, servers[index], _list(table_devices), _list(devices))
+            % (_list(devices), path, server, _list(table_devices), _list(devices))
         )
     _require_present(table_devices)
-    job = pathlib.Path(table.path).read_text(encoding='utf-8')
-    shared = dict(RANK_TABLE_FILE=table.path, RANK_SIZE=str(table.size))
+    job = pathlib.Path(path).read_text(encoding='utf-8')
+    shared = dict(RANK_TABLE_FILE=path, RANK_SIZE=str(len(table)))
     # HCCL finds a process by POD_NAME in a cloud table; with any other it would replace RANK_ID.
     return [
         _rank('rank %d' % rank, number, job, RANK_ID=str(rank), POD_NAME=pod, **shared)
-        for number, _, rank, _, pod, *_ in table.servers[index].devices
+        for number, _, rank, _, pod, *_ in servers[server]
     ]
 
 

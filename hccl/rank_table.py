@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from common.ascend import hccn
 from common.errors import Parser, UserError, entry_point
@@ -22,30 +22,15 @@ from hccl.table_fields import Device, by_server
 LARGEST_DEVICE = 255  # more than a server has, devices or cores
 
 
-class Server(NamedTuple):
-    server_id: str
-    devices: List[Device]
-
-
-class RankTable(NamedTuple):
-    """A valid table; servers in the order of their first rank, devices in order of rank."""
-
-    path: str
-    servers: List[Server]
-
-    @property
-    def size(self) -> int:
-        return sum(len(server.devices) for server in self.servers)
-
-
-def load(path: Union[str, os.PathLike], chip: str = '910A') -> RankTable:
-    """Reads a table that HCCL takes; UserError with the first violation of any other."""
+def load(path: Union[str, os.PathLike], chip: str = '910A') -> List[Device]:
+    """Returns the devices, in order of rank, of a table that HCCL takes; UserError with the first
+    violation of any other.
+    """
     devices, problems = read(path, chip)
     if problems:
         more = ' (and %d more: python -m hccl.rank_table validate %s)' % (len(problems) - 1, path)
         raise UserError('rank table %s: %s%s' % (path, problems[0], more if problems[1:] else ''))
-    servers = [Server(*item) for item in by_server(devices).items()]
-    return RankTable(os.path.abspath(os.fspath(path)), servers)
+    return devices
 
 
 def parse_devices(text: str) -> List[int]:
@@ -185,9 +170,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if args.command == 'validate':
         devices, problems = read(args.table, args.chip)
         count = len(by_server(devices))
-        size = count, 's' * (count > 1), len(devices) - 1
-        valid = '%s: valid, %d server%s, ranks 0 to %d' % (args.table, *size)
-        print('\n'.join(problems) or valid)
+        size = '%d server%s, ranks 0 to %d' % (count, 's' * (count > 1), len(devices) - 1)
+        print('\n'.join(problems) or '%s: valid, %s' % (args.table, size))
         sys.exit(1 if problems else 0)
     if args.command == 'merge':
         table = merge(args.tables, args.chip)

@@ -31,6 +31,7 @@ class Device(NamedTuple):
 
 
 def by_server(devices: List[Device]) -> Dict[str, List[Device]]:
+    """{server_id: its devices}, servers in the order of their first device."""
     servers: Dict[str, List[Device]] = {}
     for device in devices:
         servers.setdefault(device.server_id, []).append(device)

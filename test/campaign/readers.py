@@ -263,7 +263,9 @@ def rank_tables(sources):
             call(rank_table.main, ['merge', path, '--output', place / 'merged.json'])
         loaded = rank_table.load(path)
         require(not lines, 'loaded in spite of', lines)
-        require(loaded.size == len(devices) == path.read_text().count('"device_id"') > 0, devices)
-        require([device.rank_id for device in devices] == list(range(loaded.size)), devices)
+        require(
+            loaded == devices and len(devices) == path.read_text().count('"device_id"') > 0, devices
+        )
+        require([device.rank_id for device in devices] == list(range(len(devices))), devices)
 
     return case

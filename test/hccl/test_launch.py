@@ -49,7 +49,7 @@ def test_a_table_is_generated_and_every_rank_knows_its_place(npu, tmp_path):
     assert (status, err) == (0, '') and 'launch: npu (--device npu)' in out
     assert 'rank table generated for devices 0,1,2,3: logs/hccl_4p.json' in out
     path = tmp_path / 'logs' / 'hccl_4p.json'
-    ips = [device.device_ip for device in load(path).servers[0].devices]
+    ips = [device.device_ip for device in load(path)]
     assert ips == ['192.168.0.%d' % (device + 1) for device in range(4)]
     ranks = seen(tmp_path)
     assert len(ranks) == 4

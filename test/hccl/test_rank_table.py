@@ -144,16 +144,13 @@ def test_parse_devices_refuses(text, words):
 def test_merge_numbers_ranks_in_the_order_of_the_files(tmp_path):
     first, second = saved(tmp_path / 'a.json', 'hostA', 1), saved(tmp_path / 'b.json', 'hostB', 2)
     write(merge([second, first]), 'two.json')
-    table = load('two.json')
-    assert [
-        (server.server_id, [device.rank_id for device in server.devices])
-        for server in table.servers
-    ] == [('hostB', [0, 1, 2, 3]), ('hostA', [4, 5, 6, 7])]
-    assert table.size == 8
-    assert table.servers[1].devices[1][:4] == (1, '192.168.1.1', 5, 'hostA')
+    devices = load('two.json')
+    assert [device.rank_id for device in devices] == list(range(8))
+    assert [device.server_id for device in devices] == ['hostB'] * 4 + ['hostA'] * 4
+    assert devices[5][:4] == (1, '192.168.1.1', 5, 'hostA')
     write(merge(['two.json', saved(tmp_path / 'c.json', 'hostC', 3)]), 'three.json')
-    last = load('three.json').servers[2]
-    assert last.server_id == 'hostC' and last.devices[3].rank_id == 11
+    last = load('three.json')[-1]
+    assert last.server_id == 'hostC' and last.rank_id == 11
     assert violations('three.json') == []
 
 
@@ -191,8 +188,7 @@ def test_load_says_the_first_violation_and_how_to_see_all(tmp_path):
 
 @pytest.mark.parametrize('ranks', [1, 8])
 def test_the_shipped_tables(ranks):
-    table = load(ROOT / 'hccl' / ('hccl_%dp.json' % ranks))
-    devices = table.servers[0].devices
+    devices = load(ROOT / 'hccl' / ('hccl_%dp.json' % ranks))
     numbers = [(device.rank_id, device.device_id) for device in devices]
     assert numbers == [(number, number) for number in range(ranks)]
     shipped = ['192.168.%d.%d' % (third, last) for last in (101, 100) for third in range(100, 104)]

@@ -213,12 +213,9 @@ def test_a_missing_file_is_named_once(tmp_path):
 def test_ranks_of_a_cloud_table_follow_server_then_device(tmp_path):
     path = tmp_path / 'cloud.json'
     path.write_text(json.dumps(cloud()))
-    table = load(path)
-    assert [
-        (server.server_id, [(device.rank_id, device.device_id) for device in server.devices])
-        for server in table.servers
-    ] == [
-        ('10.0.0.8', [(0, 0), (1, 1), (2, 2), (3, 3)]),
-        ('10.0.0.9', [(4, 0), (5, 1), (6, 2), (7, 3)]),
+    devices = load(path)
+    assert [(device.server_id, device.rank_id, device.device_id) for device in devices] == [
+        *[('10.0.0.8', number, number) for number in range(4)],
+        *[('10.0.0.9', 4 + number, number) for number in range(4)],
     ]
-    assert table.servers[0].devices[0].pod_name == 'pod1'
+    assert devices[0].pod_name == 'pod1'
