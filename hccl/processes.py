@@ -44,15 +44,13 @@ def _show(text: bytes) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(
-    command: Sequence[str], ranks: Sequence[Rank], log_dir: pathlib.Path, grace: float = GRACE
-) -> int:
+def run(command: Sequence[str], ranks: Sequence[Rank], log_dir: pathlib.Path) -> int:
     """Starts `command` once for each rank, waits for all and returns the exit status: 0, or that of
     the first rank that failed.
 
     Logs go to log_dir/rank_<n>.log, rank 0's to standard output too. SIGINT, SIGTERM and SIGHUP
-    reach every rank, which has `grace` seconds to end; a second signal kills. Once a rank fails the
-    others get SIGTERM, and SIGKILL after 8 seconds.
+    reach every rank, which has GRACE seconds to end; a second signal kills. Once a rank fails the
+    others get SIGTERM, and SIGKILL after STOP seconds.
     """
     # Blocked and waited for, so that no handler interrupts anything and none is missed. Those
     # ignored (nohup) stay ignored.
@@ -66,7 +64,7 @@ def run(
         for rank, cores in zip(ranks, _core_sets(len(ranks))):
             running.append(_Process(command, rank, cores, log_dir, mask))
             guard.add(running[-1].pid)
-        return _Supervisor(running, grace).wait(watched)
+        return _Supervisor(running).wait(watched)
     finally:
         for process in running:
             process.end()
@@ -123,9 +121,8 @@ def _signal_group(group: int, number: int) -> None:
 class _Supervisor:
     """Watches the ranks: after a failure it stops the others, a signal it passes on to all."""
 
-    def __init__(self, processes: List['_Process'], grace: float):
+    def __init__(self, processes: List['_Process']):
         self._processes = processes
-        self._grace = grace
         self._failed: Optional[_Process] = None
         self._stopped = False  # by a signal
         self._deadline = float('inf')  # when those that still run are killed
@@ -173,10 +170,10 @@ class _Supervisor:
         self._stopped = True
         say(
             '%s: passed on to every rank, which has %d s for its last checkpoint; a second signal'
-            ' kills' % (number.name, self._grace)
+            ' kills' % (number.name, GRACE)
         )
         passed = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
-        self._signal_all(passed, self._grace)
+        self._signal_all(passed, GRACE)
 
     def _signal_all(self, number: int, seconds: float) -> None:
         """Signals every group that still has its rank, and sets the time for its end."""
@@ -269,8 +266,8 @@ class _Process:
         _signal_group(self.pid, signal.SIGKILL)
         self._process.wait()
 
-    def text(self, size: int = 1 << 20) -> str:
-        """The end of what this run has written to the log."""
+    def text(self) -> str:
+        """What this run has written to the log, the last MB of it."""
         with open(str(self.log), 'rb') as log:
-            log.seek(max(self.start, os.path.getsize(str(self.log)) - size))
+            log.seek(max(self.start, os.path.getsize(str(self.log)) - (1 << 20)))
             return log.read().decode(errors='replace')

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import devices
-from common.checkpoints.restore import RestorePlan, plan_restore
+from common.checkpoints.restore import RestorePlan, plan_restore, saved_variables
 from common.configuration.config import LOCAL
 from common.configuration.settings import Config
 from common.data import pipeline, records, sampling
@@ -110,10 +110,9 @@ class Reference:
 
     def session(self) -> tf.Session:
         """Returns a session of the default graph, its variables restored from the checkpoint."""
-        variables = {variable.op.name: variable for variable in tf.global_variables()}
         session = tf.Session(config=self.session_config())
-        names = {source: variables[name] for name, source in self.plan.names.items()}
-        tf.train.Saver(names).restore(session, self.plan.checkpoint.path)
+        saver = tf.train.Saver(saved_variables(self.plan.names))
+        saver.restore(session, self.plan.checkpoint.path)
         return session
 
     def batches(self, first: int = 0, count: int = -1, real: bool = True) -> Iterator[Batch]:

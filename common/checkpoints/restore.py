@@ -145,7 +145,10 @@ def export(plan: RestorePlan, path: PathLike) -> None:
 
 def initialize_from(plan: RestorePlan) -> None:
     """Makes the variables of the default graph start with the checkpoint's values."""
+    tf.train.init_from_checkpoint(plan.checkpoint.path, saved_variables(plan.names))
+
+
+def saved_variables(names: Dict[str, str]) -> Dict[str, tf.Variable]:
+    """Returns {name in the checkpoint: variable of the default graph} for a tf.train.Saver."""
     variables = {variable.op.name: variable for variable in tf.global_variables()}
-    tf.train.init_from_checkpoint(
-        plan.checkpoint.path, {source: variables[name] for name, source in plan.names.items()}
-    )
+    return {source: variables[name] for name, source in names.items()}

@@ -46,9 +46,8 @@ def _scaffold(names: Dict[str, str]) -> tf.train.Scaffold:
     The step, which published checkpoints lack, is initialised with the local variables: a Scaffold
     runs no init_op after a restore.
     """
-    variables = {variable.op.name: variable for variable in tf.global_variables()}
     return tf.train.Scaffold(
-        saver=tf.train.Saver({source: variables[name] for name, source in names.items()}),
+        saver=tf.train.Saver(restore.saved_variables(names)),
         ready_for_local_init_op=tf.constant([], tf.string),
         local_init_op=tf.group(
             tf.train.Scaffold.default_local_init_op(), tf.train.get_global_step().initializer

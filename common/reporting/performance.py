@@ -148,10 +148,10 @@ def limits(task: Task, cfg: Any, device: Device) -> Dict[str, float]:
     }
 
 
-def _fastest(function: Callable[[], Any], rounds: int = 7) -> float:
-    """Seconds of the fastest of some calls: a limit, not a mean."""
+def _fastest(function: Callable[[], Any]) -> float:
+    """Seconds of the fastest of seven calls: a limit, not a mean."""
     seconds = []
-    for _ in range(rounds):
+    for _ in range(7):
         start = time.perf_counter()
         function()
         seconds.append(time.perf_counter() - start)

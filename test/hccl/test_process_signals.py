@@ -43,9 +43,9 @@ def test_a_second_signal_kills(ranks, alive):
 
 def test_after_the_grace_time_ranks_are_killed(tmp_path, alive, wait_for):
     code = (
-        'import pathlib, sys; from hccl import processes as p\n'
+        'import pathlib, sys; from hccl import processes as p; p.GRACE = 1\n'
         'sys.exit(p.run([sys.executable, "-S", "-c", %r], [p.Rank("rank 0", "", {})],'
-        ' pathlib.Path("."), grace=1))'
+        ' pathlib.Path(".")))'
     )
     process = subprocess.Popen(
         [sys.executable, '-c', code % (BEGIN + STUBBORN)],
