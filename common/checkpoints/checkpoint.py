@@ -96,13 +96,19 @@ def is_readable(prefix: PathLike) -> bool:
     return True
 
 
+def step_in_name(name: str) -> int:
+    """Returns the step of a run's checkpoint by the name of one of its files, -1 for another."""
+    match = re.match(r'model\.ckpt-(\d+)\.', name)
+    return int(match.group(1)) if match else -1
+
+
 def training_checkpoints(folder: PathLike) -> List[Tuple[int, str]]:
     """Returns (step, prefix) of each complete model.ckpt-STEP of a folder, oldest first."""
     checkpoints = []
     for index in pathlib.Path(folder).glob('model.ckpt-*.index'):
-        step = index.name[len('model.ckpt-') : -len('.index')]
-        if step.isdigit() and is_complete(index.with_suffix('')):
-            checkpoints.append((int(step), str(index.with_suffix(''))))
+        step, prefix = step_in_name(index.name), index.with_suffix('')
+        if step >= 0 and is_complete(prefix):
+            checkpoints.append((step, str(prefix)))
     return sorted(checkpoints)
 
 

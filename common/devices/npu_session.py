@@ -22,12 +22,6 @@ OLD_MODES = {
 }
 
 
-def precision(cfg) -> Dict[str, str]:
-    """precision_mode or precision_mode_v2 of a configuration."""
-    name = 'precision_mode_v2' if cfg.precision_mode_v2 else 'precision_mode'
-    return {name: npu_options.mode(cfg)}
-
-
 def is_mixed(cfg) -> bool:
     return npu_options.mode(cfg) in npu_options.MIXED
 
@@ -36,7 +30,9 @@ def adapter_options(cfg) -> Dict[str, Any]:
     """What NPURunConfig is to be given beyond the intervals, under its own names; None and defaults
     left out.
     """
-    options: Dict[str, Any] = dict(precision(cfg), hcom_parallel=cfg.hcom_parallel)
+    precision = 'precision_mode_v2' if cfg.precision_mode_v2 else 'precision_mode'
+    options: Dict[str, Any] = {precision: npu_options.mode(cfg)}
+    options['hcom_parallel'] = cfg.hcom_parallel
     if not cfg.enable_data_pre_proc:  # deprecated; True is the default of NPURunConfig
         options['enable_data_pre_proc'] = False
     names = ['modify_mixlist', 'op_select_implmode', 'op_compiler_cache_mode', 'aoe_mode']

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import pathlib
 import sys
+from inspect import getfile
 from typing import Any, Dict
 
 import cv2
@@ -25,7 +26,7 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     facts = {key: repr(value) for key, value in fields if key not in config.LOCAL}
     facts.update({'data: ' + split: digest for split, digest in data.items()})
     facts.update({key: software[key] for key in ('python', 'tensorflow', 'numpy')})
-    facts.update(code=code_digest(), opencv=cv2.getVersionString())
+    facts.update(code=_code_digest(type(cfg)), opencv=cv2.getVersionString())
     reports = gather_objects(device, {'facts': facts, 'start': start})
     if reports[0]['start'].get('error'):
         if device.is_chief:
@@ -41,10 +42,10 @@ def agree(device: Device, cfg: Any, data: Dict[str, str], start: Dict[str, Any])
     return reports[0]['start']
 
 
-def code_digest() -> str:
-    """Returns a digest of the Python files of the package that this file belongs to."""
+def _code_digest(config_class: type) -> str:
+    """Returns a digest of the Python files of `common` and of the model's folder."""
     digest = hashlib.sha256()
-    root = pathlib.Path(__file__).resolve().parents[1]
-    for path in sorted(root.rglob('*.py')):
-        digest.update(path.read_bytes())
+    for folder in (pathlib.Path(__file__).parents[1], pathlib.Path(getfile(config_class)).parent):
+        for path in sorted(folder.rglob('*.py')):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

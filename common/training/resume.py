@@ -120,8 +120,7 @@ def prepare_folder(cfg: Any, start: ResumePoint) -> None:
             remove(path)
     # Damaged checkpoints of later steps: nothing must take them for the newest.
     for path in output.glob('model.ckpt-*'):
-        step = path.name[len('model.ckpt-') :].split('.')[0]
-        if step.isdigit() and int(step) > start.step and not path.name.endswith('.damaged'):
+        if checkpoint.step_in_name(path.name) > start.step and path.suffix != '.damaged':
             path.rename(path.with_name(path.name + '.damaged'))
     if start.checkpoint:
         # Names without the folder, so that a run can be moved.

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import runpy
+import sys
 import types
 
 import pytest
@@ -42,6 +44,26 @@ def test_a_difference_names_rank_key_and_both_values(others, configured, key):
     _, cfg = configured()
     with pytest.raises(UserError, match='rank 1 has %s another, rank 0 has ' % key):
         agreement.agree(None, cfg, DATA, {})
+
+
+def test_code_is_that_of_common_and_of_the_model(others, configured, tmp_path, monkeypatch):
+    for name in ('one', 'two', 'three'):
+        (tmp_path / name / 'configs').mkdir(parents=True)
+        (tmp_path / name / 'config.py').write_text(
+            'from wideresnet_tf.config import WideResNetConfig\n'
+            'class Config(WideResNetConfig): pass\n'
+        )
+        (tmp_path / name / 'model.py').write_text('width = %d' % (name == 'three'))
+    facts = []
+    others(lambda other: facts.append(other['facts']))
+    for name in ('one', 'two', 'three'):
+        config_class = runpy.run_path(str(tmp_path / name / 'config.py'), run_name=name)['Config']
+        monkeypatch.setitem(
+            sys.modules, name, types.SimpleNamespace(__file__=str(tmp_path / name / 'config.py'))
+        )
+        agreement.agree(None, config_class(), DATA, {})
+    one, two, three = (fact['code'] for fact in facts)
+    assert one == two != three
 
 
 def test_folders_may_differ(others, configured):
