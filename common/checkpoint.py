@@ -19,15 +19,11 @@ def _parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-if __name__ == '__main__':
-    entry_point(_parse)()  # before the imports below, which take seconds
-
-from common.checkpoints import checkpoint
-
-
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parse(argv)
+    from common.checkpoints import checkpoint  # it takes seconds
+
     checkpoints = checkpoint.training_checkpoints(args.run_folder)
     paths = [path for step, path in checkpoints if step > 0]  # at 0 the weights are random
     if len(paths) < args.last:

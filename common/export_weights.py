@@ -29,15 +29,11 @@ def _parse(argv: Optional[Sequence[str]] = None) -> Tuple[argparse.Namespace, An
     return args, cfg
 
 
-if __name__ == '__main__':
-    entry_point(_parse)()  # before the imports below, which take seconds
-
-from common.checkpoints import checkpoint, restore
-
-
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args, cfg = _parse(argv)
+    from common.checkpoints import checkpoint, restore  # they take seconds
+
     task = models.find(args.model)
     checkpoint.require_prefix(args.output, task.final_checkpoint)
     plan = restore.plan_restore(task, cfg, cfg.model_path, training=True)

@@ -13,6 +13,9 @@ import os
 import pkgutil
 from typing import Dict, List, Optional
 
+import numpy as np
+import tabulate
+
 from common import models
 from common.checkpoints import importers
 from common.errors import Parser, UserError, entry_point
@@ -35,15 +38,6 @@ def _parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return args
 
 
-if __name__ == '__main__':
-    entry_point(_parse)()  # before the imports below, which take seconds
-
-import numpy as np
-import tabulate
-
-from common.checkpoints import checkpoint
-
-
 def table(variables: Dict[str, np.ndarray]) -> str:
     """Returns tensors and parameters by scope; batch norm's statistics are not parameters."""
     rows: Dict[str, List[int]] = {}
@@ -62,6 +56,8 @@ def table(variables: Dict[str, np.ndarray]) -> str:
 @entry_point
 def main(argv: Optional[List[str]] = None) -> None:
     options = _parse(argv)
+    from common.checkpoints import checkpoint  # it takes seconds
+
     layouts = models.find(options.model).checkpoints
     legal = sorted(name[len('from_') :] for name in dir(layouts) if name.startswith('from_'))
     if options.layout not in legal:

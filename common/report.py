@@ -23,15 +23,11 @@ def _parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-if __name__ == '__main__':
-    entry_point(_parse)()  # before the imports below, which take seconds
-
-from common.reporting import compare, report, results
-
-
 @entry_point
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parse(argv)
+    from common.reporting import compare, report, results  # they take seconds
+
     if args.compare:
         print(compare.write(args.compare, args.output or 'comparison'))
     elif args.results:
