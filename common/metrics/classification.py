@@ -94,8 +94,10 @@ def _judged(batch: Dict[str, np.ndarray], where: str = '') -> Dict[str, np.ndarr
     true_logit = logits[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     beats = (logits > true_logit) | ((logits == true_logit) & earlier)
-    cross_entropy = np.logaddexp.reduce(logits, axis=1) - true_logit[:, 0]
-    return dict(batch, loss=cross_entropy, rank=beats.sum(1), predicted=logits.argmax(1))
+    highest = logits.max(axis=1)
+    log_sum = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
+    cross_entropy = log_sum - true_logit[:, 0]
+    return dict(batch, loss=cross_entropy, rank=beats.sum(axis=1), predicted=logits.argmax(axis=1))
 
 
 def _sums(batch: Dict[str, np.ndarray]) -> Sums:
