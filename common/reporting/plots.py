@@ -173,8 +173,8 @@ def confusion(run: RunFolder) -> Figure:
     title = 'Confusion: %% of the %s of each true class (%s %s)'
     axes.set_title(title % (run.counted, '{:,}'.format(int(matrix.sum())), run.counted))
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
-    bar.set_ticks(np.sqrt([0, 0.01, 0.05, 0.2, 0.5, 1]))
-    bar.set_ticklabels(['0 %', '1 %', '5 %', '20 %', '50 %', '100 %'])
+    marks = [0, 1, 5, 20, 50, 100]
+    bar.set_ticks(np.sqrt(np.array(marks) / 100), labels=['%d %%' % mark for mark in marks])
     bar.outline.set_visible(False)
     return figure
 
@@ -185,8 +185,8 @@ def _class_ticks(axes: Axes, classes: List[str], few_classes: bool) -> None:
     ticks = np.arange(0, len(classes), 1 if few_classes or named else 10)
     small = named and not few_classes
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ticks)
-        axis.set_ticklabels([classes[index] for index in ticks], fontsize=5.5 if small else 9)
+        labels = [classes[index] for index in ticks]
+        axis.set_ticks(ticks, labels, fontsize=5.5 if small else 9)
     axes.tick_params(axis='x', rotation=90 if named else 0)
     axes.tick_params(length=1 if small else 2, pad=2)
 
@@ -200,11 +200,10 @@ def bars(run: RunFolder, key: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.27 * len(names) + 1.2))
     axes = figure.subplots()
     axes.grid(axis='y', b=False)
-    axes.barh(names, lengths, color=BLUE, height=0.66)
-    for row, value in enumerate(lengths):
-        background = dict(facecolor='white', edgecolor='none', pad=0.5)
-        style = dict(va='center', fontsize=9, bbox=background)
-        _note(axes, '%.1f' % (100 * value), (value, row), (4, 0), **style)
+    drawn = axes.barh(names, lengths, color=BLUE, height=0.66)
+    background = dict(facecolor='white', edgecolor='none', pad=0.5)
+    labels = ['%.1f' % (100 * value) for value in lengths]
+    axes.bar_label(drawn, labels, padding=4, fontsize=9, bbox=background)
     if names:
         mean = lengths.mean()
         axes.axvline(mean, color=ORANGE, linewidth=1.2, linestyle=DASHES)
