@@ -14,6 +14,7 @@ import numpy as np
 import plain_sessions
 import pytest
 import tensorflow as tf
+from graph_variables import random_weights, session_with, variables
 
 from common.checkpoints import checkpoint
 from offline_inference import freeze
@@ -62,25 +63,13 @@ def _mindspore(reference):
     code.
     """
     config = dict(variant='mindspore', depth=10, num_classes=10)
-    random, weights = np.random.RandomState(0), {}
-    images = random.normal(size=(6, 32, 32, 3)).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
+    images = np.random.RandomState(0).normal(size=(6, 32, 32, 3)).astype(np.float32)
+    with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 32, 32, 3])
         logits = reference(**config).network(x)
-        for variable in tf.global_variables():
-            shape, leaf = variable.shape.as_list(), variable.op.name.split('/')[-1]
-            if leaf == 'kernel':
-                value = random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-            elif leaf in ('gamma', 'moving_variance'):
-                value = random.uniform(0.5, 1.5, shape)
-            else:
-                value = random.normal(0, 0.3, shape)
-            weights[variable.op.name] = value.astype(np.float32)
-        session.run(
-            tf.global_variables_initializer(),
-            {v.initializer.inputs[1]: weights[v.op.name] for v in tf.global_variables()},
-        )
-        return config, weights, images, session.run(logits, {x: images})
+        weights = random_weights(0)
+        with session_with(weights) as session:
+            return config, weights, images, session.run(logits, {x: images})
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -241,20 +230,15 @@ def trained(reference, images_and_labels, tmp_path_factory):
     """
     images, labels = images_and_labels(21, seed=2)
     random, weights = np.random.RandomState(5), {}
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 32, 32, 3])
         logits = reference().network(x)
-        for variable in tf.global_variables():
-            shape = variable.shape.as_list()
-            positive = variable.op.name.endswith(('gamma', 'moving_variance'))
-            weights[variable.op.name] = (
-                random.uniform(0.5, 1.5, shape) if positive else random.normal(0, 0.15, shape)
-            ).astype(np.float32)
-        session.run(
-            tf.global_variables_initializer(),
-            {v.initializer.inputs[1]: weights[v.op.name] for v in tf.global_variables()},
-        )
-        values = session.run(logits, {x: images / 127.5 - 1.0})  # normalization: half
+        for name, shape, _ in variables():
+            positive = name.endswith(('gamma', 'moving_variance'))
+            value = random.uniform(0.5, 1.5, shape) if positive else random.normal(0, 0.15, shape)
+            weights[name] = value.astype(np.float32)
+        with session_with(weights) as session:
+            values = session.run(logits, {x: images / 127.5 - 1.0})  # normalization: half
     prefix = str(tmp_path_factory.mktemp('trained') / 'wideresnet.ckpt')
     checkpoint.write(prefix, weights)
     return prefix, values, labels

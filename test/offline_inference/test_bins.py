@@ -14,21 +14,6 @@ COUNT, SIZE = 21, 8
 
 
 @pytest.fixture(scope='module')
-def command(recipe, data):
-    def call(output, **flags):
-        flags = dict(
-            dict(model='wideresnet', config=recipe(), data_path=data, batch_size=SIZE), **flags
-        )
-        return [
-            str(word)
-            for key, value in dict(flags, output=output).items()
-            for word in ('--' + key, value)
-        ]
-
-    return call
-
-
-@pytest.fixture(scope='module')
 def written(command, tmp_path_factory):
     """{dtype: folder}: the whole split."""
     folders = {dtype: tmp_path_factory.mktemp('bins') / dtype for dtype in ('float32', 'uint8')}
