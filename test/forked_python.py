@@ -80,8 +80,9 @@ def _serve():
     at_start = _read_at_start()
     for name in PRELOADED:
         importlib.import_module(name)
-    deprecation = importlib.import_module('tensorflow.python.util.deprecation')
-    deprecation._PRINT_DEPRECATION_WARNINGS = False  # see conftest.py
+    util = importlib.import_module('tensorflow.python.util')
+    util.deprecation._PRINT_DEPRECATION_WARNINGS = False  # see conftest.py
+    util.tf_stack.extract_stack.__defaults__ = (1,)  # likewise
     gc.freeze()  # or each fork's first collection copies every page
     gc.set_threshold(10000)  # see conftest.py
     parent = os.getppid()

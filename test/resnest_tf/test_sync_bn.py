@@ -41,7 +41,7 @@ def examples():
 
 
 def of_rank(rank):
-    return (values[2 * rank : 2 * rank + 2] for values in examples())
+    return [values[2 * rank : 2 * rank + 2] for values in examples()]
 
 
 def start_values(variables):
@@ -63,9 +63,9 @@ def start_values(variables):
     }
 
 
-def train(device, session_config, images, labels):
-    """A few steps of SGD: all variables, their start values, and the loss of all ranks in each
-    step.
+def train(device, session_config, *batches):
+    """A few steps of SGD on each batch of images and labels, from the same start values: all
+    variables, these values, and the loss of all ranks in each step. The batches are of one size.
     """
     cfg = config.parse(
         settings.Config, ['--optimizer', 'sgd', '--weight_decay', '0', '--precision', 'float32']
@@ -73,7 +73,7 @@ def train(device, session_config, images, labels):
 
     def losses_of(_):
         outputs = deeplab(
-            tf.constant(images),
+            images,
             depth=14,
             width=1 / 16,
             num_classes=5,
@@ -89,33 +89,39 @@ def train(device, session_config, images, labels):
         return optimizer.Losses(loss, loss)
 
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
+        images, labels = (tf.placeholder(values.dtype, values.shape) for values in batches[0])
         train_op, loss = optimizer.train_op(cfg, device, losses_of, tf.constant(0.01))
         loss = device.allreduce_sum(loss, 'loss') / device.size
         variables = [
             variable for variable in tf.global_variables() if variable.op.name != 'global_step'
         ]
         start = start_values(variables)
-        session.run(
-            [variable.initializer for variable in variables]
-            + [tf.train.get_global_step().initializer],
-            {variable.initializer.inputs[1]: start[variable.op.name] for variable in variables},
-        )
-        seen = [session.run([train_op, loss])[1] for _ in range(STEPS)]
-        result = session.run({variable.op.name: variable for variable in variables})
-    return dict(
-        result, losses=np.array(seen), **{'start/' + name: value for name, value in start.items()}
-    )
+        initial = {
+            variable.initializer.inputs[1]: start[variable.op.name] for variable in variables
+        }
+        initializers = [variable.initializer for variable in variables]
+        initializers.append(tf.train.get_global_step().initializer)
+        results = []
+        for batch in batches:
+            session.run(initializers, initial)
+            fed = dict(zip([images, labels], batch))
+            seen = [session.run([train_op, loss], fed)[1] for _ in range(STEPS)]
+            result = session.run({variable.op.name: variable for variable in variables})
+            result.update({'start/' + name: value for name, value in start.items()})
+            results.append(dict(result, losses=np.array(seen)))
+    return results
 
 
 def main(folder):
     device = devices.select('cpu')
-    result = train(device, device.session_config(), *of_rank(device.rank))
+    (result,) = train(device, device.session_config(), of_rank(device.rank))
     np.savez('%s/rank%d.npz' % (folder, device.rank), **result)
 
 
 @pytest.fixture(scope='module')
-def one():
-    return train(CPU(), None, *examples())
+def one_process():
+    """Trained on all images; and on those of rank 0 alone, each twice, which changes no mean."""
+    return train(CPU(), None, examples(), [np.repeat(values, 2, 0) for values in of_rank(0)])
 
 
 @pytest.fixture(scope='module')
@@ -131,7 +137,8 @@ def distance(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-def test_two_ranks_train_as_one_with_all_images(folder, one):
+def test_two_ranks_train_as_one_with_all_images(folder, one_process):
+    one, _ = one_process
     names = [name for name in one if not name.startswith('start/')]
     assert len(names) > 35 * 4  # so many batch norms alone
     for number in range(2):
@@ -143,9 +150,9 @@ def test_two_ranks_train_as_one_with_all_images(folder, one):
     assert np.median(moved) > 1e-3
 
 
-def test_the_images_of_one_rank_train_otherwise(one):
+def test_the_images_of_one_rank_train_otherwise(one_process):
     """Or the test above could not tell whether the ranks see each other's statistics."""
-    alone = train(CPU(), None, *of_rank(0))
+    one, alone = one_process
     for kind in ('losses', 'moving_variance', 'conv1/kernel'):
         names = [name for name in one if name.endswith(kind) and not name.startswith('start/')]
         assert max(distance(alone[name], one[name]) for name in names) > 1e-3, kind

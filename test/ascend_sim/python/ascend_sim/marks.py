@@ -6,7 +6,7 @@ import contextlib
 from typing import Optional
 
 import tensorflow.compat.v1 as tf
-from tensorflow.core.framework import attr_value_pb2
+from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 
 INIT, SHUTDOWN = b'NPUInit', b'NPUShutdown'
 _KIND, _FUSION = '_npu_op', '_ascend_sim_fusion'
@@ -26,6 +26,11 @@ def kind(op: tf.Operation) -> Optional[bytes]:
         return op.get_attr(_KIND)
     except ValueError:
         return None
+
+
+def is_marked(node: node_def_pb2.NodeDef) -> bool:
+    """Whether the node was made under a kind."""
+    return _KIND in node.attr
 
 
 def is_hccl(op: tf.Operation) -> bool:
