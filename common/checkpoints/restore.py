@@ -1,11 +1,13 @@
 """How a checkpoint fits a network: which variable is restored from which, and what is left out."""
 
+import dataclasses
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from common.checkpoints.checkpoint import Checkpoint, PathLike, write
+from common.configuration.settings import Config
 from common.errors import UserError
 from common.task import Task
 
@@ -38,7 +40,9 @@ def network_variables(task: Task, cfg: Any, training: bool = False) -> Shapes:
         images = tf.placeholder(tf.float32, (1,) + tuple(cfg.input_shape))
         task.build(images, cfg, training=training, dropout=lambda x, rate, index: x)
 
-    key = task, repr(cfg), training
+    # A network is a function of its model's own fields.
+    own = {field.name for field in dataclasses.fields(cfg)} - set(Config.__dataclass_fields__)
+    key = task, training, repr([(name, getattr(cfg, name)) for name in sorted(own)])
     if key not in _SHAPES:
         _SHAPES[key] = variable_shapes(build)
     return dict(_SHAPES[key])
