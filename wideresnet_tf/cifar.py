@@ -5,8 +5,6 @@ binary forms, packed or unpacked.
 import io
 import pathlib
 import pickle
-import tarfile
-import zlib
 from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
@@ -117,16 +115,13 @@ def read_archive(
         _check_md5(path, dataset)
     folders = {layout.folder: layout for layout in LAYOUTS}
     contents: Dict[str, Dict[str, bytes]] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in preparation.archive_files(archive):
-                member_path = pathlib.PurePosixPath(member.name)
-                layout = folders.get(member_path.parent.name)
-                if layout and member_path.name in layout.files:
-                    content = archive.extractfile(member).read()
-                    contents.setdefault(layout.archive, {})[member_path.name] = content
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError('%s: not a readable tar archive (%s); download it again' % (path, error))
+    with preparation.open_tar(path) as archive:
+        for member in preparation.archive_files(archive):
+            member_path = pathlib.PurePosixPath(member.name)
+            layout = folders.get(member_path.parent.name)
+            if layout and member_path.name in layout.files:
+                content = archive.extractfile(member).read()
+                contents.setdefault(layout.archive, {})[member_path.name] = content
     matches = [layout for layout in LAYOUTS if layout.archive in contents]
     if len(matches) != 1 or matches[0].dataset != dataset:
         raise UserError(

@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -30,19 +29,11 @@ Split = Dict[str, List[File]]  # class -> its images
 
 def _members(path: pathlib.Path, start: int = 0) -> List[File]:
     """The files in the tar archive at byte `start` of `path`."""
-    try:
-        with open(path, 'rb') as source:
-            source.seek(start)
-            with tarfile.open(fileobj=source, mode='r:') as archive:
-                return [
-                    File(str(path), member.offset_data, member.size, pathlib.Path(member.name).name)
-                    for member in preparation.archive_files(archive)
-                ]
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(
-            '%s: not a whole tar archive (%s, in the one at byte %d); download it again'
-            % (path, error, start)
-        )
+    with preparation.open_tar(path, 'r:', start) as archive:
+        return [
+            File(str(path), member.offset_data, member.size, pathlib.Path(member.name).name)
+            for member in preparation.archive_files(archive)
+        ]
 
 
 def train_archive(path: pathlib.Path) -> Split:

@@ -5,8 +5,6 @@ the development kit.
 import io
 import pathlib
 import re
-import tarfile
-import zlib
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -27,16 +25,13 @@ def _read_files(path: pathlib.Path) -> Dict[str, bytes]:
     """{name: content} of what tells of classes at `path`: a file, folder or packed kit."""
     names = (SYNSET_LIST, GROUND_TRUTH, 'meta.mat') + WORDS
     if path.is_file() and path.name.endswith(('.tar.gz', '.tgz')):
-        try:
-            with tarfile.open(path) as archive:
-                members = {
-                    pathlib.PurePosixPath(member.name).name: member
-                    for member in preparation.archive_files(archive)
-                }
-                present = [name for name in names if name in members]
-                return {name: archive.extractfile(members[name]).read() for name in present}
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            raise UserError('%s: not a readable archive (%s); download it again' % (path, error))
+        with preparation.open_tar(path) as archive:
+            members = {
+                pathlib.PurePosixPath(member.name).name: member
+                for member in preparation.archive_files(archive)
+            }
+            present = [name for name in names if name in members]
+            return {name: archive.extractfile(members[name]).read() for name in present}
     if path.is_file():
         return {path.name: path.read_bytes()}
     kit = path / (KIT + '.tar.gz')

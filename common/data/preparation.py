@@ -1,9 +1,11 @@
 """What the commands that prepare records share."""
 
+import contextlib
 import gzip
 import pathlib
 import sys
 import tarfile
+import zlib
 from typing import Any, Callable, Dict, Iterator, Optional
 
 from common import errors
@@ -29,6 +31,23 @@ class Parser(errors.Parser):
         self.add_argument(
             '--output', required=True, type=pathlib.Path, help='folder to make %s in' % output
         )
+
+
+@contextlib.contextmanager
+def open_tar(path: pathlib.Path, mode: str = 'r', start: int = 0) -> Iterator[tarfile.TarFile]:
+    """Opens the tar archive at byte `start` of a file; UserError if what is then read of it is
+    damaged. mode: 'r' takes packed ones too, 'r:' does not.
+    """
+    with open(str(path), 'rb') as source:
+        source.seek(start)
+        try:
+            with tarfile.open(fileobj=source, mode=mode) as archive:
+                yield archive
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            place = ', in the one at byte %d' % start if start else ''
+            raise errors.UserError(
+                '%s: not a readable tar archive (%s%s); download it again' % (path, error, place)
+            )
 
 
 def archive_files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
