@@ -71,12 +71,11 @@ def _read_flags(
 
 def _read_word(name: str, hint: Any, word: Optional[str]) -> Any:
     """Returns the value of one flag: its word as it is, or else parsed as YAML."""
-    needed = 'a file' if name == 'config' else ' or '.join(legal_values(hint))
-    flag = '--config' if name == 'config' else name
+    flag, needed = name, ' or '.join(legal_values(hint))
+    if name == 'config':
+        flag, needed = '--config', 'a file'
     if word is None or _is_flag(word):
-        raise UserError(
-            '%s needs %s' % (flag, needed if name == 'config' else 'a value; give ' + needed)
-        )
+        raise UserError('%s needs a value; give %s' % (flag, needed))
     if not word.strip():
         raise UserError("%s: '' is not legal (an unset shell variable?); give %s" % (flag, needed))
     if name == 'config':

@@ -61,7 +61,8 @@ def accumulator(cfg, folder, is_chief: bool) -> Callable[[Dict[str, np.ndarray]]
 
     def add_up(batch: Dict[str, np.ndarray]) -> Sums:
         batch = _judged(batch, ' of %s' % folder.path)
-        for image in np.flatnonzero(batch['rank']) if worst else []:
+        errors = np.flatnonzero(batch['rank']) if worst and 'id' in batch else []
+        for image in errors:
             label, predicted = batch['label'][image], batch['predicted'][image]
             caption = '%s taken for %s, loss %.2f'
             worst.offer(

@@ -25,14 +25,11 @@ def current_steps(rows: List[Dict[str, Any]], kind: str, last_step: int) -> List
 
 
 class MetricsLogger:
-    """Writes the record of a run; does nothing on ranks other than 0.
+    """Writes the record of a run; does nothing on ranks other than 0."""
 
-    evaluated: the last step that has an evaluation.
-    """
-
-    def __init__(self, folder: str, is_chief: bool, resumed_from: int = 0, evaluated: int = 0):
+    def __init__(self, folder: str, is_chief: bool, resumed_from: int = 0):
         """Marks the rows of steps after `resumed_from` as superseded: they are trained again."""
-        self._is_chief, self.evaluated = is_chief, evaluated
+        self._is_chief = is_chief
         if not is_chief:
             return
         os.makedirs(folder, exist_ok=True)

@@ -54,7 +54,7 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
     cfg, notes = global_batch.divide(cfg, device.size)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopOnSignal(device))
-        run, step = _start(task, cfg, device, notes, stack, start_time)
+        run, step, evaluated = _start(task, cfg, device, notes, stack, start_time)
         if run is None:
             return False
         plan = run.plan
@@ -62,15 +62,17 @@ def train(task: Task, cfg: Any, device: Device) -> bool:
         if loop > 1:
             run.logger.log('%d steps per call of the device' % loop)
         while step < plan.total:
-            if plan.evaluation_due(step, run.logger.evaluated):
+            if plan.evaluation_due(step, evaluated):
                 _evaluate(run, step)
+                evaluated = step
             step = _train_until(run, stop, step, plan.next_stop(step), loop)
-        _finish(run, step, start_time)
+        _finish(run, step, evaluated, start_time)
     return True
 
 
 def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, start_time: float):
-    """Checks everything that can be refused, then writes the first line. Returns (Run, step).
+    """Checks everything that can be refused, then writes the first line. Returns (Run, step, the
+    last step that has an evaluation).
 
     The Run is None if the run in the folder is complete. `stack` keeps the folder's lock.
     """
@@ -96,13 +98,13 @@ def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, sta
     agreed = agreement.agree(device, cfg, data, agreed)
     if device.is_chief and not start.done:
         resume.prepare_folder(cfg, start)
-    logger = MetricsLogger(cfg.output_path, device.is_chief, agreed['step'], agreed['evaluated'])
+    logger = MetricsLogger(cfg.output_path, device.is_chief, agreed['step'])
     if agreed['done']:
         logger.log(
             '%s: training is complete (step %d of %d); to train again, give another --output_path'
             ' or --restart True' % (cfg.output_path, agreed['step'], plan.total)
         )
-        return None, agreed['step']
+        return None, agreed['step'], agreed['evaluated']
     if device.is_chief:
         saved_cfg = dataclasses.replace(cfg, restart=False)  # whoever starts from it resumes
         config.save(saved_cfg, pathlib.Path(cfg.output_path, 'config.yaml'), task.name)
@@ -111,7 +113,7 @@ def _start(task, cfg, device, notes: List[str], stack: contextlib.ExitStack, sta
     run = Run(task, cfg, device, plan, folder, eval_folder, logger, meter, first, warm_start)
     if device.is_chief:
         _log_start(run, agreed['step'], data, notes, start.notes)
-    return run, agreed['step']
+    return run, agreed['step'], agreed['evaluated']
 
 
 def _log_start(run: Run, step: int, data: Dict[str, str], warnings, notes) -> None:
@@ -206,20 +208,21 @@ def _model_fn(run: Run, start: int) -> Callable:
     )
 
 
-def _evaluate(run: Run, step: int) -> Dict[str, Any]:
-    """Evaluates the newest checkpoint, keeps a copy of the best and records the figures."""
+def _evaluate(run: Run, step: int, record: bool = True) -> Dict[str, Any]:
+    """Evaluates the newest checkpoint, keeps a copy of the best and records the figures, unless an
+    earlier session has recorded them.
+    """
     path = run.cfg.output_path  # for the message if there is no checkpoint any more
     newest = (checkpoint.latest(path) or path) if run.device.is_chief else None
     result = evaluate.evaluate(run.task, run.cfg, run.device, newest, run.eval_folder)
     run.logger.log('step %d: %s' % (step, run.task.metric.eval_line(run.task.name, result)))
     if run.device.is_chief:
         _keep_best(run, result)
-        if run.logger.evaluated < step:
+        if record:
             numbers = {
                 key: value for key, value in result.items() if isinstance(value, (int, float))
             }
             run.logger.record('eval', **dict(numbers, step=step, epoch=run.plan.epoch(step)))
-    run.logger.evaluated = step
     return result
 
 
@@ -251,11 +254,11 @@ def _best_so_far(note: pathlib.Path, key: str) -> float:
         )
 
 
-def _finish(run: Run, step: int, start_time: float) -> None:
+def _finish(run: Run, step: int, evaluated: int, start_time: float) -> None:
     """Evaluates where there is a split for it, writes the final weights and the last row."""
     final = os.path.join(run.cfg.output_path, run.task.final_checkpoint)
     if run.eval_folder:
-        result = _evaluate(run, step)
+        result = _evaluate(run, step, record=evaluated < step)
         if run.device.is_chief:
             evaluate.write(dict(result, checkpoint=os.path.abspath(final)), run.cfg.output_path)
     if run.device.is_chief:

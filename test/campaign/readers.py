@@ -233,7 +233,7 @@ def run_folders(sources):
             own = dataclasses.replace(cfg, output_path=str(run))
             start = resume.find_start(task, own, 20, {'train': 'x'})
             require(start.step == 12, 'starts at step', start.step)
-            logger = metrics_logger.MetricsLogger(str(run), True, start.step, start.evaluated)
+            logger = metrics_logger.MetricsLogger(str(run), True, start.step)
             logger.record('eval', step=start.step, top1=0.5)
             place_of = types.SimpleNamespace(task=task, cfg=own)
             result = dict(top1=0.9, checkpoint=start.checkpoint, counts={}, step=12)

@@ -69,8 +69,8 @@ from common.configuration import fields
         ),
         (['--boundaries', '[.inf]'], 'boundaries: .*inf.*finite'),
         (['--loss', 'focal', '--label_smoothing', '0.1'], 'label_smoothing.*focal'),
-        (['--config'], '--config needs a file'),
-        (['--depth', '16', '--config'], '--config needs a file'),
+        (['--config'], '--config needs a value; give a file'),
+        (['--depth', '16', '--config'], '--config needs a value; give a file'),
         (['--config', 'nope.yaml'], '--config nope.yaml: No such file'),
     ],
 )
