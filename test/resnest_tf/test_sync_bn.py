@@ -144,7 +144,7 @@ def test_two_ranks_train_as_one_with_all_images(folder, one_process):
     for number in range(2):
         rank = np.load(str(folder / ('rank%d.npz' % number)))
         for name in names:
-            assert distance(rank[name], one[name]) < 2e-5, name
+            assert distance(rank[name], one[name]) < 5e-5, name
     assert one['losses'][-1] < 0.98 * one['losses'][0]
     moved = [distance(one['start/' + name], one[name]) for name in names if name != 'losses']
     assert np.median(moved) > 1e-3
