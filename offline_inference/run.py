@@ -20,7 +20,7 @@ from offline_inference import cli
 
 ON_DEVICE = ('msame', 'ais_bench')
 BACKENDS = ('onnx', 'openvino', 'pb', *ON_DEVICE)  # engines.py has them
-_FOR = {  # flags that are not for every backend
+_FLAG_BACKENDS = {  # of flags that are not for every backend
     'precision': ('openvino',),
     'soc_version': ON_DEVICE,
     'atc_precision_mode': ON_DEVICE,
@@ -50,7 +50,7 @@ def _parse(argv: cli.Argv = None) -> cli.Parsed:
         '--device_id', type=at_least(0), default=0, help='msame, ais_bench: which NPU'
     )
     args, cfg = parser.parse_model(argv)
-    for flag, backends in _FOR.items():
+    for flag, backends in _FLAG_BACKENDS.items():
         if getattr(args, flag) and args.backend not in backends:
             raise UserError(
                 '--%s is for %s, not for --backend %s; leave it out'
