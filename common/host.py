@@ -1,12 +1,9 @@
-"""This machine: how many cores a process may use, what its tools say, and what the results were
-measured with.
-"""
+"""This machine: how many cores a process may use, and what the results were measured with."""
 
 import math
 import os
 import pathlib
 import platform
-import subprocess
 from typing import Dict
 
 MKL_SETTINGS = ('OMP_NUM_THREADS', 'KMP_BLOCKTIME', 'KMP_AFFINITY', 'MKL_DEBUG_CPU_TYPE')
@@ -55,21 +52,6 @@ def describe() -> Dict[str, str]:
         **({name: os.environ.get(name, 'unset') for name in MKL_SETTINGS} if is_mkl() else {}),
         **{name: os.environ[name] for name in HOROVOD_SETTINGS if name in os.environ},
     }
-
-
-def tool_output(*command: str) -> str:
-    """Returns what a small tool prints; '' if it is missing, does not start or does not answer."""
-    try:
-        return subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            universal_newlines=True,
-            errors='replace',
-            timeout=20,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ''
 
 
 def cpuinfo(key: str) -> str:

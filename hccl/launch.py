@@ -10,10 +10,10 @@ import contextlib
 import os
 import pathlib
 import re
+import subprocess
 import sys
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from common import host
 from common.ascend import cann, environment
 from common.errors import Parser, UserError, entry_point
 from hccl import horovod_ranks, npu_ranks, rank_table
@@ -31,7 +31,13 @@ def _gpus() -> int:
     """Number of GPUs that nvidia-smi lists; 0 without it, or if CUDA_VISIBLE_DEVICES hides them."""
     if os.environ.get('CUDA_VISIBLE_DEVICES', '0') in ('', '-1'):
         return 0
-    return len(re.findall('(?m)^GPU ', host.tool_output('nvidia-smi', '-L')))
+    try:
+        output = subprocess.run(
+            ['nvidia-smi', '-L'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return len(re.findall(b'(?m)^GPU ', output))
 
 
 def choose(args: argparse.Namespace) -> Tuple[str, str]:

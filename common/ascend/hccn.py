@@ -2,9 +2,9 @@
 
 import re
 import shutil
+import subprocess
 from typing import Dict, List, Sequence
 
-from common import host
 from common.errors import UserError
 
 TOOLS = '/usr/local/Ascend/driver/tools'  # where the driver puts hccn_tool
@@ -28,11 +28,18 @@ def _ask_tool(devices: Sequence[int]) -> Dict[int, str]:
     tool = shutil.which('hccn_tool') or shutil.which('hccn_tool', path=TOOLS)
     addresses: Dict[int, str] = {}
     for device in devices if tool else ():
-        output = host.tool_output(tool, '-i', str(device), '-ip', '-g')
-        match = re.search(r'ipaddr:\s*(\S+)', output)
-        if not match:  # all are needed
+        try:
+            output = subprocess.run(
+                [tool, '-i', str(device), '-ip', '-g'],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=20,
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
             break
-        addresses[device] = match.group(1)
+        match = re.search(r'ipaddr:\s*(\S+)', output.decode(errors='replace'))
+        if match:
+            addresses[device] = match.group(1)
     return addresses
 
 
