@@ -77,7 +77,7 @@ def _results(run: RunFolder) -> str:
         rows['online, while training, step %d' % run.latest['step']] = run.latest
     for result in run.offline:
         online, offline = result.get('online', {}), result.get('offline', {})
-        if any(figures.text(key, online[key]) != _text(run.eval, key) for key in online):
+        if any(_text(online, key) != _text(run.eval, key) for key in online):
             online_row = dict(result, images_per_second=None, **online)
             rows['online, on the images of the offline run'] = online_row
         if offline:
