@@ -99,29 +99,34 @@ def input_rate(pipeline: Callable[[], tf.data.Dataset], batch_size: int, steps: 
         return done * batch_size / seconds
 
 
-def train_rate(
-    task: Task,
-    cfg: Any,
-    device: devices.Device,
-    steps: int,
-    starts: List[Dict[str, float]],
-    operators: Dict[str, float],
-    input_fn: Callable,
-) -> float:
-    """Returns the images per second of training on what input_fn gives, over all ranks. Adds to
-    `starts` what the way to the first step took; on CPU sets `operators` to the
-    milliseconds of each type of operator in one step more.
+class Trainer:
+    """Trains again and again. notes: for the result, what the way to the first step took the first
+    time, and on CPU the milliseconds of each type of operator the last time.
     """
-    watch, start = performance.TimedSteps(steps, traced=device.name == 'cpu'), time.time()
-    first = FirstStep(start, lambda _, seconds: starts.append(seconds))
-    build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
-    with temporary_folder('benchmark') as folder:
-        estimator = device.estimator(build, cfg, str(folder), 10**6)
-        hooks = device.broadcast_hooks(True) + [first, watch]
-        estimator.train(input_fn, steps=watch.total, hooks=hooks)
-    operators.clear()
-    operators.update(watch.operators)
-    return watch.meter.steps_per_second * cfg.batch_size * cfg.accumulate * device.size
+
+    def __init__(self, task: Task, cfg: Any, device: devices.Device, steps: int):
+        self.notes: Dict[str, Any] = {}
+        self._task, self._cfg, self._device, self._steps = task, cfg, device, steps
+
+    def rate(self, input_fn: Callable) -> float:
+        """Returns the images per second of training on what input_fn gives, over all ranks."""
+        task, cfg, device = self._task, self._cfg, self._device
+        watch = performance.TimedSteps(self._steps, traced=device.name == 'cpu')
+        first = FirstStep(time.time(), self._note_start)
+        build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
+        with temporary_folder('benchmark') as folder:
+            estimator = device.estimator(build, cfg, str(folder), 10**6)
+            hooks = device.broadcast_hooks(True) + [first, watch]
+            estimator.train(input_fn, steps=watch.total, hooks=hooks)
+        if watch.operators:
+            self.notes['operator_milliseconds'] = watch.operators
+        return watch.meter.steps_per_second * cfg.batch_size * cfg.accumulate * device.size
+
+    def _note_start(self, parameters: int, seconds: Dict[str, float]) -> None:
+        parts = ', '.join(
+            '%s %.1f' % (part, seconds[part]) for part in ('graph', 'session', 'step')
+        )
+        self.notes.setdefault('seconds_to_first_step', parts)
 
 
 def eval_rate(
@@ -190,8 +195,8 @@ def measure(
 
     steps, partial = args.round_steps, functools.partial
     calls: Dict[str, Callable[[], float]] = {}
-    pairs, starts = [], []  # type: List[Tuple[str, str]], List[Dict[str, float]]
-    operators: Dict[str, float] = {}
+    pairs: List[Tuple[str, str]] = []
+    trainer = Trainer(task, cfg, device, steps)
     if args.what in ('input', 'all'):
         calls['input'] = partial(input_rate, lambda: real(cfg.batch_size), cfg.batch_size, steps)
         if hasattr(task.data, 'baselines'):
@@ -199,9 +204,8 @@ def measure(
                 calls[name] = partial(input_rate, dataset, cfg.batch_size, steps)
                 pairs.append(('input', name))
     if args.what in ('train', 'all'):
-        train = partial(train_rate, task, cfg, device, steps, starts, operators)
-        calls['real'] = partial(train, real)
-        calls['synthetic'] = partial(train, lambda: synthetic(real()))
+        calls['real'] = partial(trainer.rate, real)
+        calls['synthetic'] = partial(trainer.rate, lambda: synthetic(real()))
         pairs.append(('real', 'synthetic'))
         if args.peer_python:
             shape = tf.data.get_output_shapes(real())['image'].as_list()[1:]
@@ -210,13 +214,7 @@ def measure(
     if args.what in ('eval', 'all'):
         evaluated = partial(real, cfg.batch_size, training=False)
         calls['eval'] = partial(eval_rate, task, cfg, device, evaluated, steps)
-    result = performance.alternate(calls, args.rounds, pairs)
-    if starts:  # of the first training
-        parts = ('%s %.1f' % (part, starts[0][part]) for part in ('graph', 'session', 'step'))
-        result['seconds_to_first_step'] = ', '.join(parts)
-    if operators:  # of the last training
-        result['operator_milliseconds'] = operators
-    return result
+    return dict(performance.alternate(calls, args.rounds, pairs), **trainer.notes)
 
 
 def _settings(cfg: Any, path: str) -> str:
