@@ -142,7 +142,9 @@ def _send(pid, number):
 
 
 def _become(files, request):
-    """Makes this fork the process that the caller would have started."""
+    """Makes this fork the process that the caller would have started; returns the context that its
+    script runs in.
+    """
     import numpy
     import plain_sessions
 
@@ -157,8 +159,8 @@ def _become(files, request):
     sys.argv = request['words']
     sys.path[:] = [os.path.dirname(os.path.abspath(sys.argv[0]))] + _path() + standard
     numpy.random.seed()
-    if 'OPTIMISED_SESSIONS' not in os.environ:
-        plain_sessions.patched().start()
+    plain = 'OPTIMISED_SESSIONS' not in os.environ
+    return plain_sessions.patched() if plain else contextlib.nullcontext()
 
 
 def _call(words):
@@ -195,9 +197,9 @@ def _call(words):
 if __name__ == '__main__':
     if sys.argv[1:]:
         _call(sys.argv[1:])
-    _become(*_serve())
-    if sys.argv[0] == '-m':
-        del sys.argv[0]
-        runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
-    else:
-        runpy.run_path(sys.argv[0], run_name='__main__')
+    with _become(*_serve()):
+        if sys.argv[0] == '-m':
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name='__main__')

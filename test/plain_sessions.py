@@ -1,9 +1,13 @@
-"""Sessions that do not optimise their graphs: that takes longer than the few steps a test runs."""
+"""Sessions that do not optimise their graphs, and event files without graphs: both take longer than
+the few steps that a test runs.
+"""
 
+import contextlib
 from unittest import mock
 
 import tensorflow as tf
 from tensorflow.python.client import session as session_lib
+from tensorflow.python.summary.writer import writer
 
 
 def _start(self, target='', graph=None, config=None, start=session_lib.BaseSession.__init__):
@@ -13,8 +17,16 @@ def _start(self, target='', graph=None, config=None, start=session_lib.BaseSessi
     start(self, target, graph, plain)
 
 
+def _open(self, event_writer, *_, start=writer.SummaryToEventTransformer.__init__, **__):
+    start(self, event_writer)
+
+
+@contextlib.contextmanager
 def patched():
-    """Returns a patch after which sessions are of that kind, those of the stand-in for Ascend too:
-    it checks the options that it is given before they are changed here.
+    """Within it, sessions and event files are of that kind, sessions of the stand-in for Ascend
+    too: it checks the options that it is given before they are changed here.
     """
-    return mock.patch.object(session_lib.BaseSession, '__init__', _start)
+    sessions = mock.patch.object(session_lib.BaseSession, '__init__', _start)
+    events = mock.patch.object(writer.SummaryToEventTransformer, '__init__', _open)
+    with sessions, events:
+        yield
