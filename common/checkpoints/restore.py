@@ -55,16 +55,18 @@ def plan_restore(task: Task, cfg: Any, path: PathLike, training: bool = False) -
     """
     checkpoint = Checkpoint(path)
     description = task.checkpoints.describe(checkpoint.shapes)
+    classifier = task.checkpoints.classifier_scopes(cfg)
     optional: List[str] = []
     if training:
         optional += description.missing if description else ()
-        optional += task.checkpoints.classifier_scopes(cfg) if cfg.reinit_head else ()
+        optional += classifier if cfg.reinit_head else ()
     return match(
         checkpoint,
         network_variables(task, cfg, training),
         optional,
         'it is ' + str(description) if description else '',
         description.unused if description else (),
+        classifier,
     )
 
 
@@ -74,13 +76,14 @@ def match(
     optional: Sequence[str] = (),
     hint: str = '',
     unused: Sequence[str] = (),
+    classifier: Sequence[str] = (),
 ) -> RestorePlan:
     """Finds every variable of a network in a checkpoint, averaged weights where there are some.
 
     variables: {name: shape}. optional: scopes whose variables may be missing or of another shape;
     they stay as initialised. hint: what the checkpoint is, for the error. unused: variables of the
-    checkpoint that had no effect, for the report. UserError names what else is missing or of
-    another shape.
+    checkpoint that had no effect, for the report. classifier: scopes that --reinit_head would make
+    optional, for the error. UserError names what else is missing or of another shape.
     """
     names: Dict[str, str] = {}
     initialised, missing, wrong_shape = [], [], []
@@ -89,14 +92,17 @@ def match(
         stored_shape = checkpoint.shapes.get(source)
         if stored_shape is not None and list(stored_shape) == list(shape):
             names[name] = source
-        elif name.startswith(tuple(scope + '/' for scope in optional)):
+        elif _in_scopes(name, optional):
             initialised.append(name)
         elif stored_shape is not None:
             wrong_shape.append('%s is %s instead of %s' % (name, stored_shape, list(shape)))
         else:
             missing.append(name)
     if missing or wrong_shape:
-        raise _mismatch(checkpoint.path, len(variables), missing, wrong_shape, hint)
+        advice = [hint] if hint else []
+        if not missing and all(_in_scopes(line, classifier) for line in wrong_shape):
+            advice.append('--reinit_head True initialises the classifier anew')
+        raise _mismatch(checkpoint.path, len(variables), missing, wrong_shape, advice)
     others = set(checkpoint.shapes) - set(names.values()) - set(variables) - set(unused)
     averaged = sum(source.endswith(AVERAGE) for source in names.values())
     parts = ['%s: restored %d of %d variables' % (checkpoint.path, len(names), len(variables))]
@@ -113,7 +119,7 @@ def match(
 
 
 def _mismatch(
-    path: str, total: int, missing: List[str], wrong_shape: List[str], hint: str
+    path: str, total: int, missing: List[str], wrong_shape: List[str], advice: List[str]
 ) -> UserError:
     parts = []
     if wrong_shape:
@@ -123,14 +129,11 @@ def _mismatch(
     if missing:
         parts.append('%d are missing (%s)' % (len(missing), _first(missing, 3)))
     text = '%s does not fit the network: of %d variables, %s' % (path, total, ', '.join(parts))
-    text += '; ' + hint if hint else ''
-    if (
-        not missing
-        and len(wrong_shape) <= 2
-        and all('kernel' in line or 'bias' in line for line in wrong_shape)
-    ):
-        text += '; --reinit_head True initialises the classifier anew'
-    return UserError(text)
+    return UserError('; '.join([text, *advice]))
+
+
+def _in_scopes(name: str, scopes: Sequence[str]) -> bool:
+    return name.startswith(tuple(scope + '/' for scope in scopes))
 
 
 def _first(names: Sequence[str], limit: int, separator: str = ', ') -> str:

@@ -43,8 +43,11 @@ def test_many_missing_variables_are_counted(tmp_path):
 def test_other_shapes_are_named_with_both(tmp_path):
     path = saved(tmp_path / 'c', values())
     said = r'1 have another shape \(stem/kernel is \[3, 3, 3, 4\] instead of \[3, 3, 3, 8\]\)'
-    with pytest.raises(UserError, match=said):
-        match(Checkpoint(path), dict(SHAPES, **{'stem/kernel': [3, 3, 3, 8]}))
+    with pytest.raises(UserError, match=said) as error:
+        match(
+            Checkpoint(path), dict(SHAPES, **{'stem/kernel': [3, 3, 3, 8]}), classifier=['output']
+        )
+    assert 'reinit_head' not in str(error.value)
 
 
 def test_transposed_and_flattened_are_other_shapes(tmp_path):
@@ -55,9 +58,15 @@ def test_transposed_and_flattened_are_other_shapes(tmp_path):
 
 
 def test_another_head_says_how_to_start_anew(tmp_path):
-    path = saved(tmp_path / 'c', values())
-    with pytest.raises(UserError, match='2 have another shape.*--reinit_head True'):
-        match(Checkpoint(path), OTHER_HEAD)
+    """However many variables it has, and whatever their names are."""
+    shapes = {'head/weights': [4, 10], 'head/biases': [10], 'auxiliary/weights': [4, 10]}
+    path = saved(tmp_path / 'c', values(dict(SHAPES, **shapes)))
+    said = '%d have another shape.*; it is a toy; --reinit_head True'
+    with pytest.raises(UserError, match=said % 2):
+        match(Checkpoint(path), OTHER_HEAD, hint='it is a toy', classifier=['output'])
+    other = dict(SHAPES, **{name: shape[:-1] + [7] for name, shape in shapes.items()})
+    with pytest.raises(UserError, match=said % 3):
+        match(Checkpoint(path), other, hint='it is a toy', classifier=['head', 'auxiliary'])
 
 
 @pytest.mark.parametrize(
