@@ -36,6 +36,7 @@ def test_figures_of_both_backends(command, trained, tmp_path, capsys):
         out = capsys.readouterr().out
         assert out.splitlines()[-1] == '>>>>>  共 21 测试样本    accuracy:%.6f' % expected['top1']
         assert '%.6f' % expected['top1'] in out and 'same prediction as online: 100.000 % of' in out
+        assert 'latency of a batch of 8: mean ' in out and ' images/s\n' in out
     content = read(tmp_path)
     assert (
         content['model'] == 'wideresnet'
