@@ -24,6 +24,7 @@ from common.training.progress import ThroughputMeter
 # A training step computes the activations, and with about as many operations each, the gradients
 # of the activations and of the weights.
 TRAINING_TO_FORWARD = 3
+COPIED = 1 << 27  # float64 numbers: more than any cache holds
 
 _INTRODUCTION = """# Performance
 
@@ -130,8 +131,7 @@ def limits(task: Task, cfg: Any, device: Device) -> Dict[str, float]:
         options = tf.profiler.ProfileOptionBuilder.float_operation()
         options['output'] = 'none'
         operations = tf.profiler.profile(graph, options=options).total_float_ops
-    size, count = 1536, 1 << 27
-    source, target = np.ones(count), np.ones(count)
+    size, source, target = 1536, np.ones(COPIED), np.ones(COPIED)
     copied = 2 * source.nbytes / _fastest(lambda: np.copyto(target, source))
     with tf.Graph().as_default(), device.session(cfg) as session:
         shapes = [1, 32, 48, size], [1, 1, size, size]

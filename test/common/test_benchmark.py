@@ -14,6 +14,12 @@ from common.errors import UserError
 from common.reporting import performance, scaling
 
 
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch):
+    """Limits are measured by copying 8 MB instead of 1 GB."""
+    monkeypatch.setattr(performance, 'COPIED', 1 << 20)
+
+
 @pytest.fixture
 def command(recipe, data, capsys):
     """command(what, flag, ...): what the command prints."""
