@@ -40,12 +40,27 @@ def network_variables(task: Task, cfg: Any, training: bool = False) -> Shapes:
         images = tf.placeholder(tf.float32, (1,) + tuple(cfg.input_shape))
         task.build(images, cfg, training=training, dropout=lambda x, rate, index: x)
 
-    # A network is a function of its model's own fields.
-    own = {field.name for field in dataclasses.fields(cfg)} - set(Config.__dataclass_fields__)
-    key = task, training, repr([(name, getattr(cfg, name)) for name in sorted(own)])
+    key = _network(task, cfg, training)
     if key not in _SHAPES:
         _SHAPES[key] = variable_shapes(build)
     return dict(_SHAPES[key])
+
+
+def _network(task: Task, cfg: Any, training: bool) -> Any:
+    """What tells networks apart: a network is a function of its model's own fields."""
+    own = {field.name for field in dataclasses.fields(cfg)} - set(Config.__dataclass_fields__)
+    return task, training, repr([(name, getattr(cfg, name)) for name in sorted(own)])
+
+
+def build_training(task: Task, images: tf.Tensor, cfg: Any, **options: Any) -> Any:
+    """Builds the network for training, see common/task.py. `network_variables` then knows it."""
+    before = {variable.op.name for variable in tf.global_variables()}
+    outputs = task.build(images, cfg, training=True, **options)
+    made = [variable for variable in tf.global_variables() if variable.op.name not in before]
+    if made:  # not those of another micro-batch, reused
+        shapes = {variable.op.name: variable.shape.as_list() for variable in made}
+        _SHAPES.setdefault(_network(task, cfg, True), shapes)
+    return outputs
 
 
 def plan_restore(task: Task, cfg: Any, path: PathLike, training: bool = False) -> RestorePlan:

@@ -4,6 +4,7 @@ from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
+from common.checkpoints import restore
 from common.devices.base import Device
 from common.task import Task
 from common.training import optimizer, schedule
@@ -71,10 +72,10 @@ def _losses(task, cfg, device, features, step, index: int) -> optimizer.Losses:
     pixels = tf.cast(features['image'], tf.float32)
     features = task.data.augment(dict(features, image=pixels), cfg)
     with device.gradients():
-        outputs = task.build(
+        outputs = restore.build_training(
+            task,
             task.data.normalize(features['image'], cfg),
             cfg,
-            training=True,
             dropout=dropout,
             batch_norm=None if cfg.sync_bn is False else synchronised(device),
         )

@@ -1,10 +1,13 @@
 """Whether a checkpoint fits a network, and the export of weights."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from toy_checkpoints import OTHER_HEAD, SHAPES, contents, saved, values
 
-from common.checkpoints import checkpoint
+from common.checkpoints import checkpoint, restore
 from common.checkpoints.checkpoint import Checkpoint
 from common.checkpoints.restore import AVERAGE, export, match
 from common.errors import UserError
@@ -118,3 +121,21 @@ def test_export_is_weights_and_step(run_folder):
         np.testing.assert_array_equal(exported.read(name), tensors[1][name])
         assert exported.read(name).dtype == np.float32
     assert checkpoint.latest(str(folder)) == str(folder / 'model.ckpt-3')
+
+
+def test_the_network_that_training_builds_is_not_built_again(configured, monkeypatch):
+    """Its variables alone, in their order; wherever the run is; a wider one is another."""
+    task, cfg = configured()
+    monkeypatch.setattr(restore, '_SHAPES', {})
+    expected = restore.network_variables(task, cfg, training=True)
+    monkeypatch.setattr(restore, '_SHAPES', {})
+    with tf.Graph().as_default():
+        tf.train.get_or_create_global_step()
+        images = tf.zeros([2, 32, 32, 3])
+        restore.build_training(task, images, cfg, dropout=lambda x, rate, index: x)
+    monkeypatch.delattr(restore, 'variable_shapes')
+    elsewhere = dataclasses.replace(cfg, output_path='elsewhere')
+    found = restore.network_variables(task, elsewhere, training=True)
+    assert list(found.items()) == list(expected.items())
+    with pytest.raises(NameError):
+        restore.network_variables(task, dataclasses.replace(cfg, widen_factor=2), training=True)
