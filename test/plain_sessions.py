@@ -27,6 +27,8 @@ def patched():
     too: it checks the options that it is given before they are changed here.
     """
     sessions = mock.patch.object(session_lib.BaseSession, '__init__', _start)
-    events = mock.patch.object(writer.SummaryToEventTransformer, '__init__', _open)
+    events = mock.patch.multiple(
+        writer.SummaryToEventTransformer, __init__=_open, add_graph=lambda *_: None
+    )
     with sessions, events:
         yield
