@@ -9,9 +9,7 @@ from common.errors import UserError, explanation
 
 
 class CheckpointSaver(tf.train.CheckpointSaverHook):
-    """TensorFlow's, except that it writes no checkpoint twice and none that is not finite, and no
-    graph beside the weights (.meta): nothing reads it.
-    """
+    """TensorFlow's, except that it writes no checkpoint twice and none that is not finite."""
 
     def __init__(self, checkpoint_dir: str, save_steps: int, scaffold: tf.train.Scaffold):
         super().__init__(checkpoint_dir, save_steps=save_steps, scaffold=scaffold)
@@ -40,12 +38,10 @@ class CheckpointSaver(tf.train.CheckpointSaverHook):
         if not session.run(self._finite):
             raise diverged('weights are not finite after step %d' % step, self._checkpoint_dir)
         try:
-            saver = self._get_saver()
-            saver.save(session, self._save_path, global_step=step, write_meta_graph=False)
+            return super()._save(session, step)
         except tf.errors.OutOfRangeError as error:
             # A full disk or file size limit; the session would take it for the end of the data.
             raise UserError(explanation(error))
-        return False
 
 
 def diverged(problem: str, model_dir: str) -> UserError:

@@ -171,7 +171,7 @@ def checkpoints(sources):
         import dataclasses
 
         run = fresh(sources / 'run', place / 'run')
-        names = [path.name for path in run.glob('model.ckpt-*')]
+        names = [path.name for path in run.glob('model.ckpt-*') if path.suffix != '.meta']
         done = damage_file(run / random.choice(sorted(names) + ['checkpoint']), random)
         what = random.randrange(4)
         if what == 0:
