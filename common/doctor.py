@@ -176,10 +176,17 @@ def _libpython() -> Finding:
     return Finding(state, 'libpython', 'this Python has no ' + name, fix)
 
 
-def _tool(fix: str, *names: str) -> Finding:
-    """A program on PATH; any of several will do."""
-    path = next((shutil.which(name) for name in names if shutil.which(name)), None)
-    return _finding(names[0], path is not None, path or 'not on PATH', fix, MISSING)
+def _tool(name: str, fix: str) -> Finding:
+    path = shutil.which(name)
+    return _finding(name, path is not None, path or 'not on PATH', fix, MISSING)
+
+
+def _msame() -> Finding:
+    """msame, or ais_bench in its place."""
+    python = '' if shutil.which('msame') else cann.python_with_ais_bench()
+    if python:
+        return Finding(OK, 'msame', 'ais_bench of %s; give --backend ais_bench' % python)
+    return _tool('msame', 'build msame, or install ais_bench: offline_inference/README.md')
 
 
 def _moxing() -> Finding:
@@ -207,11 +214,9 @@ def examine() -> List[Finding]:
         _libpython(),
         _adapter(),
         _job(),
-        _tool('it comes with the CANN toolkit: source its set_env.sh', 'atc'),
-        _tool(
-            'build msame, or install ais_bench: offline_inference/README.md', 'msame', 'ais_bench'
-        ),
-        _tool('it comes with the driver: /usr/local/Ascend/driver/tools', 'hccn_tool'),
+        _tool('atc', 'it comes with the CANN toolkit: source its set_env.sh'),
+        _msame(),
+        _tool('hccn_tool', 'it comes with the driver: /usr/local/Ascend/driver/tools'),
         _moxing(),
     ]
 

@@ -13,10 +13,10 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
 
+from common.ascend import cann
 from common.errors import Parser, UserError, at_least, entry_point
 from offline_inference import cli
 
@@ -190,12 +190,9 @@ def _msame(scratch: pathlib.Path, device_id: int) -> _Output:
 
 
 def _python() -> str:
-    """Returns a Python that has ais_bench: this one or the system's."""
-    probe = 'import importlib.util, sys; sys.exit(importlib.util.find_spec("ais_bench") is None)'
-    for python in (sys.executable, 'python3'):
-        command = [python, '-c', probe]
-        if shutil.which(python) and not subprocess.call(command, stderr=subprocess.DEVNULL):
-            return python
+    python = cann.python_with_ais_bench()
+    if python:
+        return python
     raise UserError(
         'no Python has ais_bench (looked in %s and python3); install its wheels (aclruntime and'
         ' ais_bench, of the Ascend tools), or give --backend msame' % sys.executable

@@ -5,6 +5,9 @@ import inspect
 import os
 import pathlib
 import re
+import shutil
+import subprocess
+import sys
 from typing import Callable, List, NamedTuple, Optional
 
 ROOT = '/usr/local/Ascend'
@@ -91,3 +94,13 @@ def adapter_release(run_config: Callable) -> str:
     parameters = inspect.signature(run_config).parameters
     releases = (release for name, release in _RELEASES if name in parameters)
     return next(releases, 'older than r1.5.0: not supported')
+
+
+def python_with_ais_bench() -> str:
+    """Returns a Python that has the module ais_bench, this one or PATH's python3; '' without."""
+    probe = 'import importlib.util, sys; sys.exit(importlib.util.find_spec("ais_bench") is None)'
+    for python in (sys.executable, 'python3'):
+        command = [python, '-c', probe]
+        if shutil.which(python) and not subprocess.call(command, stderr=subprocess.DEVNULL):
+            return python
+    return ''

@@ -222,12 +222,21 @@ def test_python_as_a_shared_library(monkeypatch, tmp_path, installed):
 def test_tools_are_looked_for_on_the_path(tool, monkeypatch, tmp_path):
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
     tool('atc')
-    tool('ais_bench')
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-    assert doctor._tool('', 'atc').state == OK
-    assert doctor._tool('build it', 'msame')[:4] == (MISSING, 'msame', 'not on PATH', 'build it')
-    finding = doctor._tool('', 'msame', 'ais_bench')
-    assert finding.state == OK and finding.detail.endswith('ais_bench')
+    assert doctor._tool('atc', '').state == OK
+    assert doctor._tool('msame', 'build it')[:4] == (MISSING, 'msame', 'not on PATH', 'build it')
+
+
+def test_the_module_ais_bench_stands_in_for_msame(tool, monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
+    assert doctor._msame().state == MISSING
+    tool('python3')  # whose exit status is 0: it has the module
+    monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
+    finding = doctor._msame()
+    assert finding.state == OK and '--backend ais_bench' in finding.detail
+    tool('msame')
+    monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
+    assert doctor._msame().detail.endswith('bin/msame')
 
 
 # The report
