@@ -1,5 +1,5 @@
-"""Sessions that do not optimise their graphs, and event files without graphs: both take longer than
-the few steps that a test runs.
+"""Sessions that do not optimise their graphs, checkpoints and event files without graphs: these
+take longer than the few steps that a test runs.
 """
 
 import contextlib
@@ -23,12 +23,13 @@ def _open(self, event_writer, *_, start=writer.SummaryToEventTransformer.__init_
 
 @contextlib.contextmanager
 def patched():
-    """Within it, sessions and event files are of that kind, sessions of the stand-in for Ascend
-    too: it checks the options that it is given before they are changed here.
+    """Within it, sessions, checkpoints and event files are of that kind, sessions of the stand-in
+    for Ascend too: it checks the options that it is given before they are changed here.
     """
     sessions = mock.patch.object(session_lib.BaseSession, '__init__', _start)
     events = mock.patch.multiple(
         writer.SummaryToEventTransformer, __init__=_open, add_graph=lambda *_: None
     )
-    with sessions, events:
+    checkpoints = mock.patch.object(tf.train.Saver, 'export_meta_graph', lambda *_, **__: None)
+    with sessions, events, checkpoints:
         yield
