@@ -1,6 +1,7 @@
 """The CPU's dropout: its masks, and the seeds that training gives to it."""
 
 import types
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_layers_ranks_and_micro_batches_drop_differently_and_steps_anew(monkeypa
             dropout(images, 0.5, layer)
         return images * tf.get_variable('w', [1])
 
-    task = types.SimpleNamespace(
+    task = unittest.mock.Mock(
         build=build,
         data=types.SimpleNamespace(
             augment=lambda features, cfg: features, normalize=lambda images, cfg: images
