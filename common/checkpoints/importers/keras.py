@@ -83,9 +83,13 @@ def _layers(path: pathlib.Path, group: h5py.Group) -> Dict[str, Dict[str, np.nda
 
 
 def _texts(group: h5py.Group, key: str) -> List[str]:
-    """A list of texts, [] without one."""
-    texts = group.attrs.get(key, ())
-    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+    """A list of texts, [] without one; a long one is cut into attributes KEY0, KEY1, ..."""
+    parts = [group.attrs[key]] if key in group.attrs else []
+    while key not in group.attrs and '%s%d' % (key, len(parts)) in group.attrs:
+        parts.append(group.attrs['%s%d' % (key, len(parts))])
+    return [
+        text.decode() if isinstance(text, bytes) else str(text) for part in parts for text in part
+    ]
 
 
 def _weight_name(name: str, layer: str) -> str:

@@ -183,14 +183,18 @@ def test_files_of_tf_keras_are_read(kind, small):
             assert value.dtype == np.float32 and np.array_equal(value, values[layer][leaf])
 
 
-def by_hand(path, layers, dtype=None):
+def by_hand(path, layers, split=False, dtype=None):
     """A file in Keras's form: {layer: {name in the file: array}}."""
 
     def note(group, key, names):
         group.attrs.create(key, np.array(names, dtype or 'S'), dtype=dtype)
 
     with h5py.File(str(path), 'w') as file:
-        note(file, 'layer_names', list(layers))
+        if split:  # as Keras cuts lists of more than 64 KB
+            note(file, 'layer_names0', list(layers)[:1])
+            note(file, 'layer_names1', list(layers)[1:])
+        else:
+            note(file, 'layer_names', list(layers))
         for layer, weights in layers.items():
             group = file.create_group(layer)
             note(group, 'weight_names', list(weights))
@@ -222,12 +226,15 @@ def test_keras_1_names_become_todays(tmp_path):
     assert set(layers['separableconvolution2d_1']) == {'depthwise_kernel', 'pointwise_kernel'}
 
 
-def test_other_ways_to_store_names_and_numbers(tmp_path):
+@pytest.mark.parametrize(
+    'options', [dict(split=True), dict(dtype=h5py.special_dtype(vlen=str))], ids=['cut', 'unicode']
+)
+def test_other_ways_to_store_names_and_numbers(tmp_path, options):
     layers = {
         name: {name + '/kernel:0': np.full(1, index, np.float16)}
         for index, name in enumerate('abc')
     }
-    found = read(by_hand(tmp_path / 'w.h5', layers, h5py.special_dtype(vlen=str)))
+    found = read(by_hand(tmp_path / 'w.h5', layers, **options))
     kernels = {layer: leaves['kernel'].tolist() for layer, leaves in found.items()}
     assert kernels == {'a': [0], 'b': [1], 'c': [2]}
     assert all(leaves['kernel'].dtype == np.float32 for leaves in found.values())
