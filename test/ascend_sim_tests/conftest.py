@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common import host
+
 SIM = pathlib.Path(__file__).resolve().parent.parent / 'ascend_sim'
 sys.path.append(str(SIM))
 
@@ -57,6 +59,15 @@ def reference(net):
         tf.import_graph_def(graph_def, name='')
     with tf.Session(graph=graph) as session:
         yield lambda images: session.run('out/BiasAdd:0', {'inputx:0': images})
+
+
+@pytest.fixture(scope='session')
+def assert_same():
+    """assert_same(values, expected): they are equal; with Intel's build but for rounding, which
+    differs with the place in memory.
+    """
+    rounding = dict(rtol=1e-5, atol=1e-6) if host.is_mkl() else dict(rtol=0, atol=0)
+    return lambda values, expected: np.testing.assert_allclose(values, expected, **rounding)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from resnest_networks import deeplab
 
-from common import devices
+from common import devices, host
 from common.configuration import config, settings
 from common.devices.cpu import CPU
 from common.metrics import losses
@@ -19,6 +19,7 @@ from common.training import batch_norm, optimizer
 
 TWO_RANKS = pathlib.Path(__file__).resolve().parent.parent / 'common' / 'training' / 'two_ranks.py'
 STEPS = 3
+LIMIT = 5e-5 if host.is_mkl() else 1e-5  # Intel's build rounds otherwise in each run
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.slow,
@@ -144,7 +145,7 @@ def test_two_ranks_train_as_one_with_all_images(folder, one_process):
     for number in range(2):
         rank = np.load(str(folder / ('rank%d.npz' % number)))
         for name in names:
-            assert distance(rank[name], one[name]) < 5e-5, name
+            assert distance(rank[name], one[name]) < LIMIT, name
     assert one['losses'][-1] < 0.98 * one['losses'][0]
     moved = [distance(one['start/' + name], one[name]) for name in names if name != 'losses']
     assert np.median(moved) > 1e-3
