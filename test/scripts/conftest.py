@@ -17,6 +17,8 @@ TOOLS = (
     ' sleep sort tail timeout touch tr'
 )
 
+PACKAGES = '.venv/lib/python3.7/site-packages/'
+
 # Both write their calls to $CALLS, with what matters of the environment.
 PYTHON = r"""#!{bash}
 printf 'python %s|PYTHONPATH=%s\n' "$*" "$PYTHONPATH" >>"$CALLS"
@@ -40,6 +42,7 @@ case "$*" in
     --version) echo "uv ${{UV_VERSION:-0.5.31}}" ;;
     *"${{FAIL_AT:-nowhere}}"*) echo "uv: it failed" >&2; exit 2 ;;
     venv*) mkdir -p .venv/bin && cp "$FAKE_PYTHON" .venv/bin/python ;;
+    *.venv/pins.txt) ! grep -q ^intel-tensorflow== .venv/pins.txt || mkdir -p "$INTEL_HEADERS" ;;
     "python find"*) [[ $MANAGED ]] ;;
 esac
 """
@@ -78,6 +81,8 @@ class Copy:
             'CALLS': str(self.calls_file),
             'FAKE_UV': str(self.program('spare/uv', UV.format(bash=shutil.which('bash')))),
             'FAKE_PYTHON': str(self.python('spare/python')),
+            # where uv leaves them
+            'INTEL_HEADERS': PACKAGES + 'tensorflow-1.15.2.data/purelib/tensorflow_core/include',
             'ASCEND_TOOLKIT_HOME': str(tmp_path / 'no CANN'),
         }
         self.as_user = []
@@ -122,6 +127,10 @@ class Copy:
         lines = [line for line in err.splitlines() if line.startswith('setup: error: ')]
         assert len(lines) == 1 and err.splitlines()[-1] == lines[0], err
         return lines[0]
+
+    def has_headers(self):
+        """Whether TensorFlow's headers are where Horovod looks for them."""
+        return (self.path / PACKAGES / 'tensorflow_core/include').is_dir()
 
     def installs(self):
         return [call for call in self.calls if call.startswith('uv pip install')]

@@ -185,8 +185,9 @@ def test_horovod_is_compiled_anew_for_the_mkl_build(installed):
     for name in ('g++', 'make'):
         installed.program(name, '#!/bin/sh\n')
     assert installed.run('setup.sh', '--horovod')[0] == 0
+    assert not installed.has_headers()
     assert installed.run('setup.sh', '--mkl', '--horovod')[0] == 0
-    assert 'requirements-horovod.txt' in installed.installs()[-1]
+    assert 'requirements-horovod.txt' in installed.installs()[-1] and installed.has_headers()
 
 
 def test_mkl_build_and_cann_exclude_each_other(installed):
