@@ -39,8 +39,8 @@ def _run(kind: str, fusion: int, tensor, call):
             return tf.identity(tensor, name=kind)
         try:
             from horovod.tensorflow import mpi_ops
-        except ImportError:  # the graph can be looked at; to run it, ranks must be joined first
-            return tf.identity(tensor, name=kind)
+        except ImportError:  # the graph can be looked at, and Grappler keeps this op in it
+            return tf.raw_ops.Snapshot(input=tensor, name=kind)
         return call(mpi_ops, dict(name=kind, ignore_name_scope=False, process_set_id=0))
 
 
