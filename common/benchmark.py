@@ -116,7 +116,7 @@ class Trainer:
         build = model_fn.build(task, cfg, device, total_steps=10**6, steps_per_epoch=10**3)
         with temporary_folder('benchmark') as folder:
             estimator = device.estimator(build, cfg, str(folder), 10**6)
-            hooks = device.broadcast_hooks(True) + [first, watch]
+            hooks = device.session_hooks(True) + [first, watch]
             estimator.train(input_fn, steps=watch.total, hooks=hooks)
         if watch.operators:
             self.notes['operator_milliseconds'] = watch.operators

@@ -46,9 +46,9 @@ class Device(abc.ABC):
         """Adds gradient averaging over ranks and, for mixed precision, loss scaling."""
 
     @abc.abstractmethod
-    def broadcast_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
-        """Hooks that give every rank rank 0's variables, all of them, when a session starts; [] for
-        one rank.
+    def session_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
+        """Hooks of a session that trains or evaluates. With several ranks they give every rank rank
+        0's variables, all of them, when the session starts.
         """
 
     @abc.abstractmethod

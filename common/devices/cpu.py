@@ -6,6 +6,8 @@ import os
 import pathlib
 from typing import Dict, Iterable, Set
 
+import tensorflow as tf
+
 from common import host
 from common.devices import dilated_conv
 from common.devices.hvd import HorovodDevice, launched_size
@@ -32,6 +34,17 @@ def _keep_freed_memory() -> None:
     if mallopt and not chosen and not os.environ.get('LD_PRELOAD'):
         for parameter, value in _MALLOC.items():
             mallopt(parameter, value)
+
+
+class _OneAfterAnother(tf.train.SessionRunHook):
+    """Runs a step's operators one after another. Each of Intel's takes all cores; where two run at
+    once, the threads of one wait for cores of the other, and an Xception trains 1.2 times slower.
+    """
+
+    _ARGUMENTS = tf.train.SessionRunArgs([], options=tf.RunOptions(inter_op_thread_pool=1))
+
+    def before_run(self, run_context):
+        return self._ARGUMENTS
 
 
 def _threads() -> Set[int]:
@@ -87,10 +100,19 @@ class CPU(HorovodDevice):
             )
         return super().wrap_optimizer(optimizer, cfg)
 
+    def session_hooks(self, training):
+        hooks = super().session_hooks(training)
+        return [_OneAfterAnother(), *hooks] if host.is_mkl() else hooks
+
     def gradients(self):
         return dilated_conv.gradients()
 
     def session_config(self, training: bool = False):
         config = super().session_config(training)
         config.device_count['GPU'] = 0
+        if host.is_mkl():
+            # Pool 0 is for what has no hook: an op that blocks, such as an iterator's start, may
+            # wait for another.
+            for name, threads in (('default', config.inter_op_parallelism_threads), ('step', 1)):
+                config.session_inter_op_thread_pool.add(global_name=name, num_threads=threads)
         return config

@@ -95,7 +95,7 @@ class HorovodDevice(Device):
             else optimizer
         )
 
-    def broadcast_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
+    def session_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
         # Broadcasts tf.global_variables(): batch-norm statistics, optimizer slots and the step, not
         # only the weights.
         return [self._hvd.BroadcastGlobalVariablesHook(0)] if self._hvd else []

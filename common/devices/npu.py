@@ -176,7 +176,7 @@ class NPU(Device):
         # overflow flag, of all ranks.
         return NPULossScaleOptimizer(optimizer, manager, is_distributed=self.size > 1)
 
-    def broadcast_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
+    def session_hooks(self, training: bool) -> List[tf.train.SessionRunHook]:
         return [_Broadcast(training)] if self.size > 1 else []
 
     def allreduce_sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:

@@ -117,7 +117,7 @@ def evaluate(
         estimator.evaluate(
             input_fn,
             steps=batches,
-            hooks=device.broadcast_hooks(False) + [counter],
+            hooks=device.session_hooks(False) + [counter],
             checkpoint_path=source,
         )
         # The Estimator keeps an open file and a thread for each folder.

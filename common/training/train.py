@@ -184,7 +184,7 @@ def _train_until(run: Run, stop: StopOnSignal, start: int, end: int, loop: int) 
         estimator.train(
             input_fn,
             steps=steps,
-            hooks=device.broadcast_hooks(True) + [run.first_step, progress, stop],
+            hooks=device.session_hooks(True) + [run.first_step, progress, stop],
         )
     if stop.signal:
         run.logger.log(

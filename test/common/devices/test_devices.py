@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import threading
+import time
 import types
 
 import numpy as np
@@ -144,13 +145,14 @@ def test_session_configs(nothing, monkeypatch):
     )
 
 
-def test_one_process_sums_to_itself():
+def test_one_process_sums_to_itself(monkeypatch):
+    monkeypatch.setattr(host, 'is_mkl', lambda: False)
     device = cpu.CPU()
     arrays = {'whole': np.array(2**60 + 1), 'part': np.float64([0.1])}
     sums = Exchange(device, 100).sum(None, arrays)
     assert sums['whole'] == 2**60 + 1 and sums['part'].tolist() == [0.1]
     tensor = tf.constant(1.0)
-    assert device.allreduce_sum(tensor, 'x') is tensor and device.broadcast_hooks(True) == []
+    assert device.allreduce_sum(tensor, 'x') is tensor and device.session_hooks(True) == []
     wrapped = tf.train.GradientDescentOptimizer(0.1)
     assert device.wrap_optimizer(wrapped, types.SimpleNamespace(precision='auto')) is wrapped
     assert device.steps_per_loop(None, {'a': 10}) == 1
@@ -237,6 +239,29 @@ def test_settings_of_the_mkl_build_unless_the_user_has_set_them(
     if cpu_type:
         expected['MKL_DEBUG_CPU_TYPE'] = cpu_type
     assert os.environ == dict(expected, **given)
+
+
+def test_operators_of_the_mkl_build_run_one_after_another(monkeypatch):
+    monkeypatch.setattr(os, 'environ', dict(os.environ))
+    monkeypatch.setattr(host, 'is_mkl', lambda: True)
+    device = cpu.CPU()
+    running = []
+
+    def work():
+        running.append(None)
+        time.sleep(0.2)
+        beside = len(running)
+        running.pop()
+        return beside
+
+    operators = [tf.numpy_function(work, [], tf.int64) for _ in range(3)]
+    config = device.session_config()
+    with tf.Session(config=config) as session:  # what has no hook, such as an iterator's start
+        assert max(session.run(operators)) > 1
+    for training in (True, False):
+        hooks = device.session_hooks(training)
+        with tf.train.SingularMonitoredSession(hooks, config=config) as session:
+            assert session.run(operators) == [1, 1, 1]
 
 
 @pytest.mark.parametrize('name, calls', [('OTHER', 3), ('MALLOC_ARENA_MAX', 0), ('LD_PRELOAD', 0)])

@@ -53,4 +53,4 @@ def test_sums_of_one_device():
     sums = Exchange(device, 100).sum(None, {'whole': np.array(2**60 + 1)})
     assert sums['whole'] == 2**60 + 1
     tensor = tf.constant(1.0)
-    assert device.allreduce_sum(tensor, 'x') is tensor and device.broadcast_hooks(True) == []
+    assert device.allreduce_sum(tensor, 'x') is tensor and device.session_hooks(True) == []

@@ -32,9 +32,9 @@ SMALL = dict(
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """(flags, images uint8 RGB [2,H,W,3], their classes uint8 [2,H,W], bool [2,H,W]: whether a class
-    is sure, as all are but ties where Intel's build rounds otherwise in each session); the weights
-    are random.
+    """(flags, images uint8 RGB [2,H,W,3], their classes uint8 [2,H,W], whether a class is sure, bool
+    [2,H,W]); the weights are random. Unsure are ties, with Intel's build, which rounds otherwise in
+    each session.
     """
     folder = tmp_path_factory.mktemp('trained')
     (folder / 'recipe.yaml').write_text(yaml.safe_dump(SMALL))

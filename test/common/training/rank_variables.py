@@ -40,7 +40,7 @@ spec = model_fn.build(TASK, cfg, device, total_steps=9, steps_per_epoch=1)(
 summed = device.allreduce_sum(tf.constant(10.0 + device.rank), 'check')
 with tf.train.MonitoredTrainingSession(
     checkpoint_dir=folder if device.is_chief else None,
-    hooks=device.broadcast_hooks(True),
+    hooks=device.session_hooks(True),
     config=device.session_config(),
     save_checkpoint_secs=None,
     save_summaries_steps=None,

@@ -85,6 +85,6 @@ estimator.train(
         TASK, records, cfg, 4, True, seed=1, rank=device.rank, size=device.size, start_step=20
     ),
     steps=6,
-    hooks=device.broadcast_hooks(True) + [Watch(), progress],
+    hooks=device.session_hooks(True) + [Watch(), progress],
 )
 np.savez(folder + '/result%d.npz' % device.rank, seen=seen, **result)
