@@ -9,7 +9,7 @@ from typing import Dict, Iterable, Set
 import tensorflow as tf
 
 from common import host
-from common.devices import dilated_conv
+from common.devices import cpu_gradients
 from common.devices.hvd import HorovodDevice, launched_size
 from common.errors import UserError
 
@@ -105,7 +105,7 @@ class CPU(HorovodDevice):
         return [_OneAfterAnother(), *hooks] if host.is_mkl() else hooks
 
     def gradients(self):
-        return dilated_conv.gradients()
+        return cpu_gradients.gradients()
 
     def session_config(self, training: bool = False):
         config = super().session_config(training)

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from common.devices import dilated_conv
+from common.devices import cpu_gradients
 from resnest_tf import backbone, model, model_mmsegmentation, model_port
 from resnest_tf.config import ResNeStConfig
 
@@ -23,7 +23,7 @@ def deeplab(images, *, training=False, aux_head=True, dropout=None, batch_norm=N
     if aux_head and not training:
         training, fields = True, dict(fields, freeze_bn=True)
     cfg = ResNeStConfig(aux_weight=0.4 if aux_head else 0.0, **fields)
-    with dilated_conv.gradients() if training else contextlib.nullcontext():
+    with cpu_gradients.gradients() if training else contextlib.nullcontext():
         outputs = MODELS[cfg.variant].build(images, cfg, training, dropout, batch_norm)
     return outputs if training else (outputs, None)
 

@@ -32,7 +32,7 @@ SMALL = dict(
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """(flags, images uint8 RGB [2,H,W,3], their classes uint8 [2,H,W], whether a class is sure, bool
+    """(flags, images uint8 RGB [2,H,W,3], their classes uint8 [2,H,W], whether they are sure, bool
     [2,H,W]); the weights are random. Unsure are ties, with Intel's build, which rounds otherwise in
     each session.
     """

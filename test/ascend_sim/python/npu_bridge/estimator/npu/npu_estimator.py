@@ -11,7 +11,7 @@ from ascend_sim import environment, parameter_map, release, session
 from tensorflow.python.util import function_utils
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 
-from common.devices import dilated_conv
+from common.devices import cpu_gradients
 from npu_bridge.estimator.npu.npu_config import NPURunConfig
 from npu_bridge.hccl import hccl_ops
 
@@ -66,7 +66,7 @@ def _with_hooks(model_fn, model_dir, config):
         offered = {name: value for name, value in offered.items() if name in arguments}
         # A device has gradients of dilated convolutions; TensorFlow's CPU kernels lack them.
         training = mode == tf.estimator.ModeKeys.TRAIN
-        with dilated_conv.gradients() if training else contextlib.nullcontext():
+        with cpu_gradients.gradients() if training else contextlib.nullcontext():
             spec = model_fn(features=features, **offered)
         if mode != tf.estimator.ModeKeys.TRAIN:
             return spec

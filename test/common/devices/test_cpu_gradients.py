@@ -1,10 +1,13 @@
-"""Gradients of dilated convolutions on a CPU, against TensorFlow's detour over SpaceToBatchND."""
+"""Gradients on a CPU: of dilated convolutions against TensorFlow's detour over SpaceToBatchND, of
+ReLU against TensorFlow's own.
+"""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.devices import base, cpu, dilated_conv, gpu, npu
+from common import host
+from common.devices import base, cpu, cpu_gradients, gpu, npu
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +26,7 @@ def test_gradients_of_dilated_convs_are_those_of_space_to_batch(rate, size, shap
         tf.constant(random.normal(size=shape)),
         tf.constant(random.normal(size=[size, size, shape[3], 6])),
     )
-    with dilated_conv.gradients():
+    with cpu_gradients.gradients():
         ours = tf.nn.conv2d(x, kernel, 1, 'SAME', dilations=rate)
     reference = tf.nn.convolution(x, kernel, 'SAME', dilation_rate=[rate, rate])
     weights = tf.constant(random.normal(size=shape[:3] + [6]))
@@ -40,7 +43,7 @@ def test_gradients_of_plain_convs_are_tensorflows(stride, padding, size):
     random = np.random.RandomState(0)
     x = tf.constant(random.normal(size=[2, 9, 8, 3]))
     kernel = tf.constant(random.normal(size=[size, size, 3, 4]))
-    with dilated_conv.gradients():
+    with cpu_gradients.gradients():
         ours = tf.nn.conv2d(x, kernel, stride, padding)
     theirs = tf.nn.conv2d(x, kernel, stride, padding)
     with tf.Session() as session:
@@ -48,6 +51,21 @@ def test_gradients_of_plain_convs_are_tensorflows(stride, padding, size):
             *session.run([tf.gradients(y * y, [x, kernel]) for y in (ours, theirs)])
         ):
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('flags, is_mkl', [('avx2 avx512f', True), ('avx2', True), ('', False)])
+@pytest.mark.parametrize('channels', [16, 12])
+def test_gradient_of_relu_where_intels_build_pads_channels(flags, is_mkl, channels, monkeypatch):
+    monkeypatch.setattr(host, 'is_mkl', lambda: is_mkl)
+    monkeypatch.setattr(host, 'cpuinfo', {'flags': flags}.get)
+    x = tf.constant(np.random.RandomState(0).normal(size=[2, 5, 4, channels]).round(1), tf.float32)
+    theirs = tf.gradients(tf.nn.relu(x) ** 3, x)[0]
+    with cpu_gradients.gradients():
+        y = tf.nn.relu(x)
+    ours = tf.gradients(y**3, x)[0]
+    assert (ours.op.inputs[1].op.type == 'Sign') == ('avx512f' in flags and channels == 12)
+    with tf.Session() as session:
+        np.testing.assert_array_equal(*session.run([ours, theirs]))
 
 
 def test_only_a_cpu_needs_them():
