@@ -36,8 +36,8 @@ PRELOADED = (
 )
 # How variables begin that Python, its libraries or the C library read once.
 READ_AT_START = ('PYTHON', 'LD_PRELOAD', 'LC_', 'LANG', 'OMP_', 'KMP_', 'MKL_', 'TF_CPP_')
-# Python's are handed on; scikit-learn sets the next two for itself wherever it is imported, and with
-# Intel's build the CPU device the others, which are read with the first session.
+# Python's are handed on; scikit-learn sets the next two for itself wherever it is imported, and
+# with Intel's build the CPU device the others, which are read with the first session.
 NOT_COMPARED = ('PYTHONPATH', 'PYTHONUNBUFFERED', 'KMP_DUPLICATE_LIB_OK', 'KMP_INIT_AT_FORK')
 NOT_COMPARED += ('KMP_BLOCKTIME', 'MKL_DEBUG_CPU_TYPE')
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
