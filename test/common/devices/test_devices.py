@@ -235,7 +235,7 @@ def test_settings_of_the_mkl_build_unless_the_user_has_set_them(
     monkeypatch.setattr(host, 'is_mkl', lambda: mkl)
     monkeypatch.setattr(host, 'cpuinfo', {'vendor_id': maker, 'flags': flags}.get)
     threads = str(cpu.CPU().session_config().intra_op_parallelism_threads)
-    expected = {'OMP_NUM_THREADS': threads, 'KMP_BLOCKTIME': '0'} if mkl else {}
+    expected = {'OMP_NUM_THREADS': threads, 'KMP_BLOCKTIME': '1'} if mkl else {}
     if cpu_type:
         expected['MKL_DEBUG_CPU_TYPE'] = cpu_type
     assert os.environ == dict(expected, **given)
