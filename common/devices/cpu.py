@@ -103,7 +103,7 @@ class CPU(HorovodDevice):
 
     def session_hooks(self, training):
         hooks = super().session_hooks(training)
-        return [_OneAfterAnother(), *hooks] if host.is_mkl() else hooks
+        return [_OneAfterAnother(), *hooks] if host.is_mkl() and self._threads > 1 else hooks
 
     def gradients(self):
         return cpu_gradients.gradients()

@@ -244,6 +244,9 @@ def test_settings_of_the_mkl_build_unless_the_user_has_set_them(
 def test_operators_of_the_mkl_build_run_one_after_another(monkeypatch):
     monkeypatch.setattr(os, 'environ', dict(os.environ))
     monkeypatch.setattr(host, 'is_mkl', lambda: True)
+    monkeypatch.setattr(host, 'cores', lambda: 1)
+    assert cpu.CPU().session_hooks(True) == []  # two operators on one core do not wait for others
+    monkeypatch.setattr(host, 'cores', lambda: 2)
     device = cpu.CPU()
     running = []
 
