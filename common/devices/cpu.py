@@ -114,6 +114,6 @@ class CPU(HorovodDevice):
         if host.is_mkl():
             # Pool 0 is for what has no hook: an op that blocks, such as an iterator's start, may
             # wait for another.
-            for name, threads in (('default', config.inter_op_parallelism_threads), ('step', 1)):
-                config.session_inter_op_thread_pool.add(global_name=name, num_threads=threads)
+            for threads in (config.inter_op_parallelism_threads, 1):
+                config.session_inter_op_thread_pool.add(num_threads=threads)
         return config
