@@ -89,14 +89,16 @@ make_venv() {
 
 install_horovod() {
     local advice='then run ./setup.sh --horovod again; training in one process works without'
-    local packages=.venv/lib/python3.7/site-packages
+    local headers packages=.venv/lib/python3.7/site-packages
     [[ $PWD != *[[:space:]]* ]] || fail "Horovod does not compile in a folder with a space in its path ($PWD): move it, $advice"
     type -P g++ >/dev/null && type -P make >/dev/null ||
         fail "Horovod needs g++ and make: 'apt install g++ make' or 'yum install gcc-c++ make', $advice"
     get_uv
     install cmake==3.26.4  # the build looks for it on PATH
     # The wheel intel-tensorflow has its headers in tensorflow-1.15.2.data: uv, unlike pip, leaves a folder of that name where it is.
-    [[ -z $mkl ]] || cp -r "$packages"/tensorflow-*.data/purelib/. "$packages"
+    for headers in "$packages"/tensorflow-*.data/purelib; do
+        [[ ! -d $headers ]] || cp -r "$headers/." "$packages"
+    done
     # No cache: it may hold a Horovod for another TensorFlow. cstdint: g++ 13 and later do not include it by themselves.
     PATH=$PWD/.venv/bin:$PATH CXXFLAGS="${CXXFLAGS:-} -include cstdint" HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
         HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_WITH_GLOO=1 install --no-cache --reinstall -r requirements-horovod.txt &&

@@ -24,7 +24,7 @@ def _relu_gradient(op: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
     728 channels.
     """
     y = op.outputs[0]
-    if y.shape[-1].value % 16:
+    if (y.shape[-1].value or 0) % 16:
         return gradient * tf.sign(y)
     return tf.raw_ops.ReluGrad(gradients=gradient, features=y)
 
