@@ -12,10 +12,9 @@ import sys
 from importlib.machinery import PathFinder
 
 _here = os.path.dirname(os.path.abspath(__file__))
+# A folder with a rank_table is this one, or another copy of it.
 _others = [
-    path
-    for path in sys.path
-    if os.path.realpath(os.path.join(path, 'hccl')) != os.path.realpath(_here)
+    path for path in sys.path if not os.path.isfile(os.path.join(path, 'hccl', 'rank_table.py'))
 ]
 _cann = PathFinder.find_spec(__name__, _others)
 if _cann and _cann.loader:

@@ -4,6 +4,7 @@ imported, and its modules do what they do.
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -58,6 +59,15 @@ def test_the_repository_may_come_twice_and_as_the_current_folder(cann):
     init = str(cann / 'hccl' / '__init__.py')
     output = python('-c', USE, path=[ROOT, str(ROOT) + '/hccl/..', cann], cwd=ROOT)
     assert output.split()[2:4] == [init, init]
+
+
+def test_another_copy_of_the_repository_may_be_on_the_path(cann, tmp_path):
+    shutil.copytree(str(ROOT / 'hccl'), str(tmp_path / 'copy' / 'hccl'))
+    code = 'import hccl.rank_table; print(hccl.rank_table.__file__)'
+    for path in ([ROOT, tmp_path / 'copy'], [ROOT, tmp_path / 'copy', cann]):
+        assert python('-c', code, path=path).strip() == str(ROOT / 'hccl' / 'rank_table.py')
+    init = str(cann / 'hccl' / '__init__.py')
+    assert python('-c', USE, path=path).split()[2:4] == [init, init]
 
 
 def test_ours_run_beside_it(cann):
